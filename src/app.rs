@@ -1,0 +1,1 @@
+//! Builds everything once, runs it, drains it.

@@ -1,0 +1,1 @@
+//! What leaves and enters in whose words: dialects, masking, the leak check.

@@ -1,0 +1,52 @@
+//! Every bound of the two machines, in one place: queues, tables, frames, depths and waits.
+
+use std::time::Duration;
+
+/// Start line and headers of a SIP message when the configuration says nothing, in bytes.
+pub const SIP_HEAD_BYTES: usize = 65_536;
+/// One stanza after proof when the configuration says nothing, in bytes.
+pub const STANZA_BYTES: usize = 262_144;
+/// One stream element before proof, in bytes.
+pub const STANZA_BYTES_BEFORE_PROOF: usize = 10_000;
+/// Elements accepted before proof.
+pub const ELEMENTS_BEFORE_PROOF: usize = 32;
+/// Nesting of XML elements.
+pub const XML_DEPTH: usize = 64;
+/// Attributes of one element.
+pub const XML_ATTRIBUTES: usize = 256;
+/// Header rows of one SIP message.
+pub const SIP_HEADERS: usize = 512;
+/// RFC 3261 §17.1.1.1: estimate of the round trip.
+pub const T1: Duration = Duration::from_millis(500);
+/// RFC 3261 §17.1.2.2: longest retransmission interval; Timer E reaches it after 3.5 s.
+pub const T2: Duration = Duration::from_secs(4);
+/// RFC 4320 §4.1: when a non-INVITE request without a final answer gets its 100.
+pub const TRYING_AFTER: Duration = Duration::from_millis(3_500);
+/// RFC 4320 §4.2: a non-INVITE request is answered before this, or not at all.
+pub const SETTLE_WITHIN: Duration = Duration::from_secs(28);
+/// RFC 3261 §17.1.2.2: Timer F, 64·T1.
+pub const TIMER_F: Duration = Duration::from_secs(32);
+
+/// Bounds that the configuration sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Start line and headers.
+    pub sip_head_bytes: usize,
+    /// One stanza, after proof.
+    pub stanza_bytes: usize,
+    /// TLS handshake.
+    pub handshake: Duration,
+    /// From accept to proven.
+    pub negotiation: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            sip_head_bytes: SIP_HEAD_BYTES,
+            stanza_bytes: STANZA_BYTES,
+            handshake: Duration::from_secs(10),
+            negotiation: Duration::from_secs(30),
+        }
+    }
+}

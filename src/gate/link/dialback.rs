@@ -1,0 +1,1 @@
+//! Dialback keys (XEP-0185) and their check.

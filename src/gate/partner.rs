@@ -1,0 +1,270 @@
+//! Who we federate with: partners as policy describes them, and the closed sets that their entries choose from.
+
+use crate::wire::address::Domain;
+use ipnet::IpNet;
+use std::time::Duration;
+
+/// Index into the policy's partner entries. Valid for one policy version only; never kept in records.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct PartnerId(pub u32);
+
+/// Index into the settings' nodes. Valid for one settings version only; records keep the node's name.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct NodeId(pub u32);
+
+/// Index into [`crate::gate::peer::TrustSets`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct TrustId(pub u32);
+
+/// One connection, for the life of the process.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct LinkId(pub u64);
+
+/// The protocols we speak.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[allow(missing_docs)]
+pub enum Protocol {
+    Sip,
+    Xmpp,
+}
+
+/// Where a link or a sender is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Side {
+    /// The Internet: partners.
+    Outside,
+    /// The organisation: presence nodes.
+    Inside,
+}
+
+/// A dialect: how a partner's or node's software spells and behaves.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[allow(missing_docs)]
+pub enum Profile {
+    Generic,
+    Ocs,
+    Lync,
+    Aol,
+    Sametime,
+    Webex,
+    GoogleTalk,
+    Jabber,
+}
+
+/// Which way federation is allowed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Direction {
+    /// The partner may start.
+    In,
+    /// We may start.
+    Out,
+    /// Either.
+    Both,
+}
+
+/// What a request does, as policies name it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[allow(missing_docs)]
+pub enum Action {
+    Subscribe,
+    Presence,
+    Message,
+    Chat,
+    Groupchat,
+    Iq,
+    File,
+    Call,
+    Other,
+}
+
+/// Whether TLS is demanded of a partner.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[allow(missing_docs)]
+pub enum TlsMode {
+    Required,
+    Optional,
+    Off,
+}
+
+/// A rung of the proof ladder.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[allow(missing_docs)]
+pub enum Proof {
+    Certificate,
+    Dialback,
+}
+
+/// Which certificate names prove a partner.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Identity {
+    /// SIP: RFC 5922; XMPP: RFC 6120 §13.7.
+    Domain,
+    /// Microsoft's rule: a host exactly one label below the domain.
+    EdgeInDomain,
+    /// Any of these host names.
+    Pinned(Vec<String>),
+}
+
+/// Which domains an entry speaks of.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum DomainPattern {
+    /// This domain.
+    Exact(Domain),
+    /// Any proper subdomain of this domain (`*.domain`).
+    Under(Domain),
+}
+
+/// How IM is carried to a SIP partner.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[allow(missing_docs)]
+pub enum ChatMode {
+    Page,
+    Session,
+    Auto,
+}
+
+/// What a partner may use up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Budget {
+    /// Requests that carry messages or make sessions, a second.
+    pub messages_per_second: u32,
+    /// Live subscriptions.
+    pub subscriptions: u32,
+    /// Connections from it at once.
+    pub links: u32,
+    /// A message body or stanza payload.
+    pub body_bytes: usize,
+    /// Distinct local users addressed an hour; `None` = no bound.
+    pub targets_per_hour: Option<u32>,
+}
+
+/// A partner entry, defaults of its profile filled in.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Partner {
+    /// The entry's key, with `protocol`.
+    pub domain: DomainPattern,
+    /// The entry's key, with `domain`.
+    pub protocol: Protocol,
+    /// Label for metrics and logs: the domain as configured.
+    pub label: String,
+    /// Where it is written (`policies/10-partners.toml:12`), for people.
+    pub origin: String,
+    /// Of two entries for one domain, the one to use first.
+    pub prefer: bool,
+    /// Its dialect.
+    pub profile: Profile,
+    /// Further domains it may speak for and is reached through.
+    pub also: Vec<Domain>,
+    /// Who may start.
+    pub direction: Direction,
+    /// What may be done.
+    pub allow: Vec<Action>,
+    /// Demanded of its links.
+    pub tls: TlsMode,
+    /// Accepted proofs, strongest first.
+    pub proof: Vec<Proof>,
+    /// Accepted certificate names.
+    pub identity: Identity,
+    /// Whom its chain must lead to.
+    pub trust: TrustId,
+    /// Whether id-kp-clientAuth is demanded of its certificate when it connects to us.
+    pub client_eku: bool,
+    /// From where it may connect; empty = anywhere.
+    pub networks: Vec<IpNet>,
+    /// A fixed next hop instead of discovery.
+    pub next_hop: Option<HostPort>,
+    /// How IM goes to it.
+    pub chat: ChatMode,
+    /// Its budget.
+    pub limits: Budget,
+}
+
+/// `host:port`; the host may be a name or an address.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct HostPort {
+    /// Name or address, without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+/// A local domain set and the certificate that speaks for it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LocalIdentity {
+    /// In Via, Record-Route, Contact.
+    pub hostname: String,
+    /// The port partners reach us at, for Contact and Record-Route (the first `[outside] sip` listener's).
+    pub sip_port: u16,
+    /// Domains it speaks for.
+    pub domains: Vec<Domain>,
+}
+
+/// How a connecting node is known.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[allow(missing_docs)]
+pub enum NodeProof {
+    Network,
+    Certificate,
+    Dialback,
+}
+
+/// An internal presence server.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Node {
+    /// Its name, for logs and metrics.
+    pub name: String,
+    /// How it is attached.
+    pub protocol: NodeProtocol,
+    /// Where it listens.
+    pub address: HostPort,
+    /// TLS towards it: the name its certificate must carry; `None` = as `[inside] tls` says (XMPP) or none (SIP).
+    pub tls_name: Option<String>,
+    /// How it is known when it connects.
+    pub verify: NodeProof,
+    /// Where it connects from, resolved: `sources`, or the host of `address`.
+    pub sources: Vec<IpNet>,
+    /// Local domains it serves.
+    pub domains: Vec<Domain>,
+    /// Globs over local parts.
+    pub users: Vec<String>,
+    /// Takes new sessions.
+    pub routing: bool,
+    /// Lower first.
+    pub priority: u16,
+    /// SRV sense.
+    pub weight: u16,
+    /// Its users' client dialect: [`Profile::Generic`] or [`Profile::Jabber`].
+    pub profile: Profile,
+}
+
+/// How a node is attached.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[allow(missing_docs)]
+pub enum NodeProtocol {
+    Sip,
+    Xmpp,
+    XmppComponent,
+}
+
+/// What `[presence]` says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Presence {
+    /// Asked for and granted.
+    pub expires: Duration,
+    /// Below: 423.
+    pub minimum: Duration,
+    /// At most one NOTIFY a watcher in this time.
+    pub notify_interval: Duration,
+    /// A refused watcher sees offline instead of `rejected`.
+    pub polite_refusal: bool,
+}
+
+impl DomainPattern {
+    /// Whether `domain` is spoken of.
+    pub fn matches(&self, domain: &Domain) -> bool {
+        match self {
+            DomainPattern::Exact(exact) => domain == exact,
+            DomainPattern::Under(parent) => domain.is_under(parent),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Where to: nodes for a local user, hops that are up or being connected.

@@ -1,0 +1,32 @@
+//! What the gate needs of the configuration, built whole by `config` and swapped whole on reload.
+
+use crate::gate::limits::Limits;
+use crate::gate::partner::{LocalIdentity, Node, Presence};
+use crate::gate::peer::TrustSets;
+use crate::gate::policy::Table;
+use crate::wire::address::Domain;
+use std::sync::Arc;
+
+/// The gate's settings.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Who we are; the first is the default.
+    pub identities: Vec<LocalIdentity>,
+    /// The policy in force.
+    pub policy: Arc<Table>,
+    /// Whom chains must lead to.
+    pub trust: Arc<TrustSets>,
+    /// The inside; [`crate::gate::NodeId`] indexes it.
+    pub nodes: Vec<Node>,
+    /// `[presence]`.
+    pub presence: Presence,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+impl Settings {
+    /// Index of the identity that speaks for a local domain.
+    pub fn identity_for(&self, domain: &Domain) -> usize {
+        self.identities.iter().position(|i| i.domains.contains(domain)).unwrap_or(0)
+    }
+}

@@ -1,0 +1,9 @@
+//! What the bytes mean. Pure: no clock, no socket, no knowledge of partners or policy.
+//!
+//! [`sip`] and [`xmpp`] never see each other; [`address`] is the one notion both spell.
+
+pub mod address;
+pub mod certificate;
+pub mod pidf;
+pub mod sip;
+pub mod xmpp;
