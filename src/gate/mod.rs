@@ -215,3 +215,54 @@ pub enum Path {
     SipXmpp,
     XmppSip,
 }
+
+/// PLACEHOLDER.
+#[derive(Debug)]
+pub struct Gate {
+    outputs: std::collections::VecDeque<Output>,
+    drained: bool,
+}
+
+/// PLACEHOLDER.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// (partner label, state, count)
+    pub subscriptions: Vec<(String, &'static str, u64)>,
+    /// (node, up)
+    pub nodes_up: Vec<(String, bool)>,
+    /// Open links.
+    pub links: Vec<(Side, Protocol, u64)>,
+    /// Neither delivered nor failed.
+    pub unresolved: u64,
+}
+
+impl Gate {
+    /// PLACEHOLDER.
+    pub fn new(_settings: settings::Settings, _seed: [u8; 32], _now: Time) -> Self {
+        Self { outputs: std::collections::VecDeque::new(), drained: false }
+    }
+    /// PLACEHOLDER.
+    pub fn handle_input(&mut self, _now: Time, input: Input) {
+        match input {
+            Input::Drain => self.drained = true,
+            Input::Received { link, .. } => self.outputs.push_back(Output::Close { link, error: None }),
+            _ => {}
+        }
+    }
+    /// PLACEHOLDER.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+    /// PLACEHOLDER.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        None
+    }
+    /// PLACEHOLDER.
+    pub fn is_drained(&self) -> bool {
+        self.drained
+    }
+    /// PLACEHOLDER.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::default()
+    }
+}
