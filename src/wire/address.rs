@@ -510,7 +510,7 @@ mod tests {
             ("%3Cfoo%3E", "\\3cfoo\\3e"),
             ("c%3A%5C5commas", "c\\3a\\5c5commas"),
             ("c%3A%5Ccool%20stuff", "c\\3a\\cool\\20stuff"),
-            ("%5C3and%202is%205", "\\3and\\202is\\205"),
+            ("%5C3and%202is%205", "\\5c3and\\202is\\205"),
             ("%5C26", "\\5c26"),
         ] {
             let address = sip(user, "h.example");
