@@ -259,6 +259,13 @@ pub struct Presence {
     pub polite_refusal: bool,
 }
 
+impl Default for Budget {
+    /// What an entry that says nothing about limits has.
+    fn default() -> Self {
+        Self { messages_per_second: 50, subscriptions: 10_000, links: 8, body_bytes: 65_536, targets_per_hour: None }
+    }
+}
+
 impl DomainPattern {
     /// Whether `domain` is spoken of.
     pub fn matches(&self, domain: &Domain) -> bool {

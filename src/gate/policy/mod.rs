@@ -5,6 +5,7 @@
 
 pub mod explain;
 pub mod glob;
+pub mod rate;
 pub mod table;
 
 pub use explain::Step;
