@@ -3,6 +3,7 @@
 use super::header::{self, MediaType, Name, Via};
 use super::message::{Fault, Message, Start};
 use super::params;
+use super::place::at;
 use super::uri::{NameAddr, Scheme, Uri};
 
 /// The verdict, the first fault in the order: lines, start line, characters, counts, values.
@@ -24,7 +25,7 @@ fn require(ok: bool, what: &'static str) -> Result<(), Fault> {
 }
 
 fn check_request_uri(text: &str) -> Result<(), Fault> {
-    let uri = Uri::parse(text)?;
+    let uri = Uri::parse(text).map_err(|fault| at(Name::Other, fault))?;
     match uri.scheme {
         Scheme::Sip | Scheme::Sips | Scheme::Im | Scheme::Pres => {}
         // A number names no domain to federate with.
@@ -98,7 +99,7 @@ fn check_counts(message: &Message) -> Result<(), Fault> {
 fn check_values(message: &Message) -> Result<(), Fault> {
     check_vias(message)?;
     for name in [Name::From, Name::To] {
-        let address = NameAddr::parse(message.header(name).unwrap_or_default())?;
+        let address = NameAddr::parse(message.header(name).unwrap_or_default()).map_err(|fault| at(name, fault))?;
         require(params::count(address.params, "tag") <= 1, "From or To has two tags")?;
         require(address.tag() != Some(""), "From or To has an empty tag")?;
     }
@@ -119,7 +120,7 @@ fn check_values(message: &Message) -> Result<(), Fault> {
                 continue;
             }
             for value in header::list(row) {
-                NameAddr::parse(value)?;
+                NameAddr::parse(value).map_err(|fault| at(name, fault))?;
             }
         }
     }
@@ -129,7 +130,7 @@ fn check_values(message: &Message) -> Result<(), Fault> {
 /// The top Via leads the answer back, so it must parse. Those below are others' concern: they only have to be there.
 fn check_vias(message: &Message) -> Result<(), Fault> {
     let mut values = message.rows(Name::Via).flat_map(header::list);
-    Via::parse(values.next().unwrap_or_default())?;
+    Via::parse(values.next().unwrap_or_default()).map_err(|fault| at(Name::Via, fault))?;
     require(values.all(|value| !value.is_empty()), "a Via row holds an empty value")
 }
 

@@ -13,9 +13,15 @@ pub mod header;
 mod index;
 pub mod message;
 pub mod params;
+mod place;
 pub mod uri;
 
 pub use framer::{Frame, Framer};
 pub use message::{Fault, Message, Method, Row, Start};
 pub use uri::{Host, NameAddr, Scheme, Uri};
 
+
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod tests;
