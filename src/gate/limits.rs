@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// The shape of XML, which `wire` must know by itself.
+pub use crate::wire::xmpp::{XML_ATTRIBUTES, XML_DEPTH, XML_NAMESPACES};
+
 /// Start line and headers of a SIP message when the configuration says nothing, in bytes.
 pub const SIP_HEAD_BYTES: usize = 65_536;
 /// One stanza after proof when the configuration says nothing, in bytes.
@@ -10,10 +13,6 @@ pub const STANZA_BYTES: usize = 262_144;
 pub const STANZA_BYTES_BEFORE_PROOF: usize = 10_000;
 /// Elements accepted before proof.
 pub const ELEMENTS_BEFORE_PROOF: usize = 32;
-/// Nesting of XML elements.
-pub const XML_DEPTH: usize = 64;
-/// Attributes of one element.
-pub const XML_ATTRIBUTES: usize = 256;
 /// Header rows of one SIP message.
 pub const SIP_HEADERS: usize = 512;
 /// RFC 3261 §17.1.1.1: estimate of the round trip.
