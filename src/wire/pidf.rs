@@ -9,6 +9,8 @@ mod read;
 mod tree;
 mod write;
 
+pub use tree::is_xml_char;
+
 /// A presence document, format-neutral.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Document {

@@ -118,8 +118,8 @@ pub(super) fn parse(body: &[u8]) -> Result<Element, BadDocument> {
     root.ok_or(BadDocument::Xml)
 }
 
-/// XML 1.0 §2.2.
-pub(super) fn is_xml_char(c: char) -> bool {
+/// Whether XML 1.0 §2.2 allows the character at all.
+pub fn is_xml_char(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..='\u{10ffff}')
 }
 
