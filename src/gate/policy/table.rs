@@ -288,6 +288,19 @@ impl Rule {
     }
 }
 
+impl Answer {
+    /// All.
+    pub const ALL: &'static [Answer] = &[Answer::Allow, Answer::Refuse, Answer::Polite];
+    /// The word that configuration uses.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Answer::Allow => "allow",
+            Answer::Refuse => "refuse",
+            Answer::Polite => "polite",
+        }
+    }
+}
+
 impl<'a> Question<'a> {
     /// The domain on the inside.
     pub fn local(&self) -> &'a Domain {
