@@ -178,9 +178,9 @@ impl Barriers {
             let Some(barrier) = self.pairs.get_mut(&pair) else { continue };
             turn.deadlines.cancel(&Deadline::Ping(pair.clone()));
             barrier.ping = None;
-            let (written, waiting) = barrier.awaiting.drain(..).partition(|a| a.written);
+            let (written, waiting) = barrier.awaiting.drain(..).partition::<VecDeque<_>, _>(|a| a.written);
             barrier.awaiting = waiting;
-            lost.extend::<Vec<_>>(written);
+            lost.extend(written);
             if barrier.awaiting.is_empty() {
                 self.pairs.remove(&pair);
             } else {

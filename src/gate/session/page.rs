@@ -13,11 +13,11 @@ use crate::gate::reject::{Reason, Reject};
 use crate::gate::route::HopKey;
 use crate::gate::time::Time;
 use crate::gate::translate::error;
-use crate::gate::translate::message::{self, Text};
+use crate::gate::translate::message::{self, PAGE_CONTENT_TYPE, Text};
 use crate::wire::address::{Address, Domain, Jid};
 use crate::wire::sip::compose::Request;
 use crate::wire::sip::header::Name;
-use crate::wire::sip::{Method, NameAddr};
+use crate::wire::sip::{Message, Method, NameAddr, Start};
 use crate::wire::xmpp::{Element, NS_SERVER, StanzaError};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -47,7 +47,7 @@ struct Queue {
 struct Page {
     envelope: Envelope,
     from: Jid,
-    text: Text,
+    says: message::Page,
     at: Time,
 }
 
@@ -96,6 +96,7 @@ impl Pages {
     /// Takes a message on: from here it ends in delivered or in an error to its sender.
     pub fn carry(&mut self, turn: &mut Turn<'_>, clients: &mut Clients, permit: Permit, carried: Carried<'_>) -> Result<(), Reject> {
         let key = permit.to().clone();
+        let says = message::write_sip(&carried.text, &turn.token())?;
         let queue = self.queues.entry(key.clone()).or_default();
         if queue.waiting.len() >= limits::PAGES_PER_DESTINATION || self.waiting >= limits::PAGES {
             return Err(Reject::new(Reason::Overloaded, format!("too many messages wait for {key}")));
@@ -112,7 +113,7 @@ impl Pages {
             partner: carried.partner.to_owned(),
         };
         turn.step(Step::Keep(Record { id: envelope.record_id(), kept: Kept::Envelope(envelope.clone()) }));
-        queue.waiting.push_back(Page { envelope, from: carried.from, text: carried.text, at: carried.at });
+        queue.waiting.push_back(Page { envelope, from: carried.from, says, at: carried.at });
         self.waiting += 1;
         self.send_next(turn, clients, &key);
         Ok(())
@@ -130,7 +131,7 @@ impl Pages {
             Ended::Answered(200..=299, _) => (Outcome::Delivered, None),
             Ended::Answered(status, response) => {
                 let contact = response.values(Name::Contact).next().and_then(|c| NameAddr::parse(c).ok()).map(|c| c.uri.text);
-                (Outcome::Failed, Some(error::to_xmpp(*status, response.reason(), contact)))
+                (Outcome::Failed, Some(error::to_xmpp(*status, reason_phrase(response), contact)))
             }
             Ended::TimedOut => {
                 let reject = Reject::new(Reason::Timeout, format!("{key}: no final response within {} s", limits::TIMER_F.as_secs()));
@@ -260,28 +261,35 @@ impl Pages {
         };
         let (hop, local) = (partner_hop(turn.settings, key.domain(), page.from.bare.domain()), page.from.bare.domain());
         let branch = turn.branch();
-        let (tag, call_id) = (turn.token(), turn.token());
+        let tag = turn.token();
         let identity = &turn.settings.identities[turn.settings.identity_for(local)];
-        let (text_headers, body) = message::write_sip(&page.text, &call_id);
         let uri = format!("sip:{}", key.to_sip());
         let mut headers = vec![
             ("Via", format!("SIP/2.0/TLS {}:{};branch={branch}", identity.hostname, identity.sip_port)),
             ("Max-Forwards", "70".to_owned()),
             ("From", format!("<sip:{}>;tag={tag}", page.from.bare.to_sip())),
             ("To", format!("<{uri}>")),
+            ("Call-ID", page.says.call_id.clone()),
             ("CSeq", "1 MESSAGE".to_owned()),
         ];
-        headers.extend(text_headers);
+        headers.extend(page.says.headers.iter().cloned());
         let bytes = Request {
             method: Method::Message,
             uri: &uri,
             headers: &headers,
-            body: Some(("text/plain;charset=UTF-8", &body)),
+            body: Some((PAGE_CONTENT_TYPE, page.says.body.as_bytes())),
         }
         .print();
         let transit = Some((page.at, Path::XmppSip));
         queue.sent = Some(page);
         clients.send(turn, hop, branch, Method::Message, Purpose::Page(key.clone()), bytes, transit);
+    }
+}
+
+fn reason_phrase(response: &Message) -> &str {
+    match response.start() {
+        Start::Response { reason, .. } => reason,
+        Start::Request { .. } => "",
     }
 }
 
