@@ -98,6 +98,10 @@ impl Response<'_> {
         }
         self.copy(Name::CallId, 1, &mut rows);
         self.copy(Name::CSeq, 1, &mut rows);
+        if self.status == 100 {
+            // RFC 3261 §8.2.6.1.
+            rows.extend(self.request.rows_named("Timestamp").map(|value| ("Timestamp", clean(value.as_bytes()))));
+        }
         add_own(self.headers, self.body, &mut rows);
         rows
     }
