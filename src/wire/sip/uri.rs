@@ -265,7 +265,8 @@ impl<'a> NameAddr<'a> {
     pub fn parse(text: &'a str) -> Result<Self, Fault> {
         let text = text.trim_matches(LWS);
         let (display, rest) = split_display(text)?;
-        let (uri, rest) = match rest.strip_prefix('<') {
+        let bracketed = rest.strip_prefix('<');
+        let (uri, rest) = match bracketed {
             Some(rest) => match rest.split_once('>') {
                 Some(found) => found,
                 None => return malformed("address has no closing angle bracket"),
@@ -287,7 +288,7 @@ impl<'a> NameAddr<'a> {
             None if rest.is_empty() => "",
             None => return malformed("something follows the address that is not a parameter"),
         };
-        if !params::are_well_formed(params, text.contains('>')) {
+        if !params::are_well_formed(params, bracketed.is_some()) {
             return malformed("address parameters are not name or name=value");
         }
         Ok(Self { display, uri: Uri::parse(uri)?, params })
@@ -318,7 +319,11 @@ fn split_display(text: &str) -> Result<(&str, &str), Fault> {
             malformed("display name is not followed by <")
         };
     }
-    let Some(end) = text.find('<') else { return Ok(("", text)) };
+    // Behind a `;` or a quote, a `<` is in a parameter of an address without brackets: `sip:a@b;+sip.instance="<urn:…>"`.
+    let end = match text.find(['<', ';', '"']) {
+        Some(end) if text.as_bytes().get(end) == Some(&b'<') => end,
+        _ => return Ok(("", text)),
+    };
     let (display, rest) = text.split_at(end);
     let display = display.trim_end_matches(LWS);
     // RFC 3261 §25.1: tokens only; letters beyond ASCII can't be mistaken for anything else and are taken.
@@ -460,6 +465,8 @@ mod tests {
         let tokens = NameAddr::parse("A. Bell <sip:a@b> ; tag=1").unwrap();
         assert_eq!((tokens.display, tokens.tag()), ("A. Bell", Some("1")));
         assert_eq!(NameAddr::parse("<sip:a@b;tag=in-the-uri>").unwrap().tag(), None);
+        let instance = NameAddr::parse(r#"sip:a@b;+sip.instance="<urn:uuid:1>";expires=5"#).unwrap();
+        assert_eq!((instance.uri.text, instance.param("+sip.instance")), ("sip:a@b", Some("<urn:uuid:1>")));
     }
 
     #[test]
@@ -479,6 +486,9 @@ mod tests {
             "sip:a,b@c",
             "sip:a;b@c",
             "sip:a;x=b@c",
+            "sip:a@b;x=<sip:c@d>",
+            "sip:a@b;x=y@z;w=\"<>\"",
+            "a;b <sip:c@d>",
             "<sip:a@b>;tag=1, <sip:c@d>;tag=2",
             "<sip:a@b><sip:c@d>",
             "sip:a@b sip:c@d",
