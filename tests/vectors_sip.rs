@@ -261,8 +261,15 @@ fn every_answerable_request_gets_a_readable_answer() {
                 Frame::Message(message) | Frame::Bad { message: Some(message), .. } if message.is_request() => message,
                 _ => continue,
             };
-            let response =
-                Response { request: &request, status: 400, reason: None, to_tag: Some("fg-1"), record_route: false, headers: &[], body: None };
+            let response = Response {
+                request: &request,
+                status: 400,
+                reason: None,
+                to_tag: Some("fg-1"),
+                record_route: false,
+                headers: &[],
+                body: None,
+            };
             let printed = Message::parse(response.print()).unwrap_or_else(|fault| panic!("{file}: {fault}"));
             assert_eq!(printed.start(), Start::Response { status: 400, reason: "Bad Request" }, "{file}");
             assert!(printed.rows(Name::Via).eq(request.rows(Name::Via)), "{file}: Vias in order");
@@ -311,7 +318,8 @@ fn vias_come_in_order() {
     let sent_by = |file: &str| -> Vec<String> {
         let message = message(file);
         let hosts = message.values(Name::Via).map(|value| {
-            let via = fedgate::wire::sip::header::Via::parse(value).unwrap_or_else(|fault| panic!("{file}: {value}: {fault}"));
+            let via = fedgate::wire::sip::header::Via::parse(value)
+                .unwrap_or_else(|fault| panic!("{file}: {value}: {fault}"));
             match via.host {
                 Host::Name(name) => name.to_owned(),
                 Host::V4(address) => address.to_string(),
@@ -347,7 +355,10 @@ fn route_sets_keep_every_byte_of_the_uri() {
     ];
     assert_eq!(route_set(&invite, false), routes);
     assert!(route_set(&invite, true).iter().rev().eq(routes.iter()));
-    assert_eq!(contact_uri(&invite).map(|uri| uri.text), Some("sip:juliet@foreign.example.net;opaque=user:epid:abc;gruu"));
+    assert_eq!(
+        contact_uri(&invite).map(|uri| uri.text),
+        Some("sip:juliet@foreign.example.net;opaque=user:epid:abc;gruu")
+    );
 
     let ok = message("samples/lync-200-subscribe-piggyback.sip");
     assert_eq!(
@@ -365,8 +376,15 @@ fn route_sets_keep_every_byte_of_the_uri() {
 #[test]
 fn record_route_is_copied_whole() {
     let request = message("torture/record-route-header-params.sip");
-    let response =
-        Response { request: &request, status: 200, reason: None, to_tag: Some("x"), record_route: true, headers: &[], body: None };
+    let response = Response {
+        request: &request,
+        status: 200,
+        reason: None,
+        to_tag: Some("x"),
+        record_route: true,
+        headers: &[],
+        body: None,
+    };
     let printed = Message::parse(response.print()).expect("parses");
     assert!(printed.rows(Name::RecordRoute).eq(request.rows(Name::RecordRoute)));
 }
@@ -380,7 +398,10 @@ fn users_and_hosts_that_policy_reads() {
         (from.uri.user.map(str::to_owned), host.to_owned())
     };
     assert_eq!(user_host("samples/aol-subscribe-email-user.sip"), (Some("juliet(gmail.com)".into()), "aol.com".into()));
-    assert_eq!(user_host("torture/user-apostrophe-amp.sip"), (Some("o'malley&co/x".into()), "foreign.example.net".into()));
+    assert_eq!(
+        user_host("torture/user-apostrophe-amp.sip"),
+        (Some("o'malley&co/x".into()), "foreign.example.net".into())
+    );
     assert_eq!(user_host("rfc4475/esc01.dat"), (Some("I%20have%20spaces".into()), "example.net".into()));
     assert_eq!(user_host("torture/spoofed-own-domain.sip"), (Some("ceo".into()), "example.com".into()));
 
@@ -395,14 +416,20 @@ fn users_and_hosts_that_policy_reads() {
 fn values_with_a_grammar_of_their_own() {
     let probation = message("torture/notify-terminated-probation.sip");
     let state = probation.header(Name::SubscriptionState).and_then(SubscriptionState::parse).expect("parses");
-    assert_eq!((state.state.as_str(), state.reason.as_deref(), state.retry_after), ("terminated", Some("probation"), Some(120)));
+    assert_eq!(
+        (state.state.as_str(), state.reason.as_deref(), state.retry_after),
+        ("terminated", Some("probation"), Some(120))
+    );
     let benotify = message("samples/lync-benotify.sip");
     assert_eq!(benotify.header(Name::SubscriptionState), Some("active;expires=20000"), "lower-case name");
     let multipart = message("samples/lync-message-multipart.sip");
     let kind = multipart.header(Name::ContentType).and_then(MediaType::parse).expect("parses");
     assert_eq!(kind.param("boundary"), Some("=_fgsample01"));
     assert_eq!(message("samples/lync-504-ms-diagnostics.sip").rows_named("MS-Diagnostics").count(), 2);
-    assert_eq!(message("rfc4475/wsinv.dat").header_named("newfangledheader"), Some("newfangled value continued newfangled value"));
+    assert_eq!(
+        message("rfc4475/wsinv.dat").header_named("newfangledheader"),
+        Some("newfangled value continued newfangled value")
+    );
     let utf8 = message("rfc4475/unreason.dat");
     assert!(matches!(utf8.start(), Start::Response { status: 200, reason } if reason.starts_with("= 2**3 * 5**2 но")));
     let binary = message("rfc4475/mpart01.dat");

@@ -98,6 +98,10 @@ impl Response<'_> {
         }
         self.copy(Name::CallId, 1, &mut rows);
         self.copy(Name::CSeq, 1, &mut rows);
+        if self.status == 100 {
+            // RFC 3261 §8.2.6.1.
+            rows.extend(self.request.rows_named("Timestamp").map(|value| ("Timestamp", clean(value.as_bytes()))));
+        }
         add_own(self.headers, self.body, &mut rows);
         rows
     }
@@ -372,11 +376,13 @@ pub fn reason_phrase(status: u16) -> &'static str {
         606 => "Not Acceptable",
         607 => "Unwanted",
         608 => "Rejected",
-        100..=199 => "Provisional",
-        200..=299 => "Success",
-        300..=399 => "Redirection",
-        400..=499 => "Request Failure",
-        500..=599 => "Server Failure",
-        _ => "Global Failure",
+        _ => match status / 100 {
+            1 => "Provisional",
+            2 => "Success",
+            3 => "Redirection",
+            4 => "Request Failure",
+            5 => "Server Failure",
+            _ => "Global Failure",
+        },
     }
 }

@@ -212,3 +212,27 @@ fn answerable(lines: Bytes, head: Head) -> Option<Message> {
     let has_via = message.rows(Name::Via).next().is_some();
     (message.is_request() && has_via).then_some(message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Linear time: whatever was looked at is behind `scanned`, and never before it again.
+    #[test]
+    fn no_byte_is_looked_at_twice() {
+        let head = format!("MESSAGE sip:a@b SIP/2.0\r\nX: {}\r\nContent-Length: 3\r\n\r\n", "a".repeat(500));
+        let mut framer = Framer::new(4_096, 4_096);
+        for (at, byte) in head.bytes().enumerate() {
+            framer.buffer().extend_from_slice(&[byte]);
+            assert!(framer.next().is_none());
+            match framer.state {
+                State::Head { scanned, .. } => assert_eq!(scanned, at + 1),
+                State::Body { total, .. } => assert_eq!((at + 1, total), (head.len(), head.len() + 3)),
+                ref other => panic!("{other:?}"),
+            }
+        }
+        framer.buffer().extend_from_slice(b"abc");
+        assert!(matches!(framer.next(), Some(Frame::Message(message)) if message.body() == b"abc"));
+        assert!(framer.next().is_none() && matches!(framer.state, State::Between { crlf: false }));
+    }
+}

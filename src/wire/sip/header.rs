@@ -118,8 +118,8 @@ pub(super) fn same(one: &str, other: &str) -> bool {
     long(one).eq_ignore_ascii_case(long(other))
 }
 
-/// delta-seconds of Expires and Min-Expires. `None` if it isn't a number; one beyond 2^32-1 comes as 2^32-1 (RFC 3261 §20.19 bounds
-/// the value; a recipient may not take more for malformed, but "for ever" is what it means).
+/// delta-seconds of Expires and Min-Expires (RFC 3261 §20.19). `None` if it isn't a number; one beyond 2^32-1, the largest that may be
+/// written, comes as 2^32-1.
 pub fn delta_seconds(text: &str) -> Option<u32> {
     Some(params::digits(text.trim_matches(LWS))?.parse().unwrap_or(u32::MAX))
 }
