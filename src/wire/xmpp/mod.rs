@@ -2,13 +2,24 @@
 
 pub mod element;
 pub mod framer;
+mod lexis;
+pub mod negotiation;
+mod parse;
 pub mod stanza;
 pub mod stream;
 
-pub use element::Element;
+pub use element::{Element, Scope};
 pub use framer::{Frame, Framer};
+pub use negotiation::{Child, Dialback, Features, Outcome, Question};
 pub use stanza::{Condition, ErrorType, Kind, Stanza, StanzaError};
 pub use stream::{StreamError, StreamHeader};
+
+/// Nesting of XML elements below the stream.
+pub const XML_DEPTH: usize = 64;
+/// Attributes of one element.
+pub const XML_ATTRIBUTES: usize = 256;
+/// Namespace declarations in force at one place.
+pub const XML_NAMESPACES: usize = 64;
 
 /// `jabber:server`
 pub const NS_SERVER: &str = "jabber:server";
@@ -18,13 +29,21 @@ pub const NS_COMPONENT: &str = "jabber:component:accept";
 pub const NS_STREAMS: &str = "http://etherx.jabber.org/streams";
 /// `jabber:server:dialback`
 pub const NS_DIALBACK: &str = "jabber:server:dialback";
+/// The stream feature that announces dialback (XEP-0220 §2.4.2).
+pub const NS_DIALBACK_FEATURE: &str = "urn:xmpp:features:dialback";
 /// Stanza error conditions.
 pub const NS_STANZA_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
 /// Stream error conditions.
 pub const NS_STREAM_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-streams";
+/// Application-specific error conditions (`stanza-too-big`).
+pub const NS_ERRORS: &str = "urn:xmpp:errors";
 /// STARTTLS.
 pub const NS_TLS: &str = "urn:ietf:params:xml:ns:xmpp-tls";
 /// SASL.
 pub const NS_SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
+/// Stream limits (XEP-0478).
+pub const NS_LIMITS: &str = "urn:xmpp:stream-limits:0";
 /// XEP-0199.
 pub const NS_PING: &str = "urn:xmpp:ping";
+/// The namespace of `xml:lang`.
+pub const NS_XML: &str = "http://www.w3.org/XML/1998/namespace";

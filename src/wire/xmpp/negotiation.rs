@@ -1,0 +1,232 @@
+//! What a stream carries besides stanzas: features, STARTTLS, SASL, dialback (RFC 6120 §4.3, §5, §6; XEP-0220, XEP-0478).
+
+use super::element::Element;
+use super::stanza::{Condition, ErrorType, StanzaError};
+use super::stream::StreamError;
+use super::{NS_DIALBACK, NS_DIALBACK_FEATURE, NS_LIMITS, NS_SASL, NS_SERVER, NS_STREAMS, NS_TLS};
+
+/// A child of the stream, told apart by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Child {
+    /// `<stream:features/>`
+    Features(Features),
+    /// `<stream:error/>`, and what it says to people.
+    Error(StreamError, Option<String>),
+    /// `<starttls/>`
+    StartTls,
+    /// `<proceed/>`
+    Proceed,
+    /// `<failure/>` of STARTTLS.
+    TlsFailure,
+    /// `<auth/>`
+    Auth {
+        /// The SASL mechanism.
+        mechanism: String,
+        /// The initial response as written (base64, or `=` for an empty one).
+        response: String,
+    },
+    /// `<success/>` of SASL.
+    Success,
+    /// `<failure/>` of SASL: its condition and text.
+    SaslFailure(String, Option<String>),
+    /// A dialback element.
+    Dialback(Dialback),
+    /// Anything else: a stanza, or something nobody asked for.
+    Other(Element),
+}
+
+/// `<stream:features/>`: the ones fedgate knows; all others are ignored (RFC 6120 §4.3.2).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Features {
+    /// STARTTLS is offered, and whether it is required.
+    pub starttls: Option<bool>,
+    /// SASL mechanisms. COMPAT(ejabberd): an empty `<mechanisms/>` is no SASL.
+    pub mechanisms: Vec<String>,
+    /// Dialback is offered, and whether with errors. COMPAT(prosody): always without.
+    pub dialback: Option<bool>,
+    /// The largest element that the sender takes, in bytes (XEP-0478).
+    pub max_bytes: Option<usize>,
+    /// After how many silent seconds the sender closes (XEP-0478).
+    pub idle_seconds: Option<u64>,
+}
+
+/// Which of the two dialback elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// `<db:result/>`: an originating server asks to be believed.
+    Result,
+    /// `<db:verify/>`: a receiving server asks the authoritative one.
+    Verify,
+}
+
+/// A dialback element (XEP-0220 §2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dialback {
+    /// Which.
+    pub question: Question,
+    /// from
+    pub from: Option<String>,
+    /// to
+    pub to: Option<String>,
+    /// The id of the stream in question; only on verify.
+    pub id: Option<String>,
+    /// The key (a question), or the answer.
+    pub outcome: Outcome,
+}
+
+/// What a dialback element carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// No `type`: a question with this key, white space trimmed.
+    Key(String),
+    /// `type='valid'`
+    Valid,
+    /// `type='invalid'`
+    Invalid,
+    /// `type='error'` with its stanza error; any other type reads as undefined-condition.
+    Error(StanzaError),
+}
+
+impl Child {
+    /// Tells a child of the stream by its name.
+    pub fn read(element: Element) -> Self {
+        match (element.ns.as_str(), element.name.as_str()) {
+            (NS_STREAMS, "features") => Child::Features(Features::from_element(&element)),
+            (NS_STREAMS, "error") => {
+                let (error, text) = StreamError::from_element(&element);
+                Child::Error(error, text)
+            }
+            (NS_TLS, "starttls") => Child::StartTls,
+            (NS_TLS, "proceed") => Child::Proceed,
+            (NS_TLS, "failure") => Child::TlsFailure,
+            (NS_SASL, "auth") => Child::Auth {
+                mechanism: element.get_attr("mechanism").unwrap_or_default().to_owned(),
+                response: element.content().trim().to_owned(),
+            },
+            (NS_SASL, "success") => Child::Success,
+            (NS_SASL, "failure") => {
+                let condition = element.elements().find(|e| e.name != "text").map(|e| e.name.clone());
+                let text = element.find("text", NS_SASL).map(Element::content);
+                Child::SaslFailure(condition.unwrap_or_else(|| "not-authorized".to_owned()), text)
+            }
+            (NS_DIALBACK, "result") => Child::Dialback(Dialback::from_element(Question::Result, &element)),
+            (NS_DIALBACK, "verify") => Child::Dialback(Dialback::from_element(Question::Verify, &element)),
+            _ => Child::Other(element),
+        }
+    }
+}
+
+impl Features {
+    /// Reads `<stream:features/>`.
+    pub fn from_element(features: &Element) -> Self {
+        let number = |name| -> Option<u64> {
+            features.find("limits", NS_LIMITS)?.find(name, NS_LIMITS)?.content().trim().parse().ok()
+        };
+        let mechanisms = features.find("mechanisms", NS_SASL).into_iter().flat_map(Element::elements);
+        Self {
+            starttls: features.find("starttls", NS_TLS).map(|e| e.find("required", NS_TLS).is_some()),
+            mechanisms: mechanisms
+                .filter(|e| e.is("mechanism", NS_SASL))
+                .map(|e| e.content().trim().to_owned())
+                .collect(),
+            dialback: features
+                .find("dialback", NS_DIALBACK_FEATURE)
+                .map(|e| e.find("errors", NS_DIALBACK_FEATURE).is_some()),
+            max_bytes: number("max-bytes").and_then(|bytes| usize::try_from(bytes).ok()),
+            idle_seconds: number("idle-seconds"),
+        }
+    }
+
+    /// `<stream:features/>`
+    pub fn to_element(&self) -> Element {
+        let mut features = Element::new("features", NS_STREAMS);
+        if let Some(required) = self.starttls {
+            let starttls = Element::new("starttls", NS_TLS);
+            features = features.child(match required {
+                true => starttls.child(Element::new("required", NS_TLS)),
+                false => starttls,
+            });
+        }
+        if !self.mechanisms.is_empty() {
+            let mechanisms = self.mechanisms.iter().map(|m| Element::new("mechanism", NS_SASL).text(m));
+            features = features.child(mechanisms.fold(Element::new("mechanisms", NS_SASL), Element::child));
+        }
+        if let Some(errors) = self.dialback {
+            let dialback = Element::new("dialback", NS_DIALBACK_FEATURE);
+            features = features.child(match errors {
+                true => dialback.child(Element::new("errors", NS_DIALBACK_FEATURE)),
+                false => dialback,
+            });
+        }
+        let number = |name, value: u64| Element::new(name, NS_LIMITS).text(&value.to_string());
+        let limits = self.max_bytes.map(|bytes| number("max-bytes", bytes as u64)).into_iter();
+        let limits: Vec<_> = limits.chain(self.idle_seconds.map(|seconds| number("idle-seconds", seconds))).collect();
+        if !limits.is_empty() {
+            features = features.child(limits.into_iter().fold(Element::new("limits", NS_LIMITS), Element::child));
+        }
+        features
+    }
+
+    /// Whether SASL EXTERNAL is offered.
+    pub fn external(&self) -> bool {
+        self.mechanisms.iter().any(|mechanism| mechanism == "EXTERNAL")
+    }
+}
+
+impl Dialback {
+    fn from_element(question: Question, element: &Element) -> Self {
+        let attr = |name| element.get_attr(name).map(str::to_owned);
+        let outcome = match element.get_attr("type") {
+            // XEP-0220 §2.1.1: white space around the key is no part of it.
+            None => Outcome::Key(element.content().trim().to_owned()),
+            Some("valid") => Outcome::Valid,
+            Some("invalid") => Outcome::Invalid,
+            Some(_) => Outcome::Error(
+                element
+                    .elements()
+                    .find(|e| e.name == "error")
+                    .map(StanzaError::from_element)
+                    .unwrap_or_else(|| StanzaError::new(Condition::UndefinedCondition, ErrorType::Cancel)),
+            ),
+        };
+        Self { question, from: attr("from"), to: attr("to"), id: attr("id"), outcome }
+    }
+
+    /// `<db:result/>` or `<db:verify/>`.
+    pub fn to_element(&self) -> Element {
+        let name = match self.question {
+            Question::Result => "result",
+            Question::Verify => "verify",
+        };
+        let element = Element::new(name, NS_DIALBACK)
+            .attr_if("from", self.from.as_deref())
+            .attr_if("to", self.to.as_deref())
+            .attr_if("id", self.id.as_deref());
+        match &self.outcome {
+            Outcome::Key(key) => element.text(key),
+            Outcome::Valid => element.attr("type", "valid"),
+            Outcome::Invalid => element.attr("type", "invalid"),
+            Outcome::Error(error) => element.attr("type", "error").child(error.to_element(NS_SERVER)),
+        }
+    }
+
+    /// The answer to a question: from and to swapped, the id repeated.
+    pub fn answer(&self, outcome: Outcome) -> Self {
+        Self { question: self.question, from: self.to.clone(), to: self.from.clone(), id: self.id.clone(), outcome }
+    }
+}
+
+/// `<auth mechanism='EXTERNAL'/>` with an initial response already in base64 (XEP-0178 §3).
+pub fn auth_external(response: &str) -> Element {
+    Element::new("auth", NS_SASL).attr("mechanism", "EXTERNAL").text(response)
+}
+
+/// `<failure/>` of SASL with a condition of RFC 6120 §6.5.
+pub fn sasl_failure(condition: &str) -> Element {
+    Element::new("failure", NS_SASL).child(Element::new(condition, NS_SASL))
+}
+
+/// An element of STARTTLS: `starttls`, `proceed` or `failure`.
+pub fn tls(name: &str) -> Element {
+    Element::new(name, NS_TLS)
+}
