@@ -200,9 +200,8 @@ fn is_call_id(thread: &str) -> bool {
 
 /// A header's or subject's text: one line, cut at the bound; `None` when nothing is left.
 fn one_line(text: &str) -> Option<String> {
-    let mut line: String =
-        text.trim().chars().map(|c| if c.is_control() || !is_xml_char(c) { ' ' } else { c }).collect();
-    line.truncate(line.floor_char_boundary(SUBJECT_BYTES));
+    let kept = text.trim().char_indices().take_while(|(at, c)| at + c.len_utf8() <= SUBJECT_BYTES);
+    let line: String = kept.map(|(_, c)| if c.is_control() || !is_xml_char(c) { ' ' } else { c }).collect();
     let line = line.trim();
     (!line.is_empty()).then(|| line.to_owned())
 }

@@ -88,7 +88,7 @@ pub fn to_document(
 /// `seen_by` the node's. Always one stanza: SIP devices are not shown apart to XMPP.
 pub fn to_stanza(document: Option<&Document>, of: Profile, seen_by: Profile) -> Element {
     let presence = Element::new("presence", NS_SERVER);
-    // RFC 8048 §4.2: a notification without body tells of no availability.
+    // RFC 8048 §5.2.1: no body is as good as unknown or closed.
     let Some(document) = document else { return presence.attr("type", "unavailable") };
     let seen = sip::read_look(document);
     let (from, to) = (System::of_sip(of), System::of_xmpp(seen_by));

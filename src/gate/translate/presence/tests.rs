@@ -1,4 +1,4 @@
-use super::tables::{Cell, SipWire, TABLES, WIRE_SIP, WIRE_XMPP, cell};
+use super::tables::{Cell, SipWire, TABLES, WIRE_XMPP, cell};
 use super::*;
 use crate::wire::xmpp::element::Node;
 use proptest::prelude::*;
