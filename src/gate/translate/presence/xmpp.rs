@@ -4,7 +4,6 @@ use super::Shown;
 use super::tables::{self, Look, MEETING, State, System, xmpp_wire};
 use crate::gate::partner::Profile;
 use crate::wire::xmpp::Element;
-use crate::wire::xmpp::element::Node;
 
 /// A status that crosses, in characters.
 const STATUS_CHARS: usize = 1024;
@@ -18,25 +17,18 @@ pub(super) const SHOWS: [&str; 4] = ["away", "chat", "dnd", "xa"];
 pub fn read_element(presence: &Element) -> Shown {
     let ns = presence.ns.as_str();
     let lang = presence.get_attr("xml:lang");
-    let text = |element: &Element| -> String {
-        let texts = element.children.iter().map(|child| match child {
-            Node::Text(text) => text.as_str(),
-            Node::Element(_) => "",
-        });
-        texts.collect()
-    };
     let statuses = || presence.elements().filter(|child| child.is("status", ns));
     // RFC 6121 §4.7.2.2: one for each language; the stanza's own is the one meant for everybody.
     let status = statuses()
         .find(|status| status.get_attr("xml:lang").is_none_or(|own| Some(own) == lang))
         .or_else(|| statuses().next());
     let said = status
-        .map(|status| text(status).chars().take(STATUS_CHARS).collect::<String>())
+        .map(|status| status.content().chars().take(STATUS_CHARS).collect::<String>())
         .filter(|said| !said.trim().is_empty());
     Shown {
         show: presence
             .find("show", ns)
-            .map(|show| text(show).trim().to_owned())
+            .map(|show| show.content().trim().to_owned())
             .filter(|show| SHOWS.contains(&show.as_str())),
         lang: status
             .filter(|_| said.is_some())
@@ -45,7 +37,7 @@ pub fn read_element(presence: &Element) -> Shown {
         status: said,
         priority: presence
             .find("priority", ns)
-            .and_then(|priority| text(priority).trim().parse().ok())
+            .and_then(|priority| priority.content().trim().parse().ok())
             .unwrap_or_default(),
         idle: presence.find("idle", NS_IDLE).is_some(),
     }
