@@ -16,7 +16,6 @@ use crate::gate::partner::Profile;
 use crate::wire::address::Address;
 use crate::wire::pidf::{Document, Note, Tuple};
 use crate::wire::xmpp::{Element, NS_SERVER, Stanza};
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use tables::{Look, State, System, sip_wire, xmpp_wire};
 
@@ -58,8 +57,9 @@ pub fn to_document(
         resources.iter().map(|(resource, shown)| (resource, shown, sip_look(shown, from, to))).collect();
     let best = looks
         .iter()
-        .min_by_key(|(_, shown, (look, _))| (sip_wire(look.state).availability, Reverse(shown.priority)))
-        .map_or(State::Offline, |(_, _, (look, _))| look.state);
+        .map(|(_, _, (look, _))| look.state)
+        .min_by_key(|state| sip_wire(*state).availability)
+        .unwrap_or(State::Offline);
     let activities = |state: State| sip_wire(state).activity.map(str::to_owned).into_iter().collect::<Vec<_>>();
     let mut tuples: Vec<Tuple> = looks
         .iter()
