@@ -97,7 +97,7 @@ pub fn to_stanza(document: Option<&Document>, of: Profile, seen_by: Profile) -> 
         .or_else(|| tables::cell(System::Lync, seen.look, to))
         .or_else(|| tables::cell(System::Lync, seen.look, System::Xmpp))
         .map_or(Look { state: State::Available, text: None }, |cell| cell.look);
-    let own = seen.note.as_ref().map(|note| note.text.trim());
+    let own = seen.note.as_ref().map(|note| note.text.trim()).filter(|text| !text.is_empty());
     let (show, status) = match &seen.show {
         Some(show) => (Some(show.as_str()), own.map(str::to_owned)),
         None => {

@@ -324,6 +324,41 @@ fn every_known_word_is_read() {
 }
 
 #[test]
+fn show_in_a_document_only_refines() {
+    for (show, activities, of, seen_by, expected) in [
+        // RFC 8048 without RPID: the only word there is.
+        ("dnd", &[][..], Profile::Generic, Profile::Generic, (Some("dnd"), None)),
+        ("xa", &[], Profile::Lync, Profile::Jabber, (Some("xa"), None)),
+        ("xa", &["away"], Profile::Generic, Profile::Generic, (Some("xa"), None)),
+        ("dnd", &["busy"], Profile::Lync, Profile::Generic, (Some("dnd"), None)),
+        // Jabber's busy travels as an `away`.
+        ("away", &["busy"], Profile::Generic, Profile::Jabber, (Some("away"), Some("Busy"))),
+        ("lounging", &["busy"], Profile::Generic, Profile::Jabber, (Some("away"), Some("Busy"))),
+        ("lounging", &[], Profile::Generic, Profile::Generic, (None, None)),
+    ] {
+        let mut document = document_with(activities);
+        document.tuples[0].show = Some(show.into());
+        let (available, seen, status) = xmpp_of(&document, of, seen_by);
+        assert_eq!(
+            (available, seen.as_deref(), status.as_deref()),
+            (true, expected.0, expected.1),
+            "{show} {activities:?}"
+        );
+    }
+    let mut closed = document_with(&["busy"]);
+    closed.tuples[0].show = Some("dnd".into());
+    closed.tuples[0].open = Some(false);
+    assert_eq!(xmpp_of(&closed, Profile::Lync, Profile::Generic), (false, None, None));
+    // Without <basic/> any other word says that somebody is there.
+    closed.tuples[0].open = None;
+    assert_eq!(xmpp_of(&closed, Profile::Lync, Profile::Generic).1.as_deref(), Some("dnd"));
+    assert!(
+        !xmpp_of(&Document { tuples: vec![Tuple::default()], ..Document::default() }, Profile::Lync, Profile::Generic)
+            .0
+    );
+}
+
+#[test]
 fn a_note_is_a_status() {
     let note = |text: &str| Some(Note { lang: Some("cs".into()), text: text.into() });
     let mut document = document_with(&["away"]);
