@@ -607,6 +607,28 @@ mod tests {
     }
 
     #[test]
+    fn folding_makes_no_separator_and_breaks_no_escape() {
+        let domain = Domain::parse("h.example").unwrap();
+        for local in [
+            "a＼26b",
+            "a＠b",
+            "a／b",
+            "a\u{ff1c}b",
+            "x<\u{327}y",
+            "x&é\u{a0}",
+            "\u{ad}",
+            "é\u{3000}",
+            "a\u{2028}b",
+            "é\u{d}",
+        ] {
+            assert_eq!(Address::new(local, domain.clone()), Err(BadAddress::Local), "{local:?}");
+        }
+        // nodeprep of `ᴬ` is `A`, whose nodeprep is `a`.
+        assert_eq!(Address::new("ᴬ", domain.clone()), Err(BadAddress::Local));
+        assert_eq!(Address::new("É\\26 Ü", domain).unwrap().to_jid(), "é\\5c26\\20ü@h.example");
+    }
+
+    #[test]
     fn lengths_are_bounded_in_both_spellings() {
         let domain = Domain::parse("h.example").unwrap();
         assert!(Address::new(&"a".repeat(1023), domain.clone()).is_ok());

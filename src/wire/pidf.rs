@@ -1,4 +1,4 @@
-//! Presence documents: PIDF (RFC 3863) with RPID (RFC 4480), Microsoft's draft forms, `<show/>` inside `<status/>` (RFC 8048 §5.1.2).
+//! Presence documents: PIDF (RFC 3863) with RPID (RFC 4480), Microsoft's draft forms, `<show/>` inside `<status/>` (RFC 8048 §6.2).
 //! Microsoft's category and msrtc documents are read too (never asked for).
 //!
 //! Takes a body, gives a [`Document`]; and back. XML is judged in `tree` by rules of its own: the vocabulary needs no DTD, no entity
@@ -108,7 +108,7 @@ const RPID_DRAFTS: [&str; 3] = [
     "urn:ietf:params:xml:ns:pidf:rpid-tuple",
     "urn:ietf:params:xml:ns:pidf:status:rpid-tuple",
 ];
-/// RFC 8048 §5.1.2.
+/// RFC 8048 §6.2.
 const JABBER_CLIENT: &str = "jabber:client";
 
 /// RFC 4480 §3.2: activities that are an element of their own; any other word is written inside `<other/>`.

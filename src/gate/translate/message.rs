@@ -6,7 +6,6 @@ use crate::gate::reject::{Reason, Reject};
 use crate::wire::address::Jid;
 use crate::wire::pidf::is_xml_char;
 use crate::wire::sip::{self, header};
-use crate::wire::xmpp::element::Node;
 use crate::wire::xmpp::{Element, NS_SERVER, Stanza};
 
 /// RFC 3428 §8: a MESSAGE outside a session is at most this long, in bytes.
@@ -153,7 +152,7 @@ pub fn read_stanza(stanza: &Stanza, body_bytes_max: usize) -> Result<Option<Text
 pub fn read_element(message: &Element, body_bytes_max: usize) -> Result<Option<Text>, Reject> {
     let default_lang = message.get_attr("xml:lang");
     let Some(body) = in_default_lang(message, "body") else { return Ok(None) };
-    let content = content(body);
+    let content = body.content();
     if content.is_empty() {
         return Ok(None);
     }
@@ -163,7 +162,7 @@ pub fn read_element(message: &Element, body_bytes_max: usize) -> Result<Option<T
             format!("body of {} bytes, at most {body_bytes_max}", content.len()),
         ));
     }
-    let text_of = |name: &str| in_default_lang(message, name).map(self::content);
+    let text_of = |name: &str| in_default_lang(message, name).map(Element::content);
     Ok(Some(Text {
         body: content,
         subject: text_of("subject").as_deref().and_then(one_line),
@@ -200,9 +199,8 @@ fn is_call_id(thread: &str) -> bool {
 
 /// A header's or subject's text: one line, cut at the bound; `None` when nothing is left.
 fn one_line(text: &str) -> Option<String> {
-    let mut line: String =
-        text.trim().chars().map(|c| if c.is_control() || !is_xml_char(c) { ' ' } else { c }).collect();
-    line.truncate(line.floor_char_boundary(SUBJECT_BYTES));
+    let kept = text.trim().char_indices().take_while(|(at, c)| at + c.len_utf8() <= SUBJECT_BYTES);
+    let line: String = kept.map(|(_, c)| if c.is_control() || !is_xml_char(c) { ' ' } else { c }).collect();
     let line = line.trim();
     (!line.is_empty()).then(|| line.to_owned())
 }
@@ -221,15 +219,6 @@ fn in_default_lang<'a>(stanza: &'a Element, name: &str) -> Option<&'a Element> {
     let lang = stanza.get_attr("xml:lang");
     let all = || stanza.elements().filter(|child| child.is(name, &stanza.ns));
     all().find(|child| child.get_attr("xml:lang").is_none_or(|own| Some(own) == lang)).or_else(|| all().next())
-}
-
-/// All character data directly inside.
-fn content(element: &Element) -> String {
-    let texts = element.children.iter().map(|child| match child {
-        Node::Text(text) => text.as_str(),
-        Node::Element(_) => "",
-    });
-    texts.collect()
 }
 
 #[cfg(test)]
@@ -312,7 +301,7 @@ mod tests {
         assert_eq!(stanza.get_attr("to"), Some("juliet@i.example"));
         assert_eq!(stanza.get_attr("id"), Some("tx1"));
         assert_eq!(stanza.get_attr("xml:lang"), Some("cs-CZ"));
-        let said = |name: &str| stanza.find(name, NS).map(content);
+        let said = |name: &str| stanza.find(name, NS).map(Element::content);
         assert_eq!(said("subject").as_deref(), Some("Hello there"));
         assert_eq!(said("thread").as_deref(), Some("77d0-4410@198.51.100.61"));
         let page = write_sip(&read_element(&stanza, 9).unwrap().unwrap(), "random").unwrap();

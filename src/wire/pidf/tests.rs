@@ -193,6 +193,15 @@ fn documents_have_bounds() {
     let tuples = |count: usize| format!("<presence xmlns='{PIDF}'>{}</presence>", "<tuple id='a'/>".repeat(count));
     assert_eq!(Document::parse(tuples(200).as_bytes()).unwrap().tuples.len(), 200);
     assert_eq!(Document::parse(tuples(201).as_bytes()), Err(BadDocument::TooLarge));
+    let many = |count: usize| format!("<presence xmlns='{PIDF}'>{}</presence>", "<a/>".repeat(count));
+    assert!(Document::parse(many(19_999).as_bytes()).is_ok());
+    assert_eq!(Document::parse(many(20_000).as_bytes()), Err(BadDocument::TooLarge));
+    let attributes = |count: usize| {
+        let attributes: String = (0..count).map(|n| format!(" a{n}='x'")).collect();
+        format!("<presence xmlns='{PIDF}'{attributes}/>")
+    };
+    assert!(Document::parse(attributes(63).as_bytes()).is_ok());
+    assert_eq!(Document::parse(attributes(64).as_bytes()), Err(BadDocument::TooLarge));
     let deep =
         |depth: usize| format!("<presence xmlns='{PIDF}'>{}{}</presence>", "<a>".repeat(depth), "</a>".repeat(depth));
     assert!(Document::parse(deep(15).as_bytes()).is_ok());
