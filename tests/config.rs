@@ -202,7 +202,7 @@ expires = "1 hour"
         r#"policies/10-partners.toml:5:1: error: rule[0]: from is missing; write a glob like "*@partner.example""#,
         r#"policies/10-partners.toml:5:1: error: rule[0]: to is missing; write a glob like "*@partner.example""#,
         r#"policies/10-partners.toml:5:1: error: rule[0]: answer is missing; write "allow", "refuse" or "polite""#,
-        r#"policies/10-partners.toml:6:8: error: rule[0].name: is integer, not a text in quotes; write a text in quotes"#,
+        r#"policies/10-partners.toml:6:8: error: rule[0].name: is an integer, not a text in quotes; write a text in quotes"#,
     ];
     pretty(&world.errors(), &expected);
     assert!(world.report().loaded.is_none());
@@ -410,7 +410,7 @@ fn what_contradicts_itself_is_told() {
         ("[presence]\nexpires = \"5m\"", "minimum is longer than expires"),
         ("[limits]\nstanza_bytes = 9999", "9999 is out of bounds; write a number from 10000 to 16777216"),
         ("[dns.records]\n\"_sip._tls.a.example\" = [\"127.0.0.1\"]", "an SRV record is a table"),
-        ("[dns.records]\n\"a.example\" = [{ target = \"b.example\", port = 1 }]", "is table, not a text"),
+        ("[dns.records]\n\"a.example\" = [{ target = \"b.example\", port = 1 }]", "is a table, not a text"),
         (
             "[[identity]]\nhostname = \"sip.corp.example\"\ndomains = [\"corp.example\"]\ncertificate = \"certs/edge.pem\"\nkey = \"certs/edge.key\"",
             "also a domain of identity[0]",
@@ -526,6 +526,19 @@ fn an_expectation_that_fails_is_a_problem_with_its_line() {
                  expected \"refuse\", but policy says \"allow\": policies/10-partners.toml:1 allows lync.example to message";
     assert!(errors[0].starts_with(first), "{}", errors[0]);
     assert!(errors[1].starts_with("policies/20-expect.toml:8:1: error: expect[1]"), "{}", errors[1]);
+}
+
+#[test]
+fn a_node_that_may_not_connect_is_warned_of() {
+    let world = World::new();
+    world.write("fedgate.toml", &FEDGATE.replace("127.0.0.1:5269", "10.0.0.7:5269"));
+    pretty(
+        &world.problems(Severity::Warning),
+        &[
+            "fedgate.toml:13:1: warning: node[0]: imp-1 connects from 10.0.0.7/32, which [inside] networks do not let in; \
+           add 10.0.0.7/32 to [inside] networks",
+        ],
+    );
 }
 
 #[test]
