@@ -334,7 +334,9 @@ impl<'s> Value<'s> {
     }
 
     fn wrong_type<T>(&self, wanted: &str) -> Option<T> {
-        self.place.error(format!("is {}, not {wanted}", self.value.type_str()), format!("write {wanted}"));
+        let found = self.value.type_str();
+        let article = if found.starts_with(['a', 'i']) { "an" } else { "a" };
+        self.place.error(format!("is {article} {found}, not {wanted}"), format!("write {wanted}"));
         None
     }
 }

@@ -36,6 +36,7 @@ pub(super) fn read(sections: Vec<Section<'_>>, local: &[Domain], inside: &Inside
 }
 
 fn read_one(mut section: Section<'_>, local: &[Domain], inside: &Inside) -> Option<(Node, Option<String>)> {
+    let place = section.place().clone();
     let name = section.demand("name", "write name = \"imp-1\", for logs and metrics").and_then(|value| {
         value.read("use letters, digits, - and _", |text| {
             let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -76,6 +77,10 @@ fn read_one(mut section: Section<'_>, local: &[Domain], inside: &Inside) -> Opti
 
     let (name, protocol, address) = (name?, protocol?, address?);
     let (sources, resolve) = if sources.is_empty() { host_sources(&address.host) } else { (sources, None) };
+    for source in sources.iter().filter(|source| !inside.networks.iter().any(|network| network.contains(*source))) {
+        let what = format!("{name} connects from {source}, which [inside] networks do not let in");
+        place.warn(what, format!("add {source} to [inside] networks"));
+    }
     let short = |number: Option<u64>, default| number.and_then(|number| u16::try_from(number).ok()).unwrap_or(default);
     let node = Node {
         name,

@@ -38,6 +38,8 @@ pub(super) struct Policies<'s> {
     expectations: Vec<(Place<'s>, Expectation)>,
     open: Option<(Place<'s>, bool)>,
     stranger: Option<(Place<'s>, Stranger)>,
+    /// One note for all entries.
+    chat_noted: bool,
 }
 
 impl<'s> Policies<'s> {
@@ -60,7 +62,7 @@ impl<'s> Policies<'s> {
         }
         for section in root.sections("partner", "partner") {
             let place = section.place().clone();
-            if let Some(partner) = read_partner(context, section, trust) {
+            if let Some(partner) = read_partner(context, section, trust, &mut self.chat_noted) {
                 self.check_partner(&place, &partner, local);
                 self.partners.push((place, partner));
             }
@@ -121,8 +123,9 @@ impl<'s> Policies<'s> {
     }
 
     fn check_partner(&self, place: &Place<'_>, partner: &Partner, local: &[Domain]) {
-        let own = local.iter().find(|domain| partner.domain.matches(domain) || partner.also.contains(domain));
-        if let Some(own) = own {
+        // A wildcard may well cover our own domains: the local check comes first.
+        let exact = |domain: &Domain| partner.domain == DomainPattern::Exact(domain.clone());
+        if let Some(own) = local.iter().find(|domain| exact(domain) || partner.also.contains(domain)) {
             place.error(
                 format!("{own} is ours, so it can't be a partner's"),
                 "remove it here, or from the [[identity]]",
@@ -210,7 +213,12 @@ fn read_limits(section: &mut Section<'_>, default: Budget) -> Budget {
     Budget { messages_per_second, subscriptions, links, body_bytes, targets_per_hour }
 }
 
-fn read_partner(context: &Context<'_>, mut section: Section<'_>, trust: &mut TrustLists) -> Option<Partner> {
+fn read_partner(
+    context: &Context<'_>,
+    mut section: Section<'_>,
+    trust: &mut TrustLists,
+    chat_noted: &mut bool,
+) -> Option<Partner> {
     let origin = section.place().origin();
     let domain = section.demand("domain", "write domain = \"partner.example\"").and_then(|value| {
         value.read("write a domain name, or \"*.\" and one for all its subdomains", scalar::domain_pattern)
@@ -218,7 +226,7 @@ fn read_partner(context: &Context<'_>, mut section: Section<'_>, trust: &mut Tru
     let protocol_value = section.demand("protocol", "write protocol = \"sip\"");
     let protocol = protocol_value.as_ref().and_then(|value| value.word(Protocol::ALL, Protocol::as_str));
     if let (Some(value), Some(Protocol::Xmpp)) = (&protocol_value, protocol) {
-        value.place().note(version::XMPP_OUTSIDE_NOTE, "");
+        value.place().warn(version::XMPP_OUTSIDE_NOTE, "");
     }
     let profile = section.take("profile").and_then(|value| value.word(Profile::ALL, Profile::as_str));
     let profile = profile.unwrap_or(Profile::Generic);
@@ -239,8 +247,9 @@ fn read_partner(context: &Context<'_>, mut section: Section<'_>, trust: &mut Tru
         .filter(|value| !(value.is_text() && value.text() == Some("")))
         .and_then(|value| value.read("write host:port or [v6]:port", scalar::host_port));
     let chat = section.take("chat").and_then(|value| value.word(&[profile::CHAT], |_| "page"));
-    if chat.is_none() && protocol == Some(Protocol::Sip) {
+    if chat.is_none() && protocol == Some(Protocol::Sip) && !*chat_noted {
         section.place().note(version::CHAT_NOTE, "write chat = \"page\" to say so");
+        *chat_noted = true;
     }
     let limits = read_limits(&mut section, profile::BUDGET);
     section.finish();
