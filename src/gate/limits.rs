@@ -13,6 +13,14 @@ pub const STANZA_BYTES: usize = 262_144;
 pub const STANZA_BYTES_BEFORE_PROOF: usize = 10_000;
 /// Elements accepted before proof.
 pub const ELEMENTS_BEFORE_PROOF: usize = 32;
+/// Pairs of domains that one accepted XMPP stream may have proven or under way.
+pub const PAIRS_PER_STREAM: usize = 256;
+/// How long a stream opened to have a dialback key verified may take.
+pub const VERIFY_WITHIN: Duration = Duration::from_secs(10);
+/// How long the peer may take to answer `</stream:stream>` (RFC 6120 §4.4).
+pub const STREAM_END_WITHIN: Duration = Duration::from_secs(5);
+/// White space is sent on a proven stream after this much silence of ours (RFC 6120 §4.6.1).
+pub const STREAM_KEEPALIVE: Duration = Duration::from_secs(300);
 /// Header rows of one SIP message.
 pub const SIP_HEADERS: usize = 512;
 /// RFC 3261 §17.1.1.1: estimate of the round trip.

@@ -1,16 +1,23 @@
 //! One XMPP connection's own machine: header, features, STARTTLS, SASL EXTERNAL, dialback, until stanzas may flow (RFC 6120 §4–6,
 //! XEP-0220). Pure: bytes in, bytes and facts out; owned by the connection's task.
+//!
+//! Each state is a struct that its handler consumes, so that nothing of a state outlives it: [`accept`] has those of streams that
+//! a peer opened, [`open`] those of ours. What they share is in [`core`].
 
+mod accept;
+mod core;
 pub mod dialback;
+mod open;
 
+use self::core::Core;
 use crate::gate::limits::Limits;
 use crate::gate::partner::{Node, Side, TlsMode};
 use crate::gate::policy::Table;
-use crate::gate::reject::{DecisionId, Reject};
+use crate::gate::reject::{DecisionId, Reason, Reject};
 use crate::gate::time::Time;
 use crate::wire::address::Domain;
 use crate::wire::certificate::Chain;
-use crate::wire::xmpp::{Stanza, StreamError};
+use crate::wire::xmpp::{Child, Frame, NS_SERVER, Stanza, StreamError, StreamHeader};
 use bytes::{Bytes, BytesMut};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -117,13 +124,54 @@ pub enum Verdict {
 /// The machine. States are structs of their own in the submodules.
 #[derive(Debug)]
 pub struct XmppLink {
-    buffer: BytesMut,
+    core: Core,
+    state: State,
+}
+
+/// Where the stream is.
+#[derive(Debug)]
+enum State {
+    // Accepted streams.
+    Awaiting(accept::Awaiting),
+    Receiving(accept::Receiving),
+    // Opened streams, in the order of negotiation.
+    Opening(open::Opening),
+    Choosing(open::Choosing),
+    StartingTls(open::StartingTls),
+    Authenticating(open::Authenticating),
+    Asking(open::Asking),
+    Sending(open::Sending),
+    // Both.
+    Handshaking(Handshaking),
+    Closing(Closing),
+    Closed,
+}
+
+/// The TLS handshake is under way; then a new stream begins.
+#[derive(Debug)]
+enum Handshaking {
+    Accepting(accept::Awaiting),
+    Opening(open::Opening),
+}
+
+/// We have ended our half. The peer's half is heard until it ends too (RFC 6120 §4.4).
+#[derive(Debug)]
+struct Closing {
+    receiving: Option<accept::Receiving>,
+}
+
+/// What the framer cut and `wire` understood.
+enum Received {
+    Header(StreamHeader),
+    Child(Child),
+    End,
 }
 
 impl XmppLink {
     /// A stream that the peer opened. `entropy` seeds stream ids and decision ids.
     pub fn accept(settings: Arc<Settings>, side: Side, peer: IpAddr, entropy: [u8; 32], now: Time) -> Self {
-        todo!()
+        let core = Core::new(settings, side, true, entropy, now);
+        Self { core, state: State::Awaiting(accept::Awaiting { peer, tls: false }) }
     }
     /// A stream that we open to send stanzas from `from` to `to`; inside, to the node named.
     pub fn open(
@@ -135,26 +183,181 @@ impl XmppLink {
         entropy: [u8; 32],
         now: Time,
     ) -> Self {
-        todo!()
+        let core = Core::new(settings, side, false, entropy, now);
+        Self::begin(core, open::Purpose::Send { from, to, node })
     }
-    /// A stream that we open only to have a key verified.
+    /// A stream that we open only to have a key verified. It answers with [`LinkOutput::VerifyDone`] exactly once, however it ends.
     pub fn verify(settings: Arc<Settings>, side: Side, request: VerifyRequest, entropy: [u8; 32], now: Time) -> Self {
-        todo!()
+        let mut core = Core::new(settings, side, false, entropy, now);
+        core.ask(request.clone());
+        Self::begin(core, open::Purpose::Verify(request))
     }
+
+    fn begin(mut core: Core, purpose: open::Purpose) -> Self {
+        let state = match core.side {
+            Side::Inside => open::Opening { purpose, tls: false, authenticated: false }.begin(&mut core),
+            Side::Outside => core.close("XMPP partners: not in this version"),
+        };
+        Self { core, state }
+    }
+
     /// Where the reader puts bytes.
     pub fn buffer(&mut self) -> &mut BytesMut {
-        &mut self.buffer
+        self.core.framer.buffer()
     }
+
     /// Takes one input.
     pub fn handle_input(&mut self, now: Time, input: LinkInput) {
-        todo!()
+        self.core.now = now;
+        match input {
+            LinkInput::Readable => self.read(),
+            LinkInput::TlsEstablished(_) => self.step(on_tls),
+            LinkInput::Verified(request, verdict) => self.step(|core, state| match state {
+                State::Receiving(receiving) => receiving.on_verified(core, &request, verdict),
+                state => state,
+            }),
+            LinkInput::Send(bytes) => {
+                // Only streams of ours carry stanzas of ours, and only once proven: then nothing was announced as ready before.
+                if matches!(self.state, State::Sending(_)) {
+                    self.core.write(bytes);
+                }
+            }
+            LinkInput::Close(error) => self.step(|core, state| on_close(core, state, error)),
+            LinkInput::Eof => self.step(|core, state| match state {
+                State::Closed => state,
+                _ => core.end(None, "the peer closed the connection"),
+            }),
+            LinkInput::Timeout => self.step(on_timeout),
+        }
     }
+
     /// The next output; call until `None`.
     pub fn poll_output(&mut self) -> Option<LinkOutput> {
-        todo!()
+        self.core.outputs.pop_front()
     }
+
     /// When [`LinkInput::Timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Time> {
-        todo!()
+        self.core.poll_timeout()
+    }
+
+    fn step(&mut self, handle: impl FnOnce(&mut Core, State) -> State) {
+        let state = std::mem::replace(&mut self.state, State::Closed);
+        self.state = handle(&mut self.core, state);
+    }
+
+    fn read(&mut self) {
+        // What comes during the TLS handshake is judged when it is over.
+        while !matches!(self.state, State::Closed | State::Handshaking(_)) {
+            let received = match self.core.framer.next() {
+                Ok(None) => break,
+                Ok(Some(Frame::Header(header))) => {
+                    self.core.scope = header.scope.clone();
+                    Ok(Received::Header(header))
+                }
+                Ok(Some(Frame::Element(raw))) => Child::parse(raw, &self.core.scope, NS_SERVER).map(Received::Child),
+                Ok(Some(Frame::End)) => Ok(Received::End),
+                Err(error) => Err(error),
+            };
+            self.step(|core, state| match received {
+                Ok(received) => on_received(core, state, received),
+                Err(error) => core.refuse_broken(error),
+            });
+        }
+        if matches!(self.state, State::Closed) {
+            self.core.framer.buffer().clear();
+        }
+    }
+}
+
+fn on_received(core: &mut Core, state: State, received: Received) -> State {
+    match received {
+        Received::Header(header) => match state {
+            State::Awaiting(awaiting) => awaiting.on_header(core, header),
+            State::Opening(opening) => opening.on_header(core, header),
+            // The framer gives a header only at the beginning and after a restart.
+            state => state,
+        },
+        Received::Child(Child::Error(error, text)) => {
+            // RFC 6120 §4.9.1.1: an error is the end.
+            core.end(None, open::explain_stream_error(error, text.as_deref()))
+        }
+        Received::Child(child) => {
+            if !core.count_element() {
+                let reject = Reject::new(Reason::RateLimited, "too many elements before proof");
+                return core.refuse(reject, StreamError::PolicyViolation);
+            }
+            on_child(core, state, child)
+        }
+        Received::End => match state {
+            State::Closing(_) => core.close("both halves of the stream are ended"),
+            _ => core.end(None, "the peer ended the stream"),
+        },
+    }
+}
+
+fn on_child(core: &mut Core, state: State, child: Child) -> State {
+    match state {
+        State::Receiving(receiving) => receiving.on_child(core, child),
+        State::Choosing(choosing) => choosing.on_child(core, child),
+        State::StartingTls(starting) => starting.on_child(core, child),
+        State::Authenticating(authenticating) => authenticating.on_child(core, child),
+        State::Asking(asking) => asking.on_child(core, child),
+        State::Sending(sending) => sending.on_child(core, child),
+        State::Closing(Closing { receiving: Some(receiving) }) => match child {
+            Child::Stanza(stanza) => match receiving.on_stanza(core, *stanza) {
+                State::Receiving(receiving) => State::Closing(Closing { receiving: Some(receiving) }),
+                state => state,
+            },
+            _ => State::Closing(Closing { receiving: Some(receiving) }),
+        },
+        // A child comes behind a header, and none is read during the handshake.
+        state
+        @ (State::Closing(_) | State::Awaiting(_) | State::Opening(_) | State::Handshaking(_) | State::Closed) => state,
+    }
+}
+
+fn on_tls(core: &mut Core, state: State) -> State {
+    match state {
+        // Whatever was read before TLS was not protected by it.
+        State::Handshaking(_) if !core.framer.buffer().is_empty() => {
+            core.close("bytes before TLS, to be read after it")
+        }
+        State::Handshaking(Handshaking::Accepting(awaiting)) => State::Awaiting(awaiting),
+        State::Handshaking(Handshaking::Opening(opening)) => opening.begin(core),
+        state => state,
+    }
+}
+
+fn on_close(core: &mut Core, state: State, error: Option<(StreamError, String)>) -> State {
+    match (state, error) {
+        (State::Closed, _) => State::Closed,
+        (State::Handshaking(_), _) => core.close("closed by us"),
+        (State::Closing(closing), None) => State::Closing(closing),
+        (_, Some((error, text))) => core.end(Some((error, text)), format!("closed by us with {error}")),
+        (State::Receiving(receiving), None) => {
+            core.send_end();
+            core.await_end();
+            State::Closing(Closing { receiving: Some(receiving) })
+        }
+        (State::Sending(_), None) => {
+            core.send_end();
+            core.await_end();
+            State::Closing(Closing { receiving: None })
+        }
+        (_, None) => core.end(None, "closed by us"),
+    }
+}
+
+fn on_timeout(core: &mut Core, state: State) -> State {
+    if !core.check_timers() {
+        return state;
+    }
+    match state {
+        State::Closed => State::Closed,
+        State::Closing(_) => core.close("the peer did not end its half of the stream"),
+        State::Handshaking(_) => core.close("the TLS handshake took too long"),
+        State::Receiving(receiving) => receiving.on_timeout(core),
+        _ => accept::too_late(core),
     }
 }

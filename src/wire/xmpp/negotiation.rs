@@ -1,13 +1,16 @@
 //! What a stream carries besides stanzas: features, STARTTLS, SASL, dialback (RFC 6120 §4.3, §5, §6; XEP-0220, XEP-0478).
 
-use super::element::Element;
-use super::stanza::{Condition, ErrorType, StanzaError};
+use super::element::{Element, Scope};
+use super::stanza::{Condition, ErrorType, Stanza, StanzaError};
 use super::stream::StreamError;
 use super::{NS_DIALBACK, NS_DIALBACK_FEATURE, NS_LIMITS, NS_SASL, NS_SERVER, NS_STREAMS, NS_TLS};
+use bytes::Bytes;
 
 /// A child of the stream, told apart by name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Child {
+    /// message, presence or iq.
+    Stanza(Box<Stanza>),
     /// `<stream:features/>`
     Features(Features),
     /// `<stream:error/>`, and what it says to people.
@@ -31,7 +34,7 @@ pub enum Child {
     SaslFailure(String, Option<String>),
     /// A dialback element.
     Dialback(Dialback),
-    /// Anything else: a stanza, or something nobody asked for.
+    /// Anything else: something nobody asked for.
     Other(Element),
 }
 
@@ -88,9 +91,13 @@ pub enum Outcome {
 }
 
 impl Child {
-    /// Tells a child of the stream by its name.
-    pub fn read(element: Element) -> Self {
-        match (element.ns.as_str(), element.name.as_str()) {
+    /// Reads a child of a stream whose header made these declarations; `ns` is the stanzas' namespace.
+    pub fn parse(raw: Bytes, scope: &Scope, ns: &str) -> Result<Self, StreamError> {
+        let element = match Stanza::read(raw, scope, ns)? {
+            Ok(stanza) => return Ok(Child::Stanza(Box::new(stanza))),
+            Err(element) => element,
+        };
+        Ok(match (element.ns.as_str(), element.name.as_str()) {
             (NS_STREAMS, "features") => Child::Features(Features::from_element(&element)),
             (NS_STREAMS, "error") => {
                 let (error, text) = StreamError::from_element(&element);
@@ -112,7 +119,7 @@ impl Child {
             (NS_DIALBACK, "result") => Child::Dialback(Dialback::from_element(Question::Result, &element)),
             (NS_DIALBACK, "verify") => Child::Dialback(Dialback::from_element(Question::Verify, &element)),
             _ => Child::Other(element),
-        }
+        })
     }
 }
 

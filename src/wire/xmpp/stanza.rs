@@ -108,6 +108,11 @@ impl Stanza {
 
     /// As [`Stanza::parse`], where the header declared prefixes too; `ns` is the stanzas' namespace (RFC 6120 §4.8.2).
     pub fn parse_in(raw: Bytes, scope: &Scope, ns: &str) -> Result<Option<Self>, StreamError> {
+        Ok(Self::read(raw, scope, ns)?.ok())
+    }
+
+    /// A stanza, or else the element.
+    pub(super) fn read(raw: Bytes, scope: &Scope, ns: &str) -> Result<Result<Self, Element>, StreamError> {
         // With no prefix from outside, the bytes mean the same on any stream of this namespace.
         let alone = match scope.default_ns == ns {
             true => Element::parse(&raw, ns),
@@ -121,21 +126,16 @@ impl Stanza {
             }
             alone => (alone?, raw),
         };
-        Ok(Self::from_element(element, raw, ns))
-    }
-
-    /// From an element already read from `raw`. `None`: not a stanza of `ns`.
-    fn from_element(element: Element, raw: Bytes, ns: &str) -> Option<Self> {
         let kind = match element.name.as_str() {
-            _ if element.ns != ns => return None,
+            _ if element.ns != ns => return Ok(Err(element)),
             "message" => Kind::Message,
             "presence" => Kind::Presence,
             "iq" => Kind::Iq,
-            _ => return None,
+            _ => return Ok(Err(element)),
         };
         let jid = |name| element.get_attr(name).map(Jid::parse).transpose();
         let attr = |name| element.get_attr(name).map(str::to_owned);
-        Some(Self { kind, from: jid("from"), to: jid("to"), id: attr("id"), type_: attr("type"), raw, element })
+        Ok(Ok(Self { kind, from: jid("from"), to: jid("to"), id: attr("id"), type_: attr("type"), raw, element }))
     }
 
     /// The error reply to this stanza (RFC 6120 §8.3.1): same kind and id, from and to swapped, no payload echoed. `None` if this is itself

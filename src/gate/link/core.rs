@@ -1,0 +1,197 @@
+//! What all states of a link share: the framer, the outputs, the timers, and the ways in which a stream ends.
+
+use super::{LinkOutput, Settings, State, Verdict, VerifyRequest};
+use crate::gate::limits::{
+    ELEMENTS_BEFORE_PROOF, STANZA_BYTES_BEFORE_PROOF, STREAM_END_WITHIN, STREAM_KEEPALIVE, VERIFY_WITHIN,
+};
+use crate::gate::partner::Side;
+use crate::gate::reject::{DecisionId, Reason, Reject};
+use crate::gate::time::Time;
+use crate::wire::address::Domain;
+use crate::wire::xmpp::stream::STREAM_END;
+use crate::wire::xmpp::{Element, Framer, Scope, StreamError, StreamHeader};
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+#[derive(Debug)]
+pub(super) struct Core {
+    pub settings: Arc<Settings>,
+    pub side: Side,
+    pub framer: Framer,
+    pub outputs: VecDeque<LinkOutput>,
+    /// When the input under way happened.
+    pub now: Time,
+    /// The declarations of the peer's latest header.
+    pub scope: Scope,
+    /// The domain that the peer says it speaks for.
+    pub peer_domain: Option<String>,
+    /// What this link was opened to verify, until it is answered.
+    pub asked: Option<VerifyRequest>,
+    rng: StdRng,
+    /// Negotiation, or the peer's end tag, is due.
+    deadline: Option<Time>,
+    /// When white space is due; set once something is proven.
+    keepalive: Option<Time>,
+    elements: usize,
+    accepted: bool,
+    header_sent: bool,
+}
+
+impl Core {
+    pub fn new(settings: Arc<Settings>, side: Side, accepted: bool, entropy: [u8; 32], now: Time) -> Self {
+        let deadline = now + settings.limits.negotiation;
+        Self {
+            settings,
+            side,
+            framer: Framer::new(STANZA_BYTES_BEFORE_PROOF),
+            outputs: VecDeque::new(),
+            now,
+            scope: Scope::default(),
+            peer_domain: None,
+            asked: None,
+            rng: StdRng::from_seed(entropy),
+            deadline: Some(deadline),
+            keepalive: None,
+            elements: 0,
+            accepted,
+            header_sent: false,
+        }
+    }
+
+    /// This link only asks; it gets less time than whoever waits for its answer.
+    pub fn ask(&mut self, request: VerifyRequest) {
+        self.asked = Some(request);
+        self.deadline = self.deadline.map(|deadline| deadline.min(self.now + VERIFY_WITHIN));
+    }
+
+    /// RFC 6120 §4.7.3: unique and unpredictable.
+    pub fn fresh_id(&mut self) -> String {
+        format!("{:016x}{:016x}", self.rng.next_u64(), self.rng.next_u64())
+    }
+
+    pub fn write(&mut self, bytes: Bytes) {
+        self.outputs.push_back(LinkOutput::Write(bytes));
+        if let Some(due) = &mut self.keepalive {
+            *due = self.now + STREAM_KEEPALIVE;
+        }
+    }
+
+    pub fn send(&mut self, element: &Element) {
+        self.write(Bytes::from(element.print_on_stream()));
+    }
+
+    pub fn send_header(&mut self, header: &StreamHeader) {
+        self.header_sent = true;
+        self.write(Bytes::from(header.print()));
+    }
+
+    /// The stream begins anew (RFC 6120 §4.3.3). Returns how many bytes the peer sent too early.
+    pub fn restart(&mut self) -> usize {
+        self.header_sent = false;
+        self.scope = Scope::default();
+        self.framer.restart()
+    }
+
+    /// A pair of domains is proven: larger elements, no more deadline.
+    pub fn prove(&mut self, from: &Domain, to: &Domain, ours: bool, node: Option<String>) {
+        self.deadline = None;
+        self.keepalive = Some(self.now + STREAM_KEEPALIVE);
+        self.framer.set_element_bytes_max(self.settings.limits.stanza_bytes);
+        self.outputs.push_back(LinkOutput::Proven { from: from.clone(), to: to.clone(), ours, node });
+    }
+
+    pub fn is_proven(&self) -> bool {
+        self.keepalive.is_some()
+    }
+
+    /// Counts an element. `false`: too many of them before proof.
+    pub fn count_element(&mut self) -> bool {
+        self.elements += 1;
+        self.is_proven() || self.elements <= ELEMENTS_BEFORE_PROOF
+    }
+
+    /// A refusal that is only recorded and told, the stream going on; returns the text to tell.
+    pub fn note_refusal(&mut self, domain: Option<String>, reject: Reject) -> String {
+        let id = DecisionId::from_bits(self.rng.next_u64());
+        let text = reject.text(id);
+        self.outputs.push_back(LinkOutput::Refused { domain, reject, id });
+        text
+    }
+
+    /// Ends the stream for a reason of ours. A peer that connected is told an ID, and the refusal is recorded; a peer we connected to
+    /// only gets the condition, and the cause goes to whoever wanted the connection.
+    pub fn refuse(&mut self, reject: Reject, error: StreamError) -> State {
+        let cause = format!("refused with {error} ({}): {}", reject.reason.as_str(), reject.detail);
+        if !self.accepted {
+            return self.end(Some((error, String::new())), cause);
+        }
+        let domain = self.peer_domain.clone();
+        let text = self.note_refusal(domain, reject);
+        self.end(Some((error, text)), cause)
+    }
+
+    /// Ends the stream at once, perhaps with an error (RFC 6120 §4.9.1.1).
+    pub fn end(&mut self, error: Option<(StreamError, String)>, cause: impl Into<String>) -> State {
+        if let Some((error, text)) = error {
+            // RFC 6120 §4.9.1.2: an error before the header comes behind one.
+            if !self.header_sent {
+                let id = Some(self.fresh_id());
+                self.send_header(&StreamHeader { id, version: Some("1.0".into()), ..StreamHeader::server() });
+            }
+            self.send(&error.to_element(Some(&text)));
+        }
+        self.send_end();
+        self.close(cause)
+    }
+
+    /// `</stream:stream>`, if there is something to end.
+    pub fn send_end(&mut self) {
+        if std::mem::take(&mut self.header_sent) {
+            self.write(Bytes::from_static(STREAM_END.as_bytes()));
+        }
+    }
+
+    /// Nothing follows.
+    pub fn close(&mut self, cause: impl Into<String>) -> State {
+        if let Some(request) = self.asked.take() {
+            self.outputs.push_back(LinkOutput::VerifyDone(request, Verdict::Error));
+        }
+        self.outputs.push_back(LinkOutput::Close { cause: cause.into() });
+        self.deadline = None;
+        self.keepalive = None;
+        State::Closed
+    }
+
+    /// The peer has until then to end its half.
+    pub fn await_end(&mut self) {
+        self.deadline = Some(self.now + STREAM_END_WITHIN);
+        self.keepalive = None;
+    }
+
+    /// What cannot be read, as a refusal.
+    pub fn refuse_broken(&mut self, error: StreamError) -> State {
+        let reject = match error {
+            StreamError::StanzaTooBig => Reject::new(Reason::TooLarge, "an element beyond the bound"),
+            StreamError::PolicyViolation => {
+                Reject::new(Reason::TooLarge, "XML beyond the bounds of depth or attributes")
+            }
+            error => Reject::new(Reason::Malformed, format!("the stream is {error}")),
+        };
+        self.refuse(reject, error)
+    }
+
+    /// Whether a deadline has passed. White space that is due is written here.
+    pub fn check_timers(&mut self) -> bool {
+        if self.keepalive.is_some_and(|due| due <= self.now) {
+            self.write(Bytes::from_static(b" "));
+        }
+        self.deadline.is_some_and(|due| due <= self.now)
+    }
+
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.deadline.into_iter().chain(self.keepalive).min()
+    }
+}
