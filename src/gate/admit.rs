@@ -1,6 +1,7 @@
 //! The whole path of a message, on one screen for each protocol: understand → who says so ([`super::peer`]) → their words to ours
 //! ([`super::border`]) → may they ([`super::policy`]) → part of something known, or where to ([`super::session`], [`super::route`]).
 
+use super::Gate;
 use super::border::inward;
 use super::event::{Decision, Event, Outcome};
 use super::exchange::{Incoming, Output};
@@ -15,7 +16,6 @@ use super::route::{HopKey, table};
 use super::session::{Facts, Parcel, Passage, Step, fetch::Fetches, outcome, page, watch};
 use super::time::Time;
 use super::translate::{error, message};
-use super::Gate;
 use crate::wire::address::{Address, Jid};
 use crate::wire::sip::compose::Response;
 use crate::wire::sip::header::Name;
@@ -116,7 +116,8 @@ impl Gate {
             _ => inward::recipient(request)?,
         };
         if request.body().len() > budget.body_bytes {
-            let detail = format!("the body is {} bytes; limits.body_bytes is {}", request.body().len(), budget.body_bytes);
+            let detail =
+                format!("the body is {} bytes; limits.body_bytes is {}", request.body().len(), budget.body_bytes);
             return Err(Reject::new(Reason::TooLarge, detail));
         }
         // May they.
@@ -131,13 +132,25 @@ impl Gate {
         match method {
             Method::Subscribe => self.subscribe(now, permit, request, (&label, profile, budget.subscriptions)),
             Method::Message => self.page_in(now, link, at, permit, request, &label, budget.body_bytes),
-            Method::Invite => Err(Reject::new(Reason::Unsupported, "IM sessions: not in this version").with_status(488)),
-            Method::Other(_) => Err(Reject::new(Reason::Unsupported, format!("method {method}")).with_header("Allow", ALLOW)),
-            _ => Err(Reject::new(Reason::Unsupported, format!("method {method}")).with_status(405).with_header("Allow", ALLOW)),
+            Method::Invite => {
+                Err(Reject::new(Reason::Unsupported, "IM sessions: not in this version").with_status(488))
+            }
+            Method::Other(_) => {
+                Err(Reject::new(Reason::Unsupported, format!("method {method}")).with_header("Allow", ALLOW))
+            }
+            _ => Err(Reject::new(Reason::Unsupported, format!("method {method}"))
+                .with_status(405)
+                .with_header("Allow", ALLOW)),
         }
     }
 
-    fn subscribe(&mut self, now: Time, permit: Permit, request: &Message, partner: (&str, Profile, u32)) -> Result<Taken, Reject> {
+    fn subscribe(
+        &mut self,
+        now: Time,
+        permit: Permit,
+        request: &Message,
+        partner: (&str, Profile, u32),
+    ) -> Result<Taken, Reject> {
         let asked = watch::read(request, &self.settings.presence)?;
         let (mut turn, sessions) = self.turn(now);
         let taken = if request.to_tag().is_some() {
@@ -176,7 +189,8 @@ impl Gate {
         }
         let (mut turn, sessions) = self.turn(now);
         let id = turn.token();
-        let stanza = message::write_stanza(&text, &Jid::bare(permit.from().clone()), &Jid::bare(permit.to().clone()), &id);
+        let stanza =
+            message::write_stanza(&text, &Jid::bare(permit.from().clone()), &Jid::bare(permit.to().clone()), &id);
         let server = sessions.servers.open(&mut turn, link, request);
         let carried = outcome::Carried {
             id,
@@ -216,7 +230,15 @@ impl Gate {
     }
 
     /// A message from XMPP to a SIP partner.
-    fn page_out(&mut self, now: Time, at: Time, node: &str, from: &Jid, to: &Jid, stanza: &Stanza) -> Result<(), Reject> {
+    fn page_out(
+        &mut self,
+        now: Time,
+        at: Time,
+        node: &str,
+        from: &Jid,
+        to: &Jid,
+        stanza: &Stanza,
+    ) -> Result<(), Reject> {
         let partner = self.settings.policy.partner_towards(to.bare.domain());
         let protocol = partner.map_or(Protocol::Sip, |id| self.settings.policy.partner(id).protocol);
         let action = match stanza.type_.as_deref() {
@@ -250,8 +272,11 @@ impl Gate {
     /// A message of ours came back: the SIP sender gets its error.
     fn bounced(&mut self, now: Time, from: &Jid, to: &Jid, stanza: &Stanza) {
         let pair = (to.bare.domain().clone(), from.bare.domain().clone());
-        let Some(awaiting) = stanza.id.as_deref().and_then(|id| self.sessions.barriers.bounced(&pair, id)) else { return };
-        let error = stanza.error().unwrap_or_else(|| StanzaError::new(Condition::UndefinedCondition, ErrorType::Cancel));
+        let Some(awaiting) = stanza.id.as_deref().and_then(|id| self.sessions.barriers.bounced(&pair, id)) else {
+            return;
+        };
+        let error =
+            stanza.error().unwrap_or_else(|| StanzaError::new(Condition::UndefinedCondition, ErrorType::Cancel));
         let (status, contact) = error::to_sip(&error, awaiting.full_jid, false);
         // The node's own words stay inside: they may name what is there.
         let headers: Vec<_> = contact.map(|uri| ("Contact", format!("<{uri}>"))).into_iter().collect();
@@ -322,13 +347,21 @@ impl Gate {
 
     /// Writes an answer to the inside, in the addressed partner domain's name.
     fn say_inside(&mut self, node: &str, from: &Jid, to: &Jid, answer: &Element) {
-        let hop = HopKey::Node { node: node.to_owned(), from: to.bare.domain().clone(), to: from.bare.domain().clone() };
+        let hop =
+            HopKey::Node { node: node.to_owned(), from: to.bare.domain().clone(), to: from.bare.domain().clone() };
         let bytes = Bytes::from(answer.print(NS_SERVER));
         self.steps.push_back(Step::Pass { hop, parcel: Parcel { bytes, passage: Passage::Answer, transit: None } });
     }
 
     /// Policy on a request from the outside.
-    fn decide(&mut self, now: Time, claim: &Claim, from: &Address, to: &Address, action: Action) -> Result<Permit, Reject> {
+    fn decide(
+        &mut self,
+        now: Time,
+        claim: &Claim,
+        from: &Address,
+        to: &Address,
+        action: Action,
+    ) -> Result<Permit, Reject> {
         let peer = self.links.get(claim.link()).map(|link| link.peer);
         let question = Question {
             from,
@@ -503,14 +536,18 @@ fn is_im_offer(request: &Message) -> bool {
 /// RFC 3261 §8.2.2.3 and §16.3 step 5: extensions demanded of us.
 fn understood(method: &Method, request: &Message) -> Result<(), Reject> {
     // COMPAT(lync): `Proxy-Require: ms-benotify` meets every strict proxy with 420; not listing it in Supported is enough to decline.
-    let unknown_to_proxy = request.values(Name::ProxyRequire).filter(|tag| !tag.trim().eq_ignore_ascii_case("ms-benotify"));
+    let unknown_to_proxy =
+        request.values(Name::ProxyRequire).filter(|tag| !tag.trim().eq_ignore_ascii_case("ms-benotify"));
     let unknown_to_uas = request.values(Name::Require).filter(|_| !matches!(method, Method::Cancel));
-    let unknown: Vec<&str> = unknown_to_proxy.chain(unknown_to_uas).map(str::trim).filter(|tag| !tag.is_empty()).take(16).collect();
+    let unknown: Vec<&str> =
+        unknown_to_proxy.chain(unknown_to_uas).map(str::trim).filter(|tag| !tag.is_empty()).take(16).collect();
     if unknown.is_empty() {
         return Ok(());
     }
     let list = unknown.join(", ");
-    Err(Reject::new(Reason::Unsupported, format!("extensions {list}")).with_status(420).with_header("Unsupported", list))
+    Err(Reject::new(Reason::Unsupported, format!("extensions {list}"))
+        .with_status(420)
+        .with_header("Unsupported", list))
 }
 
 fn no_such(status: u16) -> Taken {

@@ -1,5 +1,6 @@
 //! Handing on: what the sessions want becomes outputs; what could not be handed on goes back to whom it concerns.
 
+use super::Gate;
 use super::event::{Event, Outcome, Settled};
 use super::exchange::{HopId, Output, Target};
 use super::partner::{Action, LinkId, Protocol, Side};
@@ -10,7 +11,6 @@ use super::session::outcome::{Awaiting, Pair};
 use super::session::transaction::{Ended, Purpose};
 use super::session::{Facts, Parcel, Passage, Step};
 use super::time::Time;
-use super::Gate;
 use crate::wire::sip::{Message, Start};
 
 impl Gate {
@@ -37,7 +37,10 @@ impl Gate {
         if let HopKey::Partner { .. } = key
             && let Some(field) = self.inside.named_in(&parcel.bytes)
         {
-            let reject = Reject::new(Reason::NotAllowed, format!("stopped at the border: {field} names something of the inside"));
+            let reject = Reject::new(
+                Reason::NotAllowed,
+                format!("stopped at the border: {field} names something of the inside"),
+            );
             self.notice(format!("a message to {key:?} was stopped: {field} names something of the inside"));
             self.parcel_failed(now, parcel.passage, &reject);
             return;
@@ -47,7 +50,11 @@ impl Gate {
             Passed::Queued => {}
             Passed::Connect(hop) => match self.target(key) {
                 Some(target) => self.outputs.push_back(Output::Connect { hop, target }),
-                None => self.hop_failed(now, hop, Reject::new(Reason::NoNode, format!("{key:?} is not configured any more"))),
+                None => self.hop_failed(
+                    now,
+                    hop,
+                    Reject::new(Reason::NoNode, format!("{key:?} is not configured any more")),
+                ),
             },
             Passed::Down(parcel, cause) => {
                 let reject = unreachable(key, &cause);

@@ -99,7 +99,10 @@ impl Links {
                 if let Some(Link { far: Far::Sip { claims, .. }, .. }) = self.table.get_mut(&id) {
                     claims.remove(from);
                 }
-                return Err(Reject::new(Reason::RateLimited, format!("{count} links of one partner; its limits.links is {links_max}")));
+                return Err(Reject::new(
+                    Reason::RateLimited,
+                    format!("{count} links of one partner; its limits.links is {links_max}"),
+                ));
             }
         }
         Ok(claim)

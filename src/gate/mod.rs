@@ -280,8 +280,11 @@ impl Gate {
         self.inside = Inside::of(&settings);
         let labels = settings.policy.partners.iter().map(|p| p.label.as_str()).chain(["other"]).collect();
         self.rates.retain(&labels);
-        self.nodes_up =
-            settings.nodes.iter().map(|n| (n.name.clone(), self.nodes_up.get(&n.name).copied().unwrap_or(true))).collect();
+        self.nodes_up = settings
+            .nodes
+            .iter()
+            .map(|n| (n.name.clone(), self.nodes_up.get(&n.name).copied().unwrap_or(true)))
+            .collect();
         self.settings = settings;
         self.allows_told.clear();
         self.outputs.push_back(Output::Event(Box::new(Event::Reloaded { version })));

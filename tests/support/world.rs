@@ -1,6 +1,7 @@
 //! The gate between partners and nodes, in virtual time: the same three verbs as in production, no socket.
 
 use super::pki::pki;
+use bytes::Bytes;
 use fedgate::config::{self, Options};
 use fedgate::gate::reject::Reason;
 use fedgate::gate::settings::Settings;
@@ -10,7 +11,6 @@ use fedgate::gate::{
 use fedgate::wire::address::{Domain, Jid};
 use fedgate::wire::sip::{self, Frame, Framer};
 use fedgate::wire::xmpp::{Element, NS_SERVER, Stanza};
-use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;

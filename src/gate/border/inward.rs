@@ -63,7 +63,10 @@ pub fn no_other_route(request: &Message, settings: &Settings) -> Result<(), Reje
         if !is_us {
             return Err(Reject::new(
                 Reason::RelayDenied,
-                format!("a Route leads through us to elsewhere: {}", route.uri.text.get(..120).unwrap_or(route.uri.text)),
+                format!(
+                    "a Route leads through us to elsewhere: {}",
+                    route.uri.text.get(..120).unwrap_or(route.uri.text)
+                ),
             ));
         }
     }

@@ -41,7 +41,9 @@ impl Inside {
 
     /// What of the inside a SIP message names, and in which field; `None` = nothing.
     pub fn named_in(&self, bytes: &Bytes) -> Option<String> {
-        let Ok(message) = Message::parse(bytes.clone()) else { return Some("a message that cannot be read back".to_owned()) };
+        let Ok(message) = Message::parse(bytes.clone()) else {
+            return Some("a message that cannot be read back".to_owned());
+        };
         if let Start::Request { uri, .. } = message.start()
             && let Ok(uri) = Uri::parse(uri)
             && self.is_named(uri.host)

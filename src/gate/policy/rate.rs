@@ -44,19 +44,18 @@ impl Rates {
         if self.buckets.get(label).is_none_or(|bucket| bucket.per_second != budget.messages_per_second) {
             let quota = Quota::per_second(NonZeroU32::new(budget.messages_per_second).unwrap_or(NonZeroU32::MIN));
             let limiter = RateLimiter::direct_with_clock(quota, self.clock.clone());
-            let bucket = Bucket {
-                per_second: budget.messages_per_second,
-                limiter,
-                hour_began: now,
-                targets: BTreeSet::new(),
-            };
+            let bucket =
+                Bucket { per_second: budget.messages_per_second, limiter, hour_began: now, targets: BTreeSet::new() };
             self.buckets.insert(label.to_owned(), bucket);
         }
         let Some(bucket) = self.buckets.get_mut(label) else { return Ok(()) };
         if bucket.limiter.check().is_err() {
             return Err(Reject::new(
                 Reason::RateLimited,
-                format!("{label} is over {} requests a second, its limits.messages_per_second", budget.messages_per_second),
+                format!(
+                    "{label} is over {} requests a second, its limits.messages_per_second",
+                    budget.messages_per_second
+                ),
             ));
         }
         let Some(targets_max) = budget.targets_per_hour else { return Ok(()) };

@@ -1,10 +1,10 @@
 //! Hops: one connection of ours to a partner or a node, made when first needed, queued for while it is being made.
 
+use crate::gate::HopId;
 use crate::gate::limits;
 use crate::gate::partner::LinkId;
 use crate::gate::session::Parcel;
 use crate::gate::time::Time;
-use crate::gate::HopId;
 use crate::wire::address::Domain;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

@@ -13,7 +13,9 @@ pub fn node_for<'a>(settings: &'a Settings, to: &Address) -> Result<&'a Node, Re
     let Some(first) = serving.iter().map(|node| node.priority).min() else {
         return Err(Reject::new(
             Reason::NoNode,
-            format!("no [[node]] with role = \"routing\" serves {to}; add its domain to a node's `domains` or widen `users`"),
+            format!(
+                "no [[node]] with role = \"routing\" serves {to}; add its domain to a node's `domains` or widen `users`"
+            ),
         ));
     };
     let equals: Vec<&Node> = serving.into_iter().filter(|node| node.priority == first).collect();

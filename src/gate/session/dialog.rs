@@ -69,7 +69,9 @@ impl Dialog {
             remote_cseq: request.cseq().map_or(0, |(number, _)| number),
         };
         if dialog.bytes() > limits::DIALOG_BYTES {
-            return Err(Reject::new(Reason::TooLarge, "the headers a dialog must remember are too long").with_status(513));
+            return Err(
+                Reject::new(Reason::TooLarge, "the headers a dialog must remember are too long").with_status(513)
+            );
         }
         Ok(dialog)
     }

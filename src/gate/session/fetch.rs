@@ -53,15 +53,8 @@ impl Fetches {
         self.next += 1;
         let key = (permit.from().clone(), permit.to().clone());
         let known = permit.is_polite();
-        let fetch = Fetch {
-            key: key.clone(),
-            dialog,
-            event_id,
-            seen_by,
-            of: node.profile,
-            resources: BTreeMap::new(),
-            known,
-        };
+        let fetch =
+            Fetch { key: key.clone(), dialog, event_id, seen_by, of: node.profile, resources: BTreeMap::new(), known };
         self.open.insert(id, fetch);
         if known {
             turn.deadlines.set(Deadline::Fetch(id), turn.now);
@@ -78,7 +71,9 @@ impl Fetches {
             match stanza.type_.as_deref() {
                 None if fetch.resources.len() < limits::RESOURCES_PER_WATCH => {
                     let resource = stanza.from.as_ref().ok().and_then(|j| j.as_ref()).and_then(|j| j.resource.clone());
-                    fetch.resources.insert(resource.as_deref().unwrap_or_default().to_owned(), presence::read_stanza(stanza));
+                    fetch
+                        .resources
+                        .insert(resource.as_deref().unwrap_or_default().to_owned(), presence::read_stanza(stanza));
                     fetch.known = true;
                 }
                 Some("unavailable") => fetch.known = true,

@@ -10,6 +10,7 @@ pub mod page;
 pub mod transaction;
 pub mod watch;
 
+use crate::gate::Path;
 use crate::gate::event::{Decision, Event};
 use crate::gate::partner::{Action, LinkId, Protocol, Side};
 use crate::gate::record::{Record, RecordId};
@@ -17,12 +18,11 @@ use crate::gate::reject::{DecisionId, Reject};
 use crate::gate::route::HopKey;
 use crate::gate::settings::Settings;
 use crate::gate::time::Time;
-use crate::gate::Path;
 use crate::wire::address::Domain;
 use bytes::Bytes;
 use deadlines::Deadlines;
-use rand::rngs::StdRng;
 use rand::RngExt;
+use rand::rngs::StdRng;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 

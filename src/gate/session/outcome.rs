@@ -6,11 +6,11 @@
 
 use super::transaction::ServerId;
 use super::{Deadline, Parcel, Passage, Step, Turn};
+use crate::gate::Path;
 use crate::gate::limits;
 use crate::gate::partner::Protocol;
 use crate::gate::route::HopKey;
 use crate::gate::time::Time;
-use crate::gate::Path;
 use crate::wire::address::Domain;
 use crate::wire::xmpp::{Element, NS_PING, NS_SERVER};
 use bytes::Bytes;

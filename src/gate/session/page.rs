@@ -94,7 +94,13 @@ pub struct Carried<'a> {
 
 impl Pages {
     /// Takes a message on: from here it ends in delivered or in an error to its sender.
-    pub fn carry(&mut self, turn: &mut Turn<'_>, clients: &mut Clients, permit: Permit, carried: Carried<'_>) -> Result<(), Reject> {
+    pub fn carry(
+        &mut self,
+        turn: &mut Turn<'_>,
+        clients: &mut Clients,
+        permit: Permit,
+        carried: Carried<'_>,
+    ) -> Result<(), Reject> {
         let key = permit.to().clone();
         let says = message::write_sip(&carried.text, &turn.token())?;
         let queue = self.queues.entry(key.clone()).or_default();
@@ -130,11 +136,15 @@ impl Pages {
         let (outcome, error) = match ended {
             Ended::Answered(200..=299, _) => (Outcome::Delivered, None),
             Ended::Answered(status, response) => {
-                let contact = response.values(Name::Contact).next().and_then(|c| NameAddr::parse(c).ok()).map(|c| c.uri.text);
+                let contact =
+                    response.values(Name::Contact).next().and_then(|c| NameAddr::parse(c).ok()).map(|c| c.uri.text);
                 (Outcome::Failed, Some(error::to_xmpp(*status, reason_phrase(response), contact)))
             }
             Ended::TimedOut => {
-                let reject = Reject::new(Reason::Timeout, format!("{key}: no final response within {} s", limits::TIMER_F.as_secs()));
+                let reject = Reject::new(
+                    Reason::Timeout,
+                    format!("{key}: no final response within {} s", limits::TIMER_F.as_secs()),
+                );
                 (Outcome::Failed, Some(refuse(turn, &reject)))
             }
             Ended::Unreachable(reject) => (Outcome::Failed, Some(refuse(turn, reject))),
@@ -148,7 +158,15 @@ impl Pages {
     }
 
     /// A message that is not taken on: its sender gets the error, handed over again if need be.
-    pub fn refuse(&mut self, turn: &mut Turn<'_>, from: &Jid, to: &Address, ids: (Option<&str>, Option<&str>), node: &str, error: StanzaError) {
+    pub fn refuse(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: &Jid,
+        to: &Address,
+        ids: (Option<&str>, Option<&str>),
+        node: &str,
+        error: StanzaError,
+    ) {
         if self.bounces.len() >= limits::PAGES {
             return;
         }
@@ -203,7 +221,10 @@ impl Pages {
         let Some(hop) = bounce.envelope.reply_hop() else { return };
         let stanza = bounce.envelope.error_stanza(&bounce.error);
         let bytes = Bytes::from(stanza.print(NS_SERVER));
-        turn.step(Step::Pass { hop, parcel: Parcel { bytes, passage: Passage::Bounce(record.clone()), transit: None } });
+        turn.step(Step::Pass {
+            hop,
+            parcel: Parcel { bytes, passage: Passage::Bounce(record.clone()), transit: None },
+        });
     }
 
     /// Draining is over: what is still under way is told to its senders as uncertain, what was never sent as not delivered.
@@ -318,10 +339,8 @@ impl Envelope {
     }
 
     fn error_stanza(&self, error: &StanzaError) -> Element {
-        let mut stanza = Element::new("message", NS_SERVER)
-            .attr("type", "error")
-            .attr("from", &self.to)
-            .attr("to", &self.from);
+        let mut stanza =
+            Element::new("message", NS_SERVER).attr("type", "error").attr("from", &self.to).attr("to", &self.from);
         if let Some(id) = &self.id {
             stanza = stanza.attr("id", id);
         }

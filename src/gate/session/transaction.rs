@@ -1,10 +1,10 @@
 //! SIP transactions over reliable transports (RFC 3261 §17, RFC 4320): what we owe an answer, and whose answer we await.
 
 use super::{Deadline, Passage, Step, Turn};
+use crate::gate::Path;
 use crate::gate::limits;
 use crate::gate::partner::LinkId;
 use crate::gate::route::HopKey;
-use crate::gate::Path;
 use crate::gate::time::Time;
 use crate::wire::sip::compose::Response;
 use crate::wire::sip::{Message, Method};

@@ -6,6 +6,7 @@
 use super::dialog::{Dialog, contact_of};
 use super::transaction::{Clients, Ended, Purpose};
 use super::{Deadline, Parcel, Passage, Step, Turn, partner_hop};
+use crate::gate::Path;
 use crate::gate::event::{Event, Outcome, Settled};
 use crate::gate::limits;
 use crate::gate::partner::{Action, Profile, Protocol, Side};
@@ -15,7 +16,6 @@ use crate::gate::reject::{Reason, Reject};
 use crate::gate::route::{HopKey, table};
 use crate::gate::time::Time;
 use crate::gate::translate::presence::{self, Shown};
-use crate::gate::Path;
 use crate::wire::address::Address;
 use crate::wire::sip::header::Name;
 use crate::wire::sip::{Message, Method};
@@ -202,7 +202,13 @@ impl Watches {
     }
 
     /// A SUBSCRIBE inside a dialog: refresh, or end with Expires 0. `None`: no such dialog (481).
-    pub fn refresh(&mut self, turn: &mut Turn<'_>, permit: &Permit, request: &Message, expires: Duration) -> Option<Result<Taken, Reject>> {
+    pub fn refresh(
+        &mut self,
+        turn: &mut Turn<'_>,
+        permit: &Permit,
+        request: &Message,
+        expires: Duration,
+    ) -> Option<Result<Taken, Reject>> {
         let key = self.dialogs.get(request.to_tag()?)?.clone();
         // The dialog's own addresses were decided on, not what this request claims.
         if key.0 != *permit.from() {
@@ -462,7 +468,8 @@ impl Watches {
 
     /// Takes a kept watch back after a restart; it is decided again, and its presentity's server asked. `false`: no longer possible.
     pub fn restore(&mut self, turn: &mut Turn<'_>, kept: KeptWatch) -> bool {
-        let parsed = (crate::wire::address::Jid::parse(&kept.watcher), crate::wire::address::Jid::parse(&kept.presentity));
+        let parsed =
+            (crate::wire::address::Jid::parse(&kept.watcher), crate::wire::address::Jid::parse(&kept.presentity));
         let (Ok(watcher), Ok(presentity)) = parsed else { return false };
         let key = (watcher.bare, presentity.bare);
         let Some(id) = turn.settings.policy.partner_for(key.0.domain(), Protocol::Sip) else { return false };
@@ -629,12 +636,7 @@ impl Watches {
             turn.step(Step::Forget(record_id(key)));
             return;
         }
-        let kept = KeptWatch {
-            watcher: key.0.to_jid(),
-            presentity: key.1.to_jid(),
-            standing: watch.standing,
-            dialogs,
-        };
+        let kept = KeptWatch { watcher: key.0.to_jid(), presentity: key.1.to_jid(), standing: watch.standing, dialogs };
         turn.step(Step::Keep(Record { id: record_id(key), kept: Kept::Watch(kept) }));
     }
 
@@ -671,20 +673,28 @@ pub fn read(request: &Message, settings: &crate::gate::partner::Presence) -> Res
     let expires = match request.header(Name::Expires) {
         None => settings.expires,
         Some(text) => Duration::from_secs(u64::from(
-            header::delta_seconds(text).ok_or_else(|| Reject::new(Reason::Malformed, "Expires is not a number of seconds"))?,
+            header::delta_seconds(text)
+                .ok_or_else(|| Reject::new(Reason::Malformed, "Expires is not a number of seconds"))?,
         )),
     };
     // RFC 6665 §4.2.1.1: only what is under an hour may be too brief.
     if !expires.is_zero() && expires < settings.minimum && expires < Duration::from_secs(3600) {
-        return Err(Reject::new(Reason::Unsupported, format!("Expires is below [presence] minimum, {} s", settings.minimum.as_secs()))
-            .with_status(423)
-            .with_header("Min-Expires", settings.minimum.as_secs().to_string()));
+        return Err(Reject::new(
+            Reason::Unsupported,
+            format!("Expires is below [presence] minimum, {} s", settings.minimum.as_secs()),
+        )
+        .with_status(423)
+        .with_header("Min-Expires", settings.minimum.as_secs().to_string()));
     }
     Ok(Asked { expires: expires.min(settings.expires), event_id: event.id.map(str::to_owned) })
 }
 
 /// The headers of the 200 to a SUBSCRIBE.
-pub fn granted(settings: &crate::gate::settings::Settings, presentity: &Address, expires: Duration) -> Vec<(&'static str, String)> {
+pub fn granted(
+    settings: &crate::gate::settings::Settings,
+    presentity: &Address,
+    expires: Duration,
+) -> Vec<(&'static str, String)> {
     let identity = &settings.identities[settings.identity_for(presentity.domain())];
     vec![("Contact", contact_of(identity)), ("Expires", expires.as_secs().to_string())]
 }
@@ -705,7 +715,10 @@ pub fn say(turn: &mut Turn<'_>, node: &str, key: &WatchKey, type_: &str, passage
         .attr("to", &key.1.to_jid())
         .attr("id", &id);
     let hop = HopKey::Node { node: node.to_owned(), from: key.0.domain().clone(), to: key.1.domain().clone() };
-    turn.step(Step::Pass { hop, parcel: Parcel { bytes: Bytes::from(stanza.print(NS_SERVER)), passage, transit: None } });
+    turn.step(Step::Pass {
+        hop,
+        parcel: Parcel { bytes: Bytes::from(stanza.print(NS_SERVER)), passage, transit: None },
+    });
 }
 
 fn record_id(key: &WatchKey) -> RecordId {

@@ -20,7 +20,6 @@ pub use framer::{Frame, Framer};
 pub use message::{Fault, Message, Method, Row, Start};
 pub use uri::{Host, NameAddr, Scheme, Uri};
 
-
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]
