@@ -1,5 +1,6 @@
 //! `fedgate run`
 
+use crate::{app, config};
 use std::process::ExitCode;
 
 /// What can be typed after it.
@@ -10,7 +11,17 @@ pub struct Args {
     pub config: Option<std::path::PathBuf>,
 }
 
-/// Does it.
-pub fn main(_args: Args) -> ExitCode {
-    super::unbuilt("run", "`fedgate check` and `fedgate explain` are")
+/// Runs the edge until it is told to stop.
+pub fn main(args: Args) -> ExitCode {
+    let path = config::path(args.config.as_deref());
+    match app::run(app::loader(path.clone())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            super::complain(&format!(
+                "{error}\nfedgate: not started; `fedgate check --config {}` says more\n",
+                path.display()
+            ));
+            ExitCode::FAILURE
+        }
+    }
 }
