@@ -18,7 +18,7 @@ Gives on stdout, one JSON object a line, each with "event":
     listening; linked, link-failed, accepted, closed with link (why, names in the peer's certificate);
     sent with name, headers, hex;
     request, response with link, name (of the exchange or dialog it belongs to, or null), headers in order, body (and body_hex),
-    raw, and for a request what it was answered.
+    raw, pidf (what a presence document says, or null), and for a request what it was answered.
 Ends when stdin ends.
 """
 
@@ -27,6 +27,7 @@ import json
 import secrets
 import ssl
 import sys
+import xml.etree.ElementTree as ElementTree
 
 EDGE = "sip.lync.example"
 MINE = f"<sip:{EDGE}:5061;transport=tls;lr"
@@ -53,6 +54,23 @@ def tell(event, **fields):
 
 def token(length):
     return secrets.token_hex(length // 2)
+
+
+def read_pidf(body):
+    """What a presence document says (RFC 3863, RFC 4480, and the draft form inside <status> that Microsoft and AOL read)."""
+    pidf, rpid = "{urn:ietf:params:xml:ns:pidf}", "{urn:ietf:params:xml:ns:pidf:rpid}"
+    draft = "{urn:ietf:params:xml:ns:pidf:status:rpid-status}"
+    root = ElementTree.fromstring(body)
+    activities = {e.tag[len(rpid):] for parent in root.iter(rpid + "activities") for e in parent if e.tag.startswith(rpid)}
+    return {
+        "root": root.tag,
+        "entity": root.get("entity"),
+        "open": any(e.text.strip() == "open" for e in root.iter(pidf + "basic")),
+        "tuples": [e.get("id") for e in root.iter(pidf + "tuple")],
+        "activities": sorted(activities - {"unknown"}),
+        "draft_activities": sorted({e.text.strip() for e in root.iter(draft + "activity")}),
+        "notes": [e.text or "" for e in root.iter() if e.tag.rpartition("}")[2] == "note"],
+    }
 
 
 class Message:
@@ -91,6 +109,7 @@ class Message:
             "body": self.body.decode("utf-8", "replace"),
             "body_hex": self.body.hex(),
             "raw": raw.decode("utf-8", "replace"),
+            "pidf": read_pidf(self.body) if (self.first("content-type") or "").startswith("application/pidf+xml") else None,
         }
 
 
@@ -235,7 +254,7 @@ class Partner:
                     self.take_response(link, message)
                 else:
                     self.take_request(link, message)
-        except (OSError, ssl.SSLError, ValueError, IndexError, asyncio.IncompleteReadError) as e:
+        except (OSError, ssl.SSLError, ValueError, IndexError, ElementTree.ParseError, asyncio.IncompleteReadError) as e:
             why = repr(e)
         writer.close()
         tell("closed", link=link, why=why)
