@@ -7,11 +7,10 @@ fedgate's codec. It keeps its dialogs as RFC 3261 §12 says (route set, remote t
 Takes on stdin, one JSON object a line, each with "do":
     listen    host port cert key ca                     mutual TLS listener; links from it are named in-1, in-2, …
     dial      link host port name ca cert? key?         a connection of ours; `name` is the host name expected of the other end
-    hang_up   link
-    subscribe name link from to expires? body?          dialog-making SUBSCRIBE, as it leaves an Access Edge
+    subscribe name link from to expires?                dialog-making SUBSCRIBE, as it leaves an Access Edge
     refresh   name expires?                             SUBSCRIBE inside the dialog that `subscribe name` made; expires 0 ends it
-    message   name link from to body type?              out-of-dialog MESSAGE
-    notify    call_id state body? note?                 NOTIFY inside a dialog that a received SUBSCRIBE made
+    message   name link from to body                    out-of-dialog MESSAGE
+    notify    call_id state body? name?                 NOTIFY inside a dialog that a received SUBSCRIBE made
     raw       link hex                                  these bytes, as they are
     answer    method status reason? headers?            how requests of this method are answered from now on; status null: not at all
 Gives on stdout, one JSON object a line, each with "event":
@@ -172,6 +171,11 @@ def values_of(rows):
     return found
 
 
+def source_of(writer):
+    """Our end of a connection, for the Via; it may be closed again by now."""
+    return writer.get_extra_info("sockname") or (EDGE, 5061)
+
+
 def certificate_names(writer):
     certificate = writer.get_extra_info("ssl_object").getpeercert() or {}
     return [value for _, value in certificate.get("subjectAltName", ())]
@@ -197,7 +201,7 @@ class Dialog:
 
 class Partner:
     def __init__(self):
-        self.links, self.exchanges, self.dialogs = {}, {}, {}
+        self.links, self.sources, self.exchanges, self.dialogs = {}, {}, {}, {}
         self.server, self.accepted = None, 0
         self.answers, self.tasks = {}, set()
 
@@ -221,7 +225,7 @@ class Partner:
     async def accept(self, reader, writer):
         self.accepted += 1
         link = f"in-{self.accepted}"
-        self.links[link] = writer
+        self.links[link], self.sources[link] = writer, source_of(writer)
         tell("accepted", link=link, names=certificate_names(writer))
         await self.follow(link, reader, writer)
 
@@ -234,12 +238,9 @@ class Partner:
         except (OSError, ssl.SSLError, asyncio.TimeoutError) as e:
             tell("link-failed", link=link, why=repr(e))
             return
-        self.links[link] = writer
+        self.links[link], self.sources[link] = writer, source_of(writer)
         tell("linked", link=link, names=certificate_names(writer))
         self.spawn(self.follow(link, reader, writer))
-
-    async def hang_up(self, link):
-        self.links[link].close()
 
     def spawn(self, work):
         task = asyncio.create_task(work)
@@ -331,7 +332,7 @@ class Partner:
 
     def vias(self, link):
         """Three Vias that are not neighbours: the edge's own, a front end's, and the client's, which has no branch."""
-        host, port = self.links[link].get_extra_info("sockname")[:2]
+        host, port = self.sources[link][:2]
         branch = f"z9hG4bK{token(8).upper()}.{token(16).upper()}"
         return [
             ("Via", f'SIP/2.0/TLS {host}:{port};branch={branch};branched=FALSE;ms-internal-info="bk{token(8)},01"'),
@@ -372,21 +373,20 @@ class Partner:
             rows.append(("Content-Type", "application/msrtc-adrl-categorylist+xml"))
         self.send(dialog.link, dialog.name, Message(f"SUBSCRIBE {dialog.target} SIP/2.0", rows, body.encode()))
 
-    # The header's parameters are named after SIP's, `from` is no Python name: hence the dictionaries.
+    # `from` is no name in Python: hence the dictionaries.
     async def subscribe(self, name, link, to, expires=None, **rest):
         watcher, call_id = rest["from"], token(32)
         local = f'"Juliet Example"<{watcher}>;tag={token(10)};epid={token(10)}'
         dialog = Dialog(name, link, call_id, local, f"<{to}>")
         self.dialogs[call_id] = dialog
         self.exchanges[call_id] = name
-        body = rest.get("body")
-        self.subscription(dialog, expires, CATEGORIES.format(watcher=watcher, presentity=to) if body is None else body)
+        self.subscription(dialog, expires, CATEGORIES.format(watcher=watcher, presentity=to))
 
     async def refresh(self, name, expires=None):
         dialog = next(d for d in self.dialogs.values() if d.name == name)
         self.subscription(dialog, expires, "")
 
-    async def message(self, name, link, to, body, type="text/plain; charset=UTF-8", **rest):
+    async def message(self, name, link, to, body, **rest):
         call_id = token(32)
         self.exchanges[call_id] = name
         outer, _, client = self.vias(link)
@@ -401,7 +401,7 @@ class Partner:
             ("User-Agent", AGENT),
             ("Supported", "ms-dialog-route-set-update"),
             ("Supported", "timer"),
-            ("Content-Type", type),
+            ("Content-Type", "text/plain; charset=UTF-8"),
             ("Content-Length", ""),
         ]
         self.send(link, name, Message(f"MESSAGE {to} SIP/2.0", rows, body.encode()))

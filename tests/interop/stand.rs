@@ -139,7 +139,7 @@ struct Folder(Option<tempfile::TempDir>);
 impl Folder {
     fn new(test: &str) -> Self {
         let folder =
-            tempfile::Builder::new().prefix(&format!("fedgate-{test}-")).tempdir().expect("a temporary folder");
+            tempfile::Builder::new().prefix(&format!("fedgate-interop-{test}-")).tempdir().expect("a temporary folder");
         Self(Some(folder))
     }
 
