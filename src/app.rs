@@ -1,1 +1,258 @@
 //! Builds everything once, runs it, drains it.
+
+use crate::config;
+use crate::gate::{self, Gate, Time};
+use crate::io::core::Core;
+use crate::io::edge::{Arrival, Live};
+use crate::io::listen::{self, Doorstep, Kind};
+use crate::io::resolve::Resolver;
+use crate::io::settings::Listeners;
+use crate::io::store::Memory;
+use crate::io::telemetry::Telemetry;
+use crate::io::{self, Clock, Edge, Phase};
+use crate::wire::certificate::Chain;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+
+/// How often quiet address blocks are forgotten.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// Settings of both layers, read from one configuration.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// For [`crate::io`].
+    pub io: io::Settings,
+    /// For [`crate::gate`].
+    pub gate: gate::settings::Settings,
+    /// Sentences for the log: warnings of the configuration, nodes whose addresses could not be found.
+    pub notices: Vec<String>,
+}
+
+/// Reads the configuration again; the error is for people, with all problems.
+pub type Load = Arc<dyn Fn() -> Result<Loaded, String> + Send + Sync>;
+
+/// A running edge.
+pub struct Running {
+    edge: Arc<Edge>,
+    core: JoinHandle<()>,
+    /// Where it listens, ports filled in.
+    pub listening: Vec<(Kind, SocketAddr)>,
+    /// Where the admin listener is.
+    pub admin: Option<SocketAddr>,
+}
+
+impl Running {
+    /// Stops taking sessions, settles what is under way, closes.
+    pub async fn drain(&self) {
+        let _ = self.edge.tell(Arrival::Drain).await;
+    }
+    /// Reads the configuration again; an invalid one changes nothing.
+    pub async fn reload(&self) -> Result<(), String> {
+        self.edge.reload().await
+    }
+    /// Until it has stopped.
+    pub async fn wait(self) {
+        let _ = self.core.await;
+        self.edge.telemetry.finish();
+    }
+    /// The first address of a listener of this kind.
+    pub fn address(&self, kind: Kind) -> Option<SocketAddr> {
+        self.listening.iter().find(|(other, _)| *other == kind).map(|(_, at)| *at)
+    }
+    /// What it records.
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.edge.telemetry
+    }
+}
+
+/// Starts an edge on the current runtime. `load` is for reloads.
+pub async fn start(loaded: Loaded, load: Option<Load>) -> Result<Running, String> {
+    let clock = Clock::start();
+    tell(&loaded.notices);
+    let labels = labels(&loaded.io);
+    let telemetry = Telemetry::start(clock, loaded.io.audit.clone(), labels)?;
+    describe(&telemetry, &loaded.io);
+    let listeners = listen::bind(&loaded.io.listeners)?;
+    let admin = loaded.io.admin.clone().map(|admin| io::admin::bind(&admin)).transpose()?;
+    let (edge, arrivals, gone) = Edge::new(clock, Live::build(loaded.io)?, telemetry);
+    let gate = Gate::new(loaded.gate, rand::random(), clock.now());
+    let core =
+        Core::new(Arc::clone(&edge), gate, Box::new(Memory::default()), load).map_err(|error| error.to_string())?;
+
+    let mut listening = Vec::new();
+    let doorstep = Arc::new(Doorstep::default());
+    for (kind, listener) in listeners {
+        let at = listener.local_addr().map_err(|error| error.to_string())?;
+        listening.push((kind, at));
+        tokio::spawn(listen::serve(Arc::clone(&edge), Arc::clone(&doorstep), kind, listener));
+    }
+    let admin = match admin {
+        Some(listener) => {
+            let at = listener.local_addr().map_err(|error| error.to_string())?;
+            tokio::spawn(io::admin::serve(Arc::clone(&edge), listener));
+            Some(at)
+        }
+        None => None,
+    };
+    tokio::spawn(async move {
+        let mut tick = tokio::time::interval(SWEEP);
+        loop {
+            tick.tick().await;
+            doorstep.sweep();
+        }
+    });
+    let core = tokio::spawn(core.run(arrivals, gone));
+    edge.phase.send_replace(Phase::Ready);
+    Ok(Running { edge, core, listening, admin })
+}
+
+/// Runs an edge until SIGTERM or SIGINT; SIGHUP reloads.
+pub fn run(load: Load) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("no runtime: {error}"))?;
+    let outcome = runtime.block_on(async {
+        let first = Arc::clone(&load);
+        let loaded = tokio::task::spawn_blocking(move || first())
+            .await
+            .map_err(|_| "reading the configuration panicked".to_owned())??;
+        io::telemetry::log::start(loaded.io.log_json);
+        let mut hangup = listen_for(SignalKind::hangup())?;
+        let mut terminate = listen_for(SignalKind::terminate())?;
+        let mut interrupt = listen_for(SignalKind::interrupt())?;
+        let running = start(loaded, Some(load)).await?;
+        for (kind, at) in &running.listening {
+            tracing::info!(side = kind.side().as_str(), protocol = kind.protocol().as_str(), %at, "listening");
+        }
+        if let Some(at) = running.admin {
+            tracing::info!(%at, "admin listener: http://{at}/");
+        }
+        let edge = Arc::clone(&running.edge);
+        let signals = tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = hangup.recv() => {
+                        // Success and failure are logged where they happen.
+                        let _ = edge.reload().await;
+                    }
+                    _ = terminate.recv() => { let _ = edge.tell(Arrival::Drain).await; }
+                    _ = interrupt.recv() => { let _ = edge.tell(Arrival::Drain).await; }
+                }
+            }
+        });
+        running.wait().await;
+        signals.abort();
+        Ok(())
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+fn listen_for(kind: SignalKind) -> Result<tokio::signal::unix::Signal, String> {
+    signal(kind).map_err(|error| format!("signals: {error}"))
+}
+
+/// Reads a configuration file, each time it is called; the policy's version grows with each success. To be called on a thread that may block.
+pub fn loader(path: PathBuf) -> Load {
+    let version = AtomicU64::new(1);
+    Arc::new(move || {
+        let now = Time::default() + SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let policy_version = version.load(Ordering::Relaxed);
+        let report = config::load(&path, config::Options { policy_version, ..config::Options::start(now) });
+        let lines = |severity| {
+            let problems = report.problems.iter().filter(move |problem| problem.severity == severity);
+            problems.map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let notices = lines(config::Severity::Warning);
+        let errors = lines(config::Severity::Error).join("\n");
+        let Some(read) = report.loaded else { return Err(errors) };
+        version.fetch_add(1, Ordering::Relaxed);
+        Ok(Loaded::new(read, notices))
+    })
+}
+
+impl Loaded {
+    /// Looks up the nodes' addresses and hands each layer its part. Blocks.
+    pub fn new(mut read: config::Loaded, mut notices: Vec<String>) -> Self {
+        let dns = dns(&read.edge.dns);
+        if let (false, Ok(runtime)) = (read.unresolved.is_empty(), Handle::try_current()) {
+            let resolver = Resolver::new(dns.clone());
+            for node in std::mem::take(&mut read.unresolved) {
+                match runtime.block_on(resolver.addresses(&node.host)) {
+                    Ok(addresses) => read.resolve(node.node, &addresses),
+                    Err(error) => notices.push(format!(
+                        "node {}: {error}; it can't be told from others when it connects until a reload finds it, or write its `sources`",
+                        node.host
+                    )),
+                }
+            }
+        }
+        let config::Edge { identities, tls_minimum, outside, inside, admin, log, .. } = read.edge;
+        let io = io::Settings {
+            listeners: Listeners { outside_sip: outside.sip, inside_xmpp: inside.xmpp, ..Listeners::default() },
+            inside_networks: inside.networks,
+            identities: identities
+                .into_iter()
+                .map(|identity| io::settings::Identity {
+                    hostname: identity.local.hostname,
+                    domains: identity.local.domains,
+                    key: identity.material.certified,
+                })
+                .collect(),
+            tls13_only: tls_minimum == config::edge::TlsVersion::V1_3,
+            trust: Arc::clone(&read.gate.trust),
+            policy: Arc::clone(&read.gate.policy),
+            nodes: read.gate.nodes.clone(),
+            dns,
+            admin: admin.map(|admin| io::settings::Admin { listen: admin.listen, token: admin.token }),
+            log_json: log.format == config::edge::LogFormat::Json,
+            audit: log.audit,
+            limits: read.gate.limits,
+            xmpp: Arc::new(read.link),
+        };
+        Self { io, gate: read.gate, notices }
+    }
+}
+
+fn dns(read: &config::edge::Dns) -> io::settings::Dns {
+    let srv = |service: &config::edge::Service| io::settings::Srv {
+        target: service.target.clone(),
+        port: service.port,
+        priority: service.priority,
+        weight: service.weight,
+    };
+    io::settings::Dns {
+        servers: read.servers.clone(),
+        srv: read.srv.iter().map(|(name, services)| (name.clone(), services.iter().map(srv).collect())).collect(),
+        hosts: read.hosts.clone(),
+    }
+}
+
+/// What an operator should look at in a configuration that is in force all the same.
+pub fn tell(notices: &[String]) {
+    for notice in notices {
+        tracing::warn!("{notice}");
+    }
+}
+
+/// The partner entries' labels, as metrics know them.
+fn labels(settings: &io::Settings) -> Vec<String> {
+    settings.policy.partners.iter().map(|partner| partner.label.clone()).collect()
+}
+
+/// Tells telemetry what the settings name.
+pub fn describe(telemetry: &Telemetry, settings: &io::Settings) {
+    telemetry.metrics.set_partners(labels(settings));
+    let expiries = settings.identities.iter().filter_map(|identity| {
+        let chain = Chain::parse(identity.key.cert.clone()).ok()?;
+        Some((identity.hostname.clone(), chain.not_after))
+    });
+    telemetry.metrics.set_identities(expiries);
+}

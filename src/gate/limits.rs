@@ -34,6 +34,63 @@ pub const SETTLE_WITHIN: Duration = Duration::from_secs(28);
 /// RFC 3261 §17.1.2.2: Timer F, 64·T1.
 pub const TIMER_F: Duration = Duration::from_secs(32);
 
+/// Parcels that wait for one hop's connection.
+pub const HOP_QUEUE: usize = 1_000;
+/// Longest pause before a hop that could not be reached is tried again.
+pub const HOP_BACKOFF: Duration = Duration::from_secs(60);
+/// Messages whose outcome is owed, of one pair of domains.
+pub const AWAITING_PER_PAIR: usize = 2_000;
+/// Messages that wait for one SIP destination.
+pub const PAGES_PER_DESTINATION: usize = 64;
+/// Messages on their way to SIP in all.
+pub const PAGES: usize = 20_000;
+/// How often an error is handed over again before its message counts as unresolved.
+pub const BOUNCE_TRIES: u32 = 12;
+/// First pause before an error is handed over again; grows with each try.
+pub const BOUNCE_AGAIN: Duration = Duration::from_secs(5);
+/// Live subscriptions in all.
+pub const SUBSCRIPTIONS: usize = 500_000;
+/// Dialogs of one watcher with one presentity.
+pub const DIALOGS_PER_WATCH: usize = 16;
+/// Resources of one presentity.
+pub const RESOURCES_PER_WATCH: usize = 32;
+/// What one dialog may remember of its headers, in bytes.
+pub const DIALOG_BYTES: usize = 8_192;
+/// Record-Route values of one dialog.
+pub const ROUTES: usize = 16;
+/// CSeq numbers that one kept record covers.
+pub const CSEQ_BLOCK: u32 = 64;
+/// Presence fetches under way.
+pub const FETCHES: usize = 10_000;
+/// How long a fetch waits for the first presence. RFC 6665 wants its NOTIFY soon.
+pub const FETCH_WAITS: Duration = Duration::from_secs(5);
+/// How long it waits for further resources after the first.
+pub const FETCH_GATHERS: Duration = Duration::from_millis(300);
+/// First pause before a presentity's server is asked again; doubles.
+pub const ASK_AGAIN_FIRST: Duration = Duration::from_secs(5);
+/// Longest such pause.
+pub const ASK_AGAIN: Duration = Duration::from_secs(300);
+/// How long after a restart, jittered to twice that, every presentity's server is asked.
+pub const ASK_AFTER_RESTART: Duration = Duration::from_secs(5);
+/// How long after a node's stream was lost, jittered to twice that, its users are probed.
+pub const PROBE_AFTER_NODE_LOSS: Duration = Duration::from_secs(10);
+/// First pause before a NOTIFY that could not be sent is sent again; doubles.
+pub const NOTIFY_AGAIN_FIRST: Duration = Duration::from_secs(5);
+/// Longest such pause.
+pub const NOTIFY_AGAIN: Duration = Duration::from_secs(300);
+/// How often the last NOTIFY of a subscription is tried.
+pub const LAST_NOTIFY_TRIES: u32 = 4;
+/// Watches decided again in one turn after a reload.
+pub const SWEEP_SLICE: usize = 500;
+/// How long draining may take.
+pub const DRAIN: Duration = Duration::from_secs(8);
+/// Requests of one link that we owe an answer.
+pub const OPEN_REQUESTS: usize = 20_000;
+/// Pairs whose first allow was told to the operator, remembered for one policy version.
+pub const ALLOWS_TOLD: usize = 100_000;
+/// Domains one link may claim.
+pub const CLAIMS_PER_LINK: usize = 64;
+
 /// Bounds that the configuration sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

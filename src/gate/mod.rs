@@ -5,213 +5,367 @@
 //!   [`Gate::poll_timeout`].
 //!
 //! The path of a message is [`admit`]; the stages stand beside it in the order in which it meets them:
-//! [`peer`] → [`border`] → [`policy`] → [`session`] → [`route`] → [`translate`].
+//! [`peer`] → [`border`] → [`policy`] → [`session`] → [`route`] → [`translate`]. What the stages want is handed on by [`carry`].
 
+pub mod admit;
 pub mod border;
+pub mod carry;
 pub mod event;
+pub mod exchange;
 pub mod limits;
 pub mod link;
+pub mod links;
 pub mod partner;
 pub mod peer;
 pub mod policy;
 pub mod record;
 pub mod reject;
 pub mod route;
+pub mod session;
 pub mod settings;
 pub mod time;
 pub mod translate;
 
 pub use event::Event;
+pub use exchange::{HopId, Incoming, Input, Output, Path, Proof, Proven, Target};
 pub use partner::{HostPort, LinkId, NodeId, PartnerId, Protocol, Side};
 pub use record::{Record, RecordId};
 pub use time::Time;
 
-use crate::wire::address::Domain;
-use crate::wire::certificate::Chain;
-use crate::wire::sip;
-use crate::wire::xmpp::{Stanza, StreamError};
-use bytes::Bytes;
-use std::net::SocketAddr;
+use border::leak::Inside;
+use links::{Far, Link, Links};
+use partner::Action;
+use policy::rate::Rates;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use record::Kept;
+use reject::{Reason, Reject};
+use route::Hops;
+use session::deadlines::Deadlines;
+use session::transaction::Ended;
+use session::{Deadline, Facts, Sessions, Step, Turn};
+use settings::Settings;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-/// What reaches the gate.
+/// The machine that proves, decides, routes and translates for the whole edge.
+///
+/// Feed it with [`handle_input`](Self::handle_input), then take every output with [`poll_output`](Self::poll_output), then sleep until
+/// [`poll_timeout`](Self::poll_timeout) or the next input.
 #[derive(Debug)]
-pub enum Input {
-    /// A connection is ready for messages, or has proven one more pair of domains (XMPP).
-    Proven(Box<Proven>),
-    /// A whole message came in.
-    Received {
-        /// On which link.
-        link: LinkId,
-        /// When its last byte was read.
-        at: Time,
-        /// What.
-        message: Incoming,
-    },
-    /// A connection ended, whoever ended it. The last input of a link.
-    Closed {
-        /// Which.
-        link: LinkId,
-        /// Why, for people.
-        cause: String,
-    },
-    /// [`Output::Connect`] came to nothing.
-    Unreachable {
-        /// What was to be reached.
-        hop: HopId,
-        /// Why, for people: every address tried and what it said.
-        cause: String,
-    },
-    /// A connection was refused before any message: TLS or stream negotiation failed for a reason of ours.
-    Refused {
-        /// Where it was accepted.
-        side: Side,
-        /// Of which protocol.
-        protocol: Protocol,
-        /// The other end.
-        peer: SocketAddr,
-        /// The domain it spoke for, if known by then.
-        domain: Option<String>,
-        /// The refusal.
-        reject: reject::Reject,
-        /// Its ID, when the link already told the peer one.
-        id: Option<reject::DecisionId>,
-    },
-    /// A record kept before the restart. All of them come before anything else.
-    Restored(Record),
-    /// New settings; taken whole.
-    Reload(Box<settings::Settings>),
-    /// Stop: refuse new sessions, tell the dialogs, settle what is under way. [`Gate::is_drained`] says when it is done.
-    Drain,
-    /// The time of [`Gate::poll_timeout`] has come.
-    Timeout,
+pub struct Gate {
+    settings: Settings,
+    inside: Inside,
+    rng: StdRng,
+    links: Links,
+    hops: Hops,
+    sessions: Sessions,
+    rates: Rates,
+    deadlines: Deadlines<Deadline>,
+    steps: VecDeque<Step>,
+    outputs: VecDeque<Output>,
+    /// First allows already told, of this policy version.
+    allows_told: BTreeSet<(wire_address::Address, wire_address::Address, Action)>,
+    nodes_up: BTreeMap<String, bool>,
+    draining: bool,
+    unresolved: u64,
 }
 
-/// A message as a link hands it on.
-#[derive(Debug)]
-pub enum Incoming {
-    /// A SIP message, framed but not yet checked.
-    Sip(sip::Message),
-    /// Bytes that can't be a SIP message.
-    BadSip {
-        /// As far as it could be read.
-        message: Option<sip::Message>,
-        /// What is wrong.
-        fault: sip::Fault,
-        /// The link can read nothing further.
-        fatal: bool,
-    },
-    /// A stanza.
-    Stanza(Stanza),
+use crate::wire::address as wire_address;
+
+/// Figures for the status page and the gauges.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// (partner label, state, how many).
+    pub subscriptions: Vec<(String, &'static str, u64)>,
+    /// (node, up).
+    pub nodes_up: Vec<(String, bool)>,
+    /// Open links.
+    pub links: Vec<(Side, Protocol, u64)>,
+    /// Messages that ended neither delivered nor in an error to their sender; must stay 0.
+    pub unresolved: u64,
 }
 
-/// What a link has proven.
-#[derive(Debug)]
-pub struct Proven {
-    /// The link.
-    pub link: LinkId,
-    /// Its side.
-    pub side: Side,
-    /// The other end's address.
-    pub peer: SocketAddr,
-    /// Set when this link is the outcome of [`Output::Connect`].
-    pub hop: Option<HopId>,
-    /// How.
-    pub proof: Proof,
-}
+impl Gate {
+    /// A gate that knows nothing yet. `seed` must be unguessable: ids and tags come from it.
+    pub fn new(settings: Settings, seed: [u8; 32], now: Time) -> Self {
+        let _ = now;
+        let nodes_up = settings.nodes.iter().map(|node| (node.name.clone(), true)).collect();
+        Self {
+            inside: Inside::of(&settings),
+            settings,
+            rng: StdRng::from_seed(seed),
+            links: Links::default(),
+            hops: Hops::default(),
+            sessions: Sessions::default(),
+            rates: Rates::default(),
+            deadlines: Deadlines::new(),
+            steps: VecDeque::new(),
+            outputs: VecDeque::new(),
+            allows_told: BTreeSet::new(),
+            nodes_up,
+            draining: false,
+            unresolved: 0,
+        }
+    }
 
-/// The facts of a proof.
-#[derive(Debug)]
-pub enum Proof {
-    /// A SIP connection: over TLS with this chain, or (inside only) in the clear.
-    Sip {
-        /// The peer's certificate chain.
-        chain: Option<Arc<Chain>>,
-        /// The host name we connected to, when it was us and it was a name; and whether an administrator typed it.
-        dialled: Option<(String, bool)>,
-    },
-    /// An XMPP stream that may now carry stanzas from `from` to `to`. Stream negotiation has judged the proof by its settings.
-    Xmpp {
-        /// Sending domain of stanzas on this stream.
-        from: Domain,
-        /// Receiving domain.
-        to: Domain,
-        /// Whether we opened the stream (then we send on it, else we receive).
-        ours: bool,
-        /// Name of the inside node at the other end, if inside.
-        node: Option<String>,
-    },
-}
+    /// Takes one input, at a time that never goes back.
+    pub fn handle_input(&mut self, now: Time, input: Input) {
+        match input {
+            Input::Received { link, at, message } => self.received(now, link, at, message),
+            Input::Proven(proven) => self.proven(now, *proven),
+            Input::Closed { link, cause } => self.closed(now, link, cause),
+            Input::Unreachable { hop, cause } => self.unreachable(now, hop, &cause),
+            Input::Refused { side, protocol, peer, domain, reject, id } => {
+                let facts = Facts {
+                    from: domain.clone().unwrap_or_else(|| "unknown".to_owned()),
+                    to: String::new(),
+                    action: Action::Other,
+                    side,
+                    protocol,
+                    partner: self.label(domain.as_deref(), protocol),
+                    peer: Some(peer),
+                };
+                let (mut turn, _) = self.turn(now);
+                turn.refused_as(id, &reject, &facts);
+            }
+            Input::Restored(record) => self.restored(now, record),
+            Input::Reload(settings) => self.reload(now, *settings),
+            Input::Drain => self.drain(now),
+            Input::Timeout => self.timeout(now),
+        }
+        self.carry(now);
+    }
 
-/// Something the gate wants connected: one for each (partner, identity) or (node, pair of domains). Chosen by the gate.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct HopId(pub u64);
+    /// The next output; call until `None`.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
 
-/// Where [`Output::Connect`] leads.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Target {
-    /// A SIP partner over mutual TLS: `next_hop`, or static records and SRV `_sipfederationtls._tcp`, `_sips._tcp` of `domain`.
-    SipPartner {
-        /// The partner's domain, to be found.
-        domain: Domain,
-        /// What the administrator typed instead.
-        next_hop: Option<HostPort>,
-        /// Index of the identity whose certificate we show.
-        identity: usize,
-    },
-    /// An XMPP stream to an inside node, in the name of a partner domain.
-    XmppNode {
-        /// The node's name.
-        node: String,
-        /// Where it listens.
-        address: HostPort,
-        /// The partner domain we speak for.
-        from: Domain,
-        /// The local domain.
-        to: Domain,
-    },
-}
+    /// When [`Input::Timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.deadlines.next()
+    }
 
-/// What the gate wants done.
-#[derive(Debug)]
-pub enum Output {
-    /// Write these bytes, whole and in order.
-    Send {
-        /// On which link.
-        link: LinkId,
-        /// One message or stanza.
-        bytes: Bytes,
-        /// When the message this carries on was received whole, and which way it goes: for `transit_seconds`.
-        transit: Option<(Time, Path)>,
-    },
-    /// Open a connection; answered by [`Input::Proven`] with this hop, or [`Input::Unreachable`].
-    Connect {
-        /// Its name in the answer.
-        hop: HopId,
-        /// Where to.
-        target: Target,
-    },
-    /// End a link after what was sent is flushed; answered by [`Input::Closed`].
-    Close {
-        /// Which.
-        link: LinkId,
-        /// The stream error to send first (XMPP) and its text.
-        error: Option<(StreamError, String)>,
-    },
-    /// Remember; a barrier: later sends wait until it is committed.
-    Keep(Record),
-    /// No longer remember.
-    Forget(RecordId),
-    /// Something happened; log line, metric and audit are derived from it.
-    Event(Box<Event>),
-}
+    /// After [`Input::Drain`]: whether nothing is owed any more.
+    pub fn is_drained(&self) -> bool {
+        let s = &self.sessions;
+        self.draining && s.servers.is_empty() && s.clients.is_empty() && s.watches.is_empty() && s.pages.is_empty()
+    }
 
-/// Which way a message crosses.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[allow(missing_docs)]
-pub enum Path {
-    SipSip,
-    XmppXmpp,
-    SipXmpp,
-    XmppSip,
+    /// Figures for the status page and the gauges.
+    pub fn snapshot(&self) -> Snapshot {
+        let subscriptions = self.sessions.watches.counted();
+        Snapshot {
+            subscriptions: subscriptions.into_iter().map(|((partner, state), n)| (partner, state, n)).collect(),
+            nodes_up: self.nodes_up.iter().map(|(node, up)| (node.clone(), *up)).collect(),
+            links: self.links.counted().into_iter().map(|((side, protocol), n)| (side, protocol, n)).collect(),
+            unresolved: self.unresolved,
+        }
+    }
+
+    /// What a part of the session may use in this turn, and the sessions beside it.
+    fn turn(&mut self, now: Time) -> (Turn<'_>, &mut Sessions) {
+        let turn = Turn {
+            now,
+            settings: &self.settings,
+            rng: &mut self.rng,
+            steps: &mut self.steps,
+            deadlines: &mut self.deadlines,
+        };
+        (turn, &mut self.sessions)
+    }
+
+    fn proven(&mut self, now: Time, proven: Proven) {
+        let Proven { link, side, peer, hop, proof } = proven;
+        let (who, protocol) = match &proof {
+            Proof::Sip { chain, .. } => {
+                let who = chain.as_ref().map_or_else(|| peer.to_string(), |chain| chain.names.to_string());
+                (who, Protocol::Sip)
+            }
+            Proof::Xmpp { node, from, to, .. } => {
+                (node.clone().unwrap_or_else(|| format!("{from} to {to}")), Protocol::Xmpp)
+            }
+        };
+        match proof {
+            Proof::Sip { chain, dialled } => {
+                let key = hop.and_then(|hop| self.hops.key(hop)).cloned();
+                let opened = match (&key, dialled) {
+                    (Some(route::HopKey::Partner { domain, .. }), dialled) => {
+                        let (host, typed) = dialled.map_or((None, false), |(host, typed)| (Some(host), typed));
+                        peer::Opened::ByUs { domain: domain.clone(), host, typed }
+                    }
+                    _ => peer::Opened::ByPeer,
+                };
+                self.links.insert(link, Link { side, peer, far: Far::Sip { chain, opened, claims: BTreeMap::new() } });
+                // RFC 5922 §7.4: before a byte is sent, whom we reached must be whom we wanted.
+                if let (Some(hop), Some(route::HopKey::Partner { domain, .. })) = (hop, key)
+                    && let Err(reject) = self.links.claim(&self.settings, link, &domain, now)
+                {
+                    self.outputs.push_back(Output::Close { link, error: None });
+                    self.links.remove(link);
+                    self.hop_failed(now, hop, reject);
+                    return;
+                }
+            }
+            Proof::Xmpp { from, to, ours, node } => {
+                let Some(node) = node else {
+                    self.outputs.push_back(Output::Close { link, error: None });
+                    return;
+                };
+                let is_another_pair = match self.links.get_mut(link).map(|link| &mut link.far) {
+                    Some(Far::XmppNode { pairs, .. }) => pairs.insert((from.clone(), to.clone())),
+                    _ => {
+                        let far = Far::XmppNode { node, pairs: BTreeSet::from([(from, to)]), ours };
+                        self.links.insert(link, Link { side, peer, far });
+                        false
+                    }
+                };
+                if is_another_pair {
+                    return;
+                }
+            }
+        }
+        self.outputs.push_back(Output::Event(Box::new(Event::LinkOpened { link, side, protocol, peer, who })));
+        if let Some(hop) = hop {
+            self.hop_up(now, hop, link);
+        }
+    }
+
+    fn closed(&mut self, now: Time, id: LinkId, cause: String) {
+        let Some(link) = self.links.remove(id) else { return };
+        let (side, protocol) = (link.side, link.protocol());
+        self.outputs.push_back(Output::Event(Box::new(Event::LinkClosed { link: id, side, protocol, cause })));
+        let hop = self.hops.closed(now, id);
+        let (mut turn, sessions) = self.turn(now);
+        sessions.servers.link_closed(&mut turn, id);
+        let branches = sessions.clients.on_link(id);
+        let mut uncertain = Vec::new();
+        if let Some(hop) = &hop {
+            uncertain.extend(sessions.barriers.link_died(&mut turn, hop));
+        }
+        if let Far::XmppNode { node, pairs, ours } = link.far {
+            if !ours {
+                // Answers and bounces come on this stream: with it, their order is lost.
+                for (from, to) in pairs {
+                    uncertain.extend(sessions.barriers.answers_lost(&mut turn, &(to, from)));
+                }
+            }
+            sessions.watches.node_restarted(&mut turn, &node);
+        }
+        for branch in branches {
+            self.request_ended(now, &branch, &Ended::LinkDied);
+        }
+        for awaiting in uncertain {
+            let reject = Reject::new(Reason::Uncertain, "the stream ended before the outcome was known");
+            self.message_failed(now, awaiting, reject, true);
+        }
+    }
+
+    fn restored(&mut self, now: Time, record: Record) {
+        let (mut turn, sessions) = self.turn(now);
+        match record.kept {
+            Kept::Watch(kept) => {
+                if !sessions.watches.restore(&mut turn, kept) {
+                    turn.step(Step::Forget(record.id));
+                }
+            }
+            Kept::Envelope(envelope) => sessions.pages.restore(&mut turn, envelope),
+        }
+    }
+
+    fn reload(&mut self, now: Time, mut settings: Settings) {
+        Arc::make_mut(&mut settings.policy).version = self.settings.policy.version + 1;
+        let version = settings.policy.version;
+        self.inside = Inside::of(&settings);
+        let labels = settings.policy.partners.iter().map(|p| p.label.as_str()).chain(["other"]).collect();
+        self.rates.retain(&labels);
+        self.nodes_up = settings
+            .nodes
+            .iter()
+            .map(|n| (n.name.clone(), self.nodes_up.get(&n.name).copied().unwrap_or(true)))
+            .collect();
+        self.settings = settings;
+        self.allows_told.clear();
+        self.outputs.push_back(Output::Event(Box::new(Event::Reloaded { version })));
+        self.close_unwanted(now);
+        let (mut turn, sessions) = self.turn(now);
+        sessions.watches.reloaded(&mut turn);
+    }
+
+    /// Links of ours that the settings in force no longer want.
+    fn close_unwanted(&mut self, now: Time) {
+        let mut unwanted = self.hops.links_where(|key| match key {
+            route::HopKey::Partner { domain, .. } => self.settings.policy.partner_for(domain, Protocol::Sip).is_none(),
+            route::HopKey::Node { node, from, to } => {
+                self.settings.policy.partner_towards(from).is_none()
+                    || !self.settings.nodes.iter().any(|n| n.name == *node && n.domains.contains(to))
+            }
+        });
+        let partners: Vec<(LinkId, wire_address::Domain)> = self
+            .links
+            .iter()
+            .filter_map(|(id, link)| match &link.far {
+                Far::Sip { opened: peer::Opened::ByUs { domain, .. }, .. } => Some((id, domain.clone())),
+                _ => None,
+            })
+            .collect();
+        for (id, domain) in partners {
+            if self.links.claim(&self.settings, id, &domain, now).is_err() {
+                unwanted.push(id);
+            }
+        }
+        for link in unwanted {
+            self.outputs.push_back(Output::Close { link, error: None });
+        }
+    }
+
+    fn drain(&mut self, now: Time) {
+        self.draining = true;
+        let (mut turn, sessions) = self.turn(now);
+        sessions.watches.deactivate_all(&mut turn);
+        turn.deadlines.set(Deadline::Drain, now + limits::DRAIN);
+    }
+
+    fn timeout(&mut self, now: Time) {
+        while let Some(deadline) = self.deadlines.pop_due(now) {
+            let (mut turn, sessions) = self.turn(now);
+            match deadline {
+                Deadline::Trying(id) => sessions.servers.trying(&mut turn, id),
+                Deadline::Settle(id) => self.settle_late(now, id),
+                Deadline::TimerF(branch) => self.request_ended(now, &branch, &Ended::TimedOut),
+                Deadline::Ping(pair) => self.ping_silent(now, &pair),
+                Deadline::Watch(key) => sessions.watches.due(&mut turn, &mut sessions.clients, &key),
+                Deadline::Fetch(id) => sessions.fetches.finish(&mut turn, &mut sessions.clients, id),
+                Deadline::Bounce(record) => sessions.pages.bounce(&mut turn, &record),
+                Deadline::Sweep => sessions.watches.sweep(&mut turn),
+                Deadline::Drain => {
+                    sessions.pages.give_up(&mut turn);
+                    for id in sessions.servers.open_ids() {
+                        self.settle_late(now, id);
+                    }
+                }
+            }
+            self.carry(now);
+        }
+    }
+
+    /// A request still open at its last moment: its sender must hear something now (RFC 4320 §4.2).
+    fn settle_late(&mut self, now: Time, id: session::transaction::ServerId) {
+        let Some((written, awaiting)) = self.sessions.barriers.forget(id) else { return };
+        let reject = if written {
+            Reject::new(Reason::Uncertain, "written to the node, but nothing came back in time")
+        } else {
+            Reject::new(Reason::Timeout, "the node could not be reached in time")
+        };
+        self.message_failed(now, awaiting, reject, written);
+    }
+
+    /// The label for metrics: a configured partner's, or `other`.
+    fn label(&self, domain: Option<&str>, protocol: Protocol) -> String {
+        domain
+            .and_then(|domain| wire_address::Domain::parse(domain).ok())
+            .and_then(|domain| self.settings.policy.partner_for(&domain, protocol))
+            .map_or_else(|| "other".to_owned(), |id| self.settings.policy.partner(id).label.clone())
+    }
 }

@@ -259,12 +259,94 @@ pub struct Presence {
     pub polite_refusal: bool,
 }
 
+impl Default for Budget {
+    /// What an entry that says nothing about limits has.
+    fn default() -> Self {
+        Self { messages_per_second: 50, subscriptions: 10_000, links: 8, body_bytes: 65_536, targets_per_hour: None }
+    }
+}
+
 impl DomainPattern {
     /// Whether `domain` is spoken of.
     pub fn matches(&self, domain: &Domain) -> bool {
         match self {
             DomainPattern::Exact(exact) => domain == exact,
             DomainPattern::Under(parent) => domain.is_under(parent),
+        }
+    }
+}
+
+/// The words of a closed set, as configuration, logs and metrics spell them.
+macro_rules! words {
+    ($type:ident { $($variant:ident = $word:literal),+ $(,)? }) => {
+        impl $type {
+            /// All, in the order in which they are documented.
+            pub const ALL: &[$type] = &[$($type::$variant),+];
+            /// The word that configuration, logs and metrics use.
+            pub const fn as_str(self) -> &'static str {
+                match self { $($type::$variant => $word),+ }
+            }
+            /// From its word.
+            pub fn parse(word: &str) -> Option<Self> {
+                match word { $($word => Some($type::$variant),)+ _ => None }
+            }
+        }
+    };
+}
+
+words!(Protocol { Sip = "sip", Xmpp = "xmpp" });
+words!(Side { Outside = "outside", Inside = "inside" });
+words!(Direction { In = "in", Out = "out", Both = "both" });
+words!(TlsMode { Required = "required", Optional = "optional", Off = "off" });
+words!(Proof { Certificate = "certificate", Dialback = "dialback" });
+words!(ChatMode { Session = "session", Page = "page", Auto = "auto" });
+words!(NodeProof { Network = "network", Certificate = "certificate", Dialback = "dialback" });
+words!(NodeProtocol { Sip = "sip", Xmpp = "xmpp", XmppComponent = "xmpp-component" });
+words!(Profile {
+    Generic = "generic",
+    Ocs = "ocs",
+    Lync = "lync",
+    Aol = "aol",
+    Sametime = "sametime",
+    Webex = "webex",
+    GoogleTalk = "googletalk",
+    Jabber = "jabber",
+});
+words!(Action {
+    Subscribe = "subscribe",
+    Presence = "presence",
+    Message = "message",
+    Chat = "chat",
+    Groupchat = "groupchat",
+    Iq = "iq",
+    File = "file",
+    Call = "call",
+    Other = "other",
+});
+
+impl Protocol {
+    /// The one that this is not.
+    pub const fn other(self) -> Self {
+        match self {
+            Protocol::Sip => Protocol::Xmpp,
+            Protocol::Xmpp => Protocol::Sip,
+        }
+    }
+}
+
+impl Direction {
+    /// Whether a request from `side` may start under this direction.
+    pub fn lets(self, side: Side) -> bool {
+        matches!((self, side), (Direction::Both, _) | (Direction::In, Side::Outside) | (Direction::Out, Side::Inside))
+    }
+}
+
+impl std::fmt::Display for DomainPattern {
+    /// As configured.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            DomainPattern::Exact(domain) => domain.fmt(f),
+            DomainPattern::Under(parent) => write!(f, "*.{parent}"),
         }
     }
 }

@@ -1,5 +1,7 @@
-//! What outlives a restart.
+//! What outlives a restart: subscriptions with their dialogs, and the envelopes of messages whose outcome is owed. Never a body.
 
+use crate::gate::session::page::Envelope;
+use crate::gate::session::watch::KeptWatch;
 use serde::{Deserialize, Serialize};
 
 /// Names a record.
@@ -11,4 +13,16 @@ pub struct RecordId(pub String);
 pub struct Record {
     /// Its name.
     pub id: RecordId,
+    /// What.
+    pub kept: Kept,
+}
+
+/// What is kept.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kept {
+    /// A SIP watcher's subscriptions to an XMPP presentity.
+    Watch(KeptWatch),
+    /// A message on its way to a SIP partner.
+    Envelope(Envelope),
 }

@@ -1,5 +1,6 @@
 //! Every refusal: one row of the contract's table for each reason, answered in one place.
 
+use crate::wire::address::BadAddress;
 use crate::wire::sip::Fault;
 use crate::wire::xmpp::{Condition, ErrorType, StanzaError, StreamError};
 use std::fmt;
@@ -165,6 +166,12 @@ impl Reject {
     pub fn stanza_error(&self, id: DecisionId) -> StanzaError {
         let (_, _, condition, type_, _) = self.reason.row();
         StanzaError { condition, type_, text: Some(self.text(id)), address: None }
+    }
+}
+
+impl From<BadAddress> for Reject {
+    fn from(bad: BadAddress) -> Self {
+        Reject::new(Reason::Malformed, bad.to_string())
     }
 }
 

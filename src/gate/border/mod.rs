@@ -1,1 +1,4 @@
-//! What leaves and enters in whose words: dialects, masking, the leak check.
+//! What crosses the border in whose words: their dialect to ours on the way in, nothing of the inside on the way out.
+
+pub mod inward;
+pub mod leak;

@@ -3,12 +3,18 @@
 use crate::gate::partner::TrustId;
 use crate::gate::time::Time;
 use crate::wire::certificate::Chain;
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use std::time::Duration;
+use webpki::{
+    CertRevocationList, EndEntityCert, ExpirationPolicy, ExtendedKeyUsageValidator, KeyPurposeId, KeyPurposeIdIter,
+    OwnedCertRevocationList, RevocationCheckDepth, RevocationOptionsBuilder, UnknownStatusPolicy,
+};
 
 /// Anchors and CRLs of one trust.
 #[derive(Debug)]
 pub struct TrustSet {
-    // webpki anchors (owned), CRLs: the implementer's
+    anchors: Vec<TrustAnchor<'static>>,
+    crls: Vec<CertRevocationList<'static>>,
 }
 
 /// All trust sets of the settings; [`TrustId`] 0 is `[tls] trust`.
@@ -47,11 +53,94 @@ pub enum Untrusted {
 impl TrustSet {
     /// From CA certificates and CRLs (DER).
     pub fn new(anchors: &[CertificateDer<'_>], crls: &[Vec<u8>]) -> Result<Self, String> {
-        todo!()
+        let anchors = anchors
+            .iter()
+            .map(|der| webpki::anchor_from_trusted_cert(der).map(|anchor| anchor.to_owned()))
+            .collect::<Result<_, _>>()
+            .map_err(|error| format!("not usable as a trust anchor: {error}"))?;
+        let crls = crls
+            .iter()
+            .map(|der| OwnedCertRevocationList::from_der(der).map(CertRevocationList::Owned))
+            .collect::<Result<_, _>>()
+            .map_err(|error| format!("not a certificate revocation list: {error}"))?;
+        Ok(Self { anchors, crls })
     }
+
     /// Path validation at `now`.
     pub fn verify(&self, chain: &Chain, usage: Use, now: Time) -> Result<(), Untrusted> {
-        todo!()
+        let (leaf, intermediates) =
+            chain.der.split_first().ok_or_else(|| Untrusted::Other("no certificate".to_owned()))?;
+        let leaf = EndEntityCert::try_from(leaf).map_err(|error| judge(error, chain))?;
+        let crls: Vec<&CertRevocationList<'_>> = self.crls.iter().collect();
+        // A list speaks for its own issuer only, and an old list still names what was revoked: neither a missing nor a stale list
+        // may cut off a partner whose certificate nobody revoked.
+        let revocation = RevocationOptionsBuilder::new(&crls).ok().map(|options| {
+            options
+                .with_depth(RevocationCheckDepth::Chain)
+                .with_status_policy(UnknownStatusPolicy::Allow)
+                .with_expiration_policy(ExpirationPolicy::Ignore)
+                .build()
+        });
+        leaf.verify_for_usage(
+            webpki::ALL_VERIFICATION_ALGS,
+            &self.anchors,
+            intermediates,
+            UnixTime::since_unix_epoch(Duration::from_secs(now.unix_seconds())),
+            usage,
+            revocation,
+            None,
+        )
+        .map(|_| ())
+        .map_err(|error| judge(error, chain))
+    }
+
+    /// Whether nothing can lead here.
+    pub fn is_empty(&self) -> bool {
+        self.anchors.is_empty()
+    }
+}
+
+/// id-kp-serverAuth, id-kp-clientAuth, id-kp-sipDomain (RFC 5924 §3), anyExtendedKeyUsage (RFC 5280 §4.2.1.12), as DER content.
+const SERVER_AUTH: KeyPurposeId<'static> = KeyPurposeId::new(&[43, 6, 1, 5, 5, 7, 3, 1]);
+const CLIENT_AUTH: KeyPurposeId<'static> = KeyPurposeId::new(&[43, 6, 1, 5, 5, 7, 3, 2]);
+const SIP_DOMAIN: KeyPurposeId<'static> = KeyPurposeId::new(&[43, 6, 1, 5, 5, 7, 3, 20]);
+const ANY: KeyPurposeId<'static> = KeyPurposeId::new(&[85, 29, 37, 0]);
+
+impl ExtendedKeyUsageValidator for Use {
+    /// RFC 5924 §4: no EKU at all restricts nothing; else one of those that serve.
+    fn validate(&self, purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+        let mut empty = true;
+        for purpose in purposes {
+            let purpose = purpose?;
+            empty = false;
+            let serves = match self {
+                Use::Any => [SERVER_AUTH, CLIENT_AUTH, SIP_DOMAIN, ANY].contains(&purpose),
+                Use::Client => [CLIENT_AUTH, ANY].contains(&purpose),
+            };
+            if serves {
+                return Ok(());
+            }
+        }
+        if empty { Ok(()) } else { Err(wrong_usage()) }
+    }
+}
+
+/// The variant with context can't be built outside webpki; this one means the same.
+#[allow(deprecated)]
+fn wrong_usage() -> webpki::Error {
+    webpki::Error::RequiredEkuNotFound
+}
+
+#[allow(deprecated)]
+fn judge(error: webpki::Error, chain: &Chain) -> Untrusted {
+    use webpki::Error as E;
+    match error {
+        E::UnknownIssuer | E::InvalidSignatureForPublicKey => Untrusted::UnknownIssuer(chain.root_issuer()),
+        E::CertExpired { .. } => Untrusted::Expired,
+        E::CertNotValidYet { .. } => Untrusted::NotYetValid,
+        E::CertRevoked => Untrusted::Revoked,
+        E::RequiredEkuNotFound | E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => Untrusted::Usage,
+        other => Untrusted::Other(other.to_string()),
     }
 }
 

@@ -1,15 +1,21 @@
 //! A received SIP message: spans over its bytes, so that what nobody changes leaves byte for byte.
+//!
+//! [`Message::parse`] takes one whole message and indexes it; [`Message::check`] says whether it may be acted on.
 
-use super::header::Name;
+use super::check;
+use super::header::{self, Name, Via};
+use super::index::{Head, StartLine};
+use super::params;
 use super::uri::NameAddr;
 use bytes::Bytes;
 use std::fmt;
+use std::sync::Arc;
 
 /// A received message, indexed. Cloning is cheap (the bytes are shared).
 #[derive(Debug, Clone)]
 pub struct Message {
-    // bytes, start line spans, header spans (name id, name span, value span), body range: the implementer's
     bytes: Bytes,
+    head: Arc<Head>,
 }
 
 /// A request method. Case-sensitive (RFC 3261 §7.1).
@@ -79,82 +85,185 @@ pub enum Fault {
     BodyTooLarge,
 }
 
+/// One header row as it came, for who passes it on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row<'a> {
+    /// Which header.
+    pub id: Name,
+    /// The name as written.
+    pub name: &'a str,
+    /// The value as written, without white space around it; a folded one still holds its line ends.
+    pub raw: &'a [u8],
+    /// The value as text, unfolded; `None` if it isn't UTF-8.
+    pub text: Option<&'a str>,
+}
+
 impl Message {
-    /// Indexes one whole message (head and body, nothing more). Lenient: [`Self::check`] judges.
+    /// Indexes one whole message (head and body, nothing more). Lenient: [`Self::check`] judges. Fails only when nothing could be
+    /// done with the outcome: no start line, a status that isn't one, more rows than [`crate::gate::limits::SIP_HEADERS`].
     pub fn parse(bytes: Bytes) -> Result<Self, Fault> {
-        todo!()
+        let head = Head::index(&bytes);
+        match head.unusable {
+            Some(fault) => Err(fault),
+            None => Ok(Self::assemble(bytes, Arc::new(head))),
+        }
     }
+
+    /// From bytes and the index made of them.
+    pub(super) fn assemble(bytes: Bytes, head: Arc<Head>) -> Self {
+        Self { bytes, head }
+    }
+
+    pub(super) fn head(&self) -> &Head {
+        &self.head
+    }
+
     /// Judges what every element must understand (RFC 3261 §16.3 step 1, §8.1.1): exactly one well-formed From, To, Call-ID, CSeq
     /// (number below 2^31, method equal to the request's), at least one Via, Max-Forwards (0..=255 if present, at most one), UTF-8, no
     /// NUL or bare CR/LF in values, a Request-URI that parses, From/To URIs that parse; Contact and Record-Route/Route values that parse if
-    /// present; Content-Type that parses if there is a body.
+    /// present; Content-Type that parses if there is a body. Control characters pass only as a quoted-pair (RFC 3261 §25.1).
     pub fn check(&self) -> Result<(), Fault> {
-        todo!()
+        check::check(self)
     }
     /// The start line.
     pub fn start(&self) -> Start<'_> {
-        todo!()
+        match &self.head.start {
+            StartLine::Request { method, uri } => {
+                Start::Request { method, uri: self.text_of(*uri).unwrap_or_default() }
+            }
+            StartLine::Response { status, reason } => {
+                Start::Response { status: *status, reason: self.text_of(*reason).unwrap_or_default() }
+            }
+        }
+    }
+    /// Whether this is a request.
+    pub fn is_request(&self) -> bool {
+        matches!(self.head.start, StartLine::Request { .. })
     }
     /// The method of a request; of a response, the CSeq's.
     pub fn method(&self) -> Option<&Method> {
-        todo!()
+        match &self.head.start {
+            StartLine::Request { method, .. } => Some(method),
+            StartLine::Response { .. } => self.head.cseq.as_ref().map(|(_, method)| method),
+        }
     }
     /// The first value of a header row, unfolded text as written; compact forms are found by their long name.
     pub fn header(&self, name: Name) -> Option<&str> {
-        todo!()
+        self.rows(name).next()
     }
-    /// All rows of a header, in order, as written (comma-joined rows stay joined).
+    /// All rows of a header, in order, as written (comma-joined rows stay joined). Rows that aren't UTF-8 are left out.
     pub fn rows(&self, name: Name) -> impl Iterator<Item = &str> {
-        std::iter::empty()
+        self.head.rows.iter().filter(move |row| row.id == name).filter_map(|row| row.text(&self.bytes))
     }
-    /// All values of a list header, rows split at commas outside quotes and angle brackets.
+    /// All values of a list header, rows split at commas outside quotes and angle brackets; empty ones are left out.
     pub fn values(&self, name: Name) -> impl Iterator<Item = &str> {
-        std::iter::empty()
+        self.rows(name).flat_map(header::list).filter(|value| !value.is_empty())
     }
-    /// A header we have no [`Name`] for, case-insensitive.
+    /// A header we have no [`Name`] for, case-insensitive; compact and long form are one.
     pub fn header_named(&self, name: &str) -> Option<&str> {
-        todo!()
+        self.rows_named(name).next()
+    }
+    /// All rows of such a header, in order.
+    pub fn rows_named(&self, name: &str) -> impl Iterator<Item = &str> {
+        let id = Name::parse(name);
+        let wanted = move |row: &Row<'_>| row.id == id && (id != Name::Other || header::same(row.name, name));
+        self.all_rows().filter(wanted).filter_map(|row| row.text)
+    }
+    /// Every header row in order, with its bytes: what a relay copies.
+    pub fn all_rows(&self) -> impl Iterator<Item = Row<'_>> {
+        self.head.rows.iter().map(|row| Row {
+            id: row.id,
+            name: self.text_of(row.name).unwrap_or_default(),
+            raw: row.value.of(&self.bytes),
+            text: row.text(&self.bytes),
+        })
     }
     /// From, when it parses.
     pub fn from(&self) -> Option<NameAddr<'_>> {
-        todo!()
+        NameAddr::parse(self.header(Name::From)?).ok()
     }
     /// To, when it parses.
     pub fn to(&self) -> Option<NameAddr<'_>> {
-        todo!()
+        NameAddr::parse(self.header(Name::To)?).ok()
     }
     /// The From tag.
     pub fn from_tag(&self) -> Option<&str> {
-        todo!()
+        self.from()?.tag()
     }
     /// The To tag.
     pub fn to_tag(&self) -> Option<&str> {
-        todo!()
+        self.to()?.tag()
     }
     /// Call-ID.
     pub fn call_id(&self) -> Option<&str> {
-        todo!()
+        self.header(Name::CallId)
     }
     /// CSeq number and method.
     pub fn cseq(&self) -> Option<(u32, Method)> {
-        todo!()
+        self.head.cseq.clone()
+    }
+    /// The top Via, when it parses: where the response goes, and the transaction.
+    pub fn top_via(&self) -> Option<Via<'_>> {
+        Via::parse(self.values(Name::Via).next()?).ok()
     }
     /// The branch parameter of the top Via.
     pub fn branch(&self) -> Option<&str> {
-        todo!()
+        let top = self.values(Name::Via).next()?;
+        let (_, params) = top.split_once(';')?;
+        params::find(params, "branch").filter(|branch| !branch.is_empty())
     }
     /// The body.
     pub fn body(&self) -> &[u8] {
-        todo!()
+        self.bytes.get(self.head.length..).unwrap_or_default()
     }
     /// The whole message as received.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
+
+    fn text_of(&self, span: super::index::Span) -> Option<&str> {
+        std::str::from_utf8(span.of(&self.bytes)).ok()
+    }
+}
+
+/// Every method with a name of its own.
+const METHODS: [(Method, &str); 17] = [
+    (Method::Invite, "INVITE"),
+    (Method::Ack, "ACK"),
+    (Method::Bye, "BYE"),
+    (Method::Cancel, "CANCEL"),
+    (Method::Register, "REGISTER"),
+    (Method::Options, "OPTIONS"),
+    (Method::Info, "INFO"),
+    (Method::Prack, "PRACK"),
+    (Method::Update, "UPDATE"),
+    (Method::Subscribe, "SUBSCRIBE"),
+    (Method::Notify, "NOTIFY"),
+    (Method::Refer, "REFER"),
+    (Method::Message, "MESSAGE"),
+    (Method::Publish, "PUBLISH"),
+    (Method::Benotify, "BENOTIFY"),
+    (Method::Negotiate, "NEGOTIATE"),
+    (Method::Service, "SERVICE"),
+];
+
+impl Method {
+    /// From its text: whole and case-sensitive, so `message` is not MESSAGE.
+    pub fn parse(text: &str) -> Self {
+        let known = METHODS.iter().find(|(_, name)| *name == text);
+        known.map_or_else(|| Method::Other(text.into()), |(method, _)| method.clone())
+    }
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Method::Other(text) => text,
+            known => METHODS.iter().find(|(method, _)| method == known).map_or("", |(_, text)| text),
+        }
+    }
 }
 
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        todo!()
+        f.write_str(self.as_str())
     }
 }

@@ -2,13 +2,25 @@
 //!
 //! The codec is ours because policy reads these fields: `rsip`'s parser gives wrong hosts for common wire forms. `rsip`'s types
 //! model what fedgate itself originates ([`compose`]).
+//!
+//! Bytes walk [`framer`] → `index` → [`message`], which `check` judges; values are read by [`uri`] and [`header`].
 
+mod check;
 pub mod compose;
+pub mod dialog;
 pub mod framer;
 pub mod header;
+mod index;
 pub mod message;
+pub mod params;
+mod place;
 pub mod uri;
 
 pub use framer::{Frame, Framer};
-pub use message::{Fault, Message, Method, Start};
+pub use message::{Fault, Message, Method, Row, Start};
 pub use uri::{Host, NameAddr, Scheme, Uri};
+
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod tests;

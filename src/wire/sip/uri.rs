@@ -1,6 +1,9 @@
 //! SIP URIs and name-addr values (RFC 3261 §19.1, §20.10, §25.1), borrowed from the message.
+//!
+//! Policy reads user and host from here, so a text that two parsers could split in two ways is refused.
 
 use super::message::Fault;
+use super::params::{self, LWS};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// A URI's scheme.
@@ -61,28 +64,437 @@ pub struct NameAddr<'a> {
     pub params: &'a str,
 }
 
+fn malformed<T>(what: &'static str) -> Result<T, Fault> {
+    Err(Fault::Malformed(what))
+}
+
 impl<'a> Uri<'a> {
     /// Parses a whole URI.
     pub fn parse(text: &'a str) -> Result<Self, Fault> {
-        todo!()
+        if !text.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>\"\\".contains(&byte)) {
+            return malformed("URI holds white space, a control character, or one that must be escaped");
+        }
+        let Some((scheme, rest)) = text.split_once(':') else {
+            return malformed("URI has no scheme");
+        };
+        let scheme_ok = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+        if !scheme_ok {
+            return malformed("URI scheme is not a scheme");
+        }
+        // RFC 3261 §19.1.4: the scheme compares case-insensitively.
+        let scheme = match scheme.to_ascii_lowercase().as_str() {
+            "sip" => Scheme::Sip,
+            "sips" => Scheme::Sips,
+            "im" => Scheme::Im,
+            "pres" => Scheme::Pres,
+            "tel" => Scheme::Tel,
+            _ => Scheme::Other(scheme),
+        };
+        let opaque = Self { text, scheme, user: None, host: Host::Name(""), port: None, params: "", headers: "" };
+        match scheme {
+            Scheme::Sip | Scheme::Sips => opaque.split(rest),
+            Scheme::Im | Scheme::Pres => match opaque.split(rest)? {
+                // RFC 3859 §4, RFC 3860 §4: what follows is a mailbox.
+                uri if uri.user.is_none() => malformed("im or pres URI has no user"),
+                uri => Ok(uri),
+            },
+            Scheme::Tel => opaque.split_tel(rest),
+            Scheme::Other(_) if rest.is_empty() => malformed("URI is a scheme alone"),
+            Scheme::Other(_) => Ok(opaque),
+        }
     }
-    /// A URI parameter: `Some("")` for one without value. Names compare case-insensitively.
+
+    /// `[ userinfo ] hostport uri-parameters [ headers ]` (RFC 3261 §25.1).
+    fn split(self, rest: &'a str) -> Result<Self, Fault> {
+        // No part of a URI holds a raw `@`, so one is the end of the userinfo and two are a question with two answers. The user may
+        // hold `;` and `?`: it has to be cut off before anything else is looked for.
+        let (userinfo, rest) = match rest.split_once('@') {
+            Some((userinfo, rest)) => (Some(userinfo), rest),
+            None => (None, rest),
+        };
+        if rest.contains('@') {
+            return malformed("URI holds more than one @");
+        }
+        let user = match userinfo.map(|userinfo| userinfo.split_once(':').unwrap_or((userinfo, ""))) {
+            Some(("", _)) => return malformed("URI has an empty user before @"),
+            Some((user, _)) if !is_escaped(user, b"&=+$,;?/") => {
+                return malformed("URI user holds a character that must be escaped");
+            }
+            Some((_, password)) if !is_escaped(password, b"&=+$,") => {
+                return malformed("URI password holds a character that must be escaped");
+            }
+            Some((user, _)) => Some(user),
+            None => None,
+        };
+        let (rest, headers) = match rest.split_once('?') {
+            Some((_, "")) => return malformed("URI ends in ?"),
+            Some((rest, headers)) => (rest, headers),
+            None => (rest, ""),
+        };
+        if headers.contains(';') {
+            return malformed("URI has parameters behind its headers");
+        }
+        let (hostport, params) = match rest.split_once(';') {
+            Some((hostport, params)) if params.split(';').all(is_uri_parameter) => (hostport, params),
+            Some(_) => return malformed("URI parameters are not name or name=value"),
+            None => (rest, ""),
+        };
+        let (host, port) = parse_hostport(hostport)?;
+        Ok(Self { user, host, port, params, headers, ..self })
+    }
+
+    /// RFC 3966 §3: a number and parameters.
+    fn split_tel(self, rest: &'a str) -> Result<Self, Fault> {
+        let (number, params) = rest.split_once(';').unwrap_or((rest, ""));
+        let digits = number.strip_prefix('+').unwrap_or(number);
+        if !digits.bytes().any(|byte| byte.is_ascii_hexdigit() || b"*#".contains(&byte))
+            || !digits.bytes().all(|byte| byte.is_ascii_hexdigit() || b"*#-.()".contains(&byte))
+        {
+            return malformed("tel URI holds no number");
+        }
+        if rest.ends_with(';') || (!params.is_empty() && !params.split(';').all(is_uri_parameter)) {
+            return malformed("URI parameters are not name or name=value");
+        }
+        Ok(Self { params, ..self })
+    }
+
+    /// A URI parameter: `Some("")` for one without value. Names compare case-insensitively and unescaped (RFC 3261 §19.1.4).
     pub fn param(&self, name: &str) -> Option<&'a str> {
-        todo!()
+        self.params.split(';').filter(|param| !param.is_empty()).find_map(|param| {
+            let (found, value) = param.split_once('=').unwrap_or((param, ""));
+            equals_unescaped(found, name).then_some(value)
+        })
     }
+}
+
+/// Unreserved, `also`, or a whole escape (RFC 3261 §25.1).
+fn is_escaped(text: &str, also: &[u8]) -> bool {
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        let ok = match byte {
+            b'%' => {
+                bytes.next().is_some_and(|byte| byte.is_ascii_hexdigit())
+                    && bytes.next().is_some_and(|byte| byte.is_ascii_hexdigit())
+            }
+            _ => byte.is_ascii_alphanumeric() || b"-_.!~*'()".contains(&byte) || also.contains(&byte),
+        };
+        if !ok {
+            return false;
+        }
+    }
+    true
+}
+
+/// `pname [ "=" pvalue ]`. COMPAT(lync): `=` in values (`ms-route-sig=aa==`).
+fn is_uri_parameter(text: &str) -> bool {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    const PARAM_UNRESERVED: &[u8] = b"[]/:&+$";
+    !name.is_empty() && is_escaped(name, PARAM_UNRESERVED) && is_escaped(value, b"[]/:&+$=")
+}
+
+fn equals_unescaped(escaped: &str, plain: &str) -> bool {
+    if escaped.contains('%') {
+        percent_encoding::percent_decode_str(escaped)
+            .map(|byte| byte.to_ascii_lowercase())
+            .eq(plain.bytes().map(|byte| byte.to_ascii_lowercase()))
+    } else {
+        escaped.eq_ignore_ascii_case(plain)
+    }
+}
+
+/// `host [ ":" port ]`, without white space.
+pub(super) fn parse_hostport(text: &str) -> Result<(Host<'_>, Option<u16>), Fault> {
+    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+        let Some((address, rest)) = rest.split_once(']') else {
+            return malformed("IPv6 address has no closing bracket");
+        };
+        let Ok(address) = address.parse::<Ipv6Addr>() else {
+            return malformed("host in brackets is not an IPv6 address");
+        };
+        match rest.strip_prefix(':') {
+            Some(port) => (Host::V6(address), Some(port)),
+            None if rest.is_empty() => (Host::V6(address), None),
+            None => return malformed("something follows the IPv6 address that is not a port"),
+        }
+    } else {
+        let (host, port) = match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        };
+        (parse_host_name(host)?, port)
+    };
+    let port = match port {
+        None => None,
+        Some(port) => match params::digits(port).and_then(|port| port.parse::<u16>().ok()) {
+            None | Some(0) => return malformed("port is not a number from 1 to 65535"),
+            port => port,
+        },
+    };
+    Ok((host, port))
+}
+
+/// A DNS name or an IPv4 address. A name whose last label is a number is neither: some resolvers take `127.1` and `0x7f.1` for
+/// addresses. COMPAT: `_` in labels, and a digit first in the last one (RFC 3261 §25.1 toplabel has a letter), as machine names have them.
+fn parse_host_name(text: &str) -> Result<Host<'_>, Fault> {
+    if text.is_empty() {
+        return malformed("host is empty");
+    }
+    if let Ok(address) = text.parse::<Ipv4Addr>() {
+        return Ok(Host::V4(address));
+    }
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let labels_ok = name.len() <= 253
+        && name.split('.').all(|label| {
+            !label.is_empty()
+                && label.len() <= 63
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        });
+    let top = name.rsplit('.').next().unwrap_or_default();
+    let hex = top.strip_prefix("0x").or_else(|| top.strip_prefix("0X"));
+    let number =
+        params::digits(top).is_some() || hex.is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    if !labels_ok || number {
+        return malformed("host is neither a DNS name nor an IP address");
+    }
+    Ok(Host::Name(text))
 }
 
 impl<'a> NameAddr<'a> {
     /// Parses one value of From, To, Contact, Route, Record-Route.
     pub fn parse(text: &'a str) -> Result<Self, Fault> {
-        todo!()
+        let text = text.trim_matches(LWS);
+        let (display, rest) = split_display(text)?;
+        let bracketed = rest.strip_prefix('<');
+        let (uri, rest) = match bracketed {
+            Some(rest) => match rest.split_once('>') {
+                Some(found) => found,
+                None => return malformed("address has no closing angle bracket"),
+            },
+            None => {
+                // RFC 3261 §20.10: without brackets, `;` starts header parameters, and a URI with `?` or a comma needs brackets.
+                let end = rest.find(';').unwrap_or(rest.len());
+                let (uri, params) = rest.split_at(end);
+                if uri.contains(['?', ',']) {
+                    return malformed("address whose URI holds ? or a comma has no angle brackets");
+                }
+                (uri.trim_end_matches(LWS), params)
+            }
+        };
+        let rest = rest.trim_matches(LWS);
+        let params = match rest.strip_prefix(';') {
+            Some("") => return malformed("address ends in ;"),
+            Some(params) => params.trim_matches(LWS),
+            None if rest.is_empty() => "",
+            None => return malformed("something follows the address that is not a parameter"),
+        };
+        if !params::are_well_formed(params, bracketed.is_some()) {
+            return malformed("address parameters are not name or name=value");
+        }
+        Ok(Self { display, uri: Uri::parse(uri)?, params })
     }
+
     /// A header parameter; quoted values come without their quotes' meaning resolved only if they hold no backslash.
     pub fn param(&self, name: &str) -> Option<&'a str> {
-        todo!()
+        params::find(self.params, name)
     }
+
     /// The `tag` parameter.
     pub fn tag(&self) -> Option<&'a str> {
         self.param("tag")
+    }
+}
+
+/// The display name, and what follows it, which starts at `<` if there is one.
+fn split_display(text: &str) -> Result<(&str, &str), Fault> {
+    if text.starts_with('"') {
+        let Some(end) = params::quoted_end(text) else {
+            return malformed("display name has no closing quote");
+        };
+        let (display, rest) = text.split_at(end);
+        let rest = rest.trim_start_matches(LWS);
+        return if rest.starts_with('<') {
+            Ok((display, rest))
+        } else {
+            malformed("display name is not followed by <")
+        };
+    }
+    // Behind a `;` or a quote, a `<` is in a parameter of an address without brackets: `sip:a@b;+sip.instance="<urn:…>"`.
+    let end = match text.find(['<', ';', '"']) {
+        Some(end) if text.as_bytes().get(end) == Some(&b'<') => end,
+        _ => return Ok(("", text)),
+    };
+    let (display, rest) = text.split_at(end);
+    let display = display.trim_end_matches(LWS);
+    // RFC 3261 §25.1: tokens only; letters beyond ASCII can't be mistaken for anything else and are taken.
+    if display.bytes().all(|byte| params::is_token_byte(byte) || byte == b' ' || byte == b'\t' || byte >= 0x80) {
+        Ok((display, rest))
+    } else {
+        malformed("display name without quotes holds a character that needs them")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uri(text: &str) -> Uri<'_> {
+        Uri::parse(text).unwrap_or_else(|fault| panic!("{text}: {fault}"))
+    }
+
+    /// Every text of this file must be one that `place` knows.
+    fn assert_fault_names_place(bad: &str, outcome: Result<(), Fault>) {
+        let fault = crate::wire::sip::place::at(crate::wire::sip::header::Name::From, outcome.expect_err(bad));
+        assert!(fault.to_string().starts_with("From: "), "{bad}: {fault}");
+    }
+
+    #[test]
+    fn user_and_host_of_forms_seen_on_the_wire() {
+        for (text, user, host) in [
+            ("sip:john.doe@example.com", Some("john.doe"), "example.com"),
+            ("sip:user(gmail.com)@aol.com", Some("user(gmail.com)"), "aol.com"),
+            ("sip:user%40gmail.com@msn.com", Some("user%40gmail.com"), "msn.com"),
+            ("SIP:Alice@Example.COM", Some("Alice"), "Example.COM"),
+            ("sips:a:secret@example.com:5061", Some("a"), "example.com"),
+            ("sip:o'malley&co/x@foreign.example.net", Some("o'malley&co/x"), "foreign.example.net"),
+            ("sip:user;par=u%40example.net@example.com", Some("user;par=u%40example.net"), "example.com"),
+            ("sip:b@example.org?Subject=x", Some("b"), "example.org"),
+            ("sip:a@3rd_floor.7desk", Some("a"), "3rd_floor.7desk"),
+            ("sip:example.com;lr", None, "example.com"),
+            ("im:romeo@example.com", Some("romeo"), "example.com"),
+            ("pres:juliet@example.org", Some("juliet"), "example.org"),
+            ("sip:a@xn--bcher-kva.example.", Some("a"), "xn--bcher-kva.example."),
+        ] {
+            let uri = uri(text);
+            assert_eq!((uri.user, uri.host, uri.text), (user, Host::Name(host), text));
+        }
+    }
+
+    #[test]
+    fn hosts_that_are_addresses() {
+        let v6 = uri("sip:a@[2001:db8::1]:5061;transport=tls");
+        assert_eq!((v6.host, v6.port), (Host::V6("2001:db8::1".parse().unwrap()), Some(5061)));
+        assert_eq!(uri("sip:192.0.2.10:5061").host, Host::V4(Ipv4Addr::new(192, 0, 2, 10)));
+    }
+
+    #[test]
+    fn parameters_keep_their_bytes() {
+        let uri = uri("sip:a@b;lr;ms-route-sig=fmAbc-_=~+/x==;opaque=user:epid:XYZ;gruu;%6Cx=1?a=b");
+        assert_eq!(uri.param("LR"), Some(""));
+        assert_eq!(uri.param("ms-route-sig"), Some("fmAbc-_=~+/x=="));
+        assert_eq!(uri.param("opaque"), Some("user:epid:XYZ"));
+        assert_eq!(uri.param("gruu"), Some(""));
+        assert_eq!(uri.param("lx"), Some("1"));
+        assert_eq!(uri.param("nothing"), None);
+        assert_eq!(uri.headers, "a=b");
+    }
+
+    #[test]
+    fn tel_and_unknown_schemes() {
+        let tel = uri("tel:+1-201-555-0123;phone-context=x");
+        assert_eq!(
+            (tel.scheme, tel.user, tel.host, tel.params),
+            (Scheme::Tel, None, Host::Name(""), "phone-context=x")
+        );
+        assert_eq!(uri("soap.beep://192.0.2.103:3002").scheme, Scheme::Other("soap.beep"));
+    }
+
+    #[test]
+    fn what_two_parsers_could_read_in_two_ways_is_refused() {
+        for bad in [
+            "",
+            "sip",
+            ":a@b",
+            "sip:",
+            "sip:@b",
+            "sip:a@",
+            "sip:a@b@c",
+            "sip:a@b;x=@c",
+            "sip:a@b?x=a@c",
+            "sip:a b@c",
+            "sip:a@exa mple.com",
+            "sip:a@b:",
+            "sip:a@b:0",
+            "sip:a@b:65536",
+            "sip:a@b:+5",
+            "sip:a@b:5x",
+            "sip:a@[::1",
+            "sip:a@[::1]x",
+            "sip:a@[zz]",
+            "sip:a@[fe80::1%25eth0]",
+            "sip:a@b;",
+            "sip:a@b;;lr",
+            "sip:a@b;=x",
+            "sip:a@b?",
+            "sip:a@b?x=1;lr",
+            "sip:a%4@b",
+            "sip:a%zz@b",
+            "sip:ä@b",
+            "sip:a@bücher.example",
+            "sip:a#b@c",
+            "sip:a@.",
+            "sip:a@b..c",
+            "sip:a@1.2.3",
+            "sip:a@127.1",
+            "sip:a@0x7f.0x1",
+            "sip:a@2130706433",
+            "sip:a@1.2.3.4.5",
+            "sip:a@b\0",
+            "<sip:a@b>",
+            "sip:a\"b@c",
+            "sip:a@b\\c",
+            "im:example.com",
+            "tel:",
+            "tel:abc@x",
+            "1sip:a@b",
+            "http:",
+            "sip:a:b:c@d",
+            "sip:%@b",
+        ] {
+            assert_fault_names_place(bad, Uri::parse(bad).map(|_| ()));
+        }
+    }
+
+    #[test]
+    fn name_addr_forms() {
+        let quoted = NameAddr::parse(r#""Doe, \"J\" <x>"<sip:j@e.com;lr>;epid=aa;tag=1"#).unwrap();
+        assert_eq!(quoted.display, r#""Doe, \"J\" <x>""#);
+        assert_eq!((quoted.uri.text, quoted.tag()), ("sip:j@e.com;lr", Some("1")));
+        let bare = NameAddr::parse(" sip:vivekg@chair-dnrc.example.com ;   tag    = 1918181833n").unwrap();
+        assert_eq!((bare.uri.params, bare.tag()), ("", Some("1918181833n")));
+        let tokens = NameAddr::parse("A. Bell <sip:a@b> ; tag=1").unwrap();
+        assert_eq!((tokens.display, tokens.tag()), ("A. Bell", Some("1")));
+        assert_eq!(NameAddr::parse("<sip:a@b;tag=in-the-uri>").unwrap().tag(), None);
+        let instance = NameAddr::parse(r#"sip:a@b;+sip.instance="<urn:uuid:1>";expires=5"#).unwrap();
+        assert_eq!((instance.uri.text, instance.param("+sip.instance")), ("sip:a@b", Some("<urn:uuid:1>")));
+    }
+
+    #[test]
+    fn name_addr_faults() {
+        for bad in [
+            "",
+            "<>",
+            "<sip:a@b",
+            "\"x <sip:a@b>",
+            "\"x\" sip:a@b",
+            "Bell, A <sip:a@b>",
+            "< sip:a@b >",
+            "<sip:a@b>x",
+            "<sip:a@b>;",
+            "<sip:a@b>;;",
+            "sip:a@b?x=y",
+            "sip:a,b@c",
+            "sip:a;b@c",
+            "sip:a;x=b@c",
+            "sip:a@b;x=<sip:c@d>",
+            "sip:a@b;x=y@z;w=\"<>\"",
+            "a;b <sip:c@d>",
+            "<sip:a@b>;tag=1, <sip:c@d>;tag=2",
+            "<sip:a@b><sip:c@d>",
+            "sip:a@b sip:c@d",
+            "\"a\" \"b\" <sip:a@b>",
+        ] {
+            assert_fault_names_place(bad, NameAddr::parse(bad).map(|_| ()));
+        }
     }
 }

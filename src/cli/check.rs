@@ -1,0 +1,264 @@
+//! `fedgate check`: every problem, what each partner's entry comes to, and which DNS records must be there.
+
+use crate::cli::{complain, now, print, problems_json, problems_text};
+use crate::config::{self, Loaded, Options};
+use crate::gate::partner::{DomainPattern, Identity, Partner, TrustId};
+use crate::gate::policy::Table;
+use crate::wire::address::Domain;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// What can be typed after `check`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The config file; else ./fedgate.toml, else /etc/fedgate/fedgate.toml
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print what the inside's resolver needs, as its configuration
+    #[arg(long, value_name = "RESOLVER")]
+    pub dns: Option<Resolver>,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Resolvers that `--dns` knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Resolver {
+    /// unbound.conf
+    Unbound,
+    /// dnsmasq.conf
+    Dnsmasq,
+}
+
+/// The name that the inside's resolver gives to our inside listener. `.internal` is reserved for private use by ICANN.
+const INSIDE_NAME: &str = "edge.fedgate.internal";
+
+/// Checks and prints.
+pub fn main(args: Args) -> ExitCode {
+    let report = config::load(&config::path(args.config.as_deref()), Options::check(now()));
+    let loaded = report.loaded.as_ref();
+    match (args.dns, loaded) {
+        (Some(resolver), Some(loaded)) if !args.json => print(&recipe(loaded, resolver)),
+        (Some(_), None) if !args.json => complain(&problems_text(&report.problems)),
+        _ if args.json => print(&format!("{:#}\n", json(&report, args.dns))),
+        _ => {
+            let mut text = problems_text(&report.problems);
+            if let Some(loaded) = loaded {
+                text.push_str(&summary(loaded));
+            }
+            print(&text);
+        }
+    }
+    if report.is_fine() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn json(report: &config::Report, resolver: Option<Resolver>) -> Value {
+    let mut all = json!({ "ok": report.is_fine(), "problems": problems_json(&report.problems) });
+    if let Some(loaded) = &report.loaded {
+        let partners = loaded.gate.policy.partners.iter();
+        all["partners"] = partners
+            .map(|partner| {
+                let settings: serde_json::Map<String, Value> =
+                    settings(partner).into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
+                json!({
+                    "domain": partner.label,
+                    "protocol": partner.protocol.as_str(),
+                    "origin": partner.origin,
+                    "settings": settings,
+                })
+            })
+            .collect();
+        all["dns"] = json!({ "publish": publish(loaded), "inside": inside(loaded) });
+        if let Some(resolver) = resolver {
+            all["dns"]["recipe"] = recipe(loaded, resolver).into();
+        }
+    }
+    all
+}
+
+fn summary(loaded: &Loaded) -> String {
+    let mut text = String::new();
+    let table = &loaded.gate.policy;
+    text.push_str("\nPartners, their profiles' defaults filled in\n");
+    if table.partners.is_empty() {
+        text.push_str("  none\n");
+    }
+    for partner in &table.partners {
+        let _ = writeln!(text, "  {} over {}   {}", partner.label, partner.protocol.as_str(), partner.origin);
+        for (key, value) in settings(partner) {
+            let _ = writeln!(text, "    {key:<10} {value}");
+        }
+    }
+    let _ = writeln!(text, "  anybody else: {}", unlisted(table));
+    text.push_str("\nDNS records to publish\n");
+    for line in publish(loaded) {
+        let _ = writeln!(text, "  {line}");
+    }
+    text.push_str("\nDNS records for the inside's resolver, so that nodes bring what is for partners to the edge (--dns prints them)\n");
+    for line in inside(loaded) {
+        let _ = writeln!(text, "  {line}");
+    }
+    text
+}
+
+fn unlisted(table: &Table) -> String {
+    match &table.stranger {
+        None => "refused".to_owned(),
+        Some(stranger) => {
+            let actions: Vec<&str> = stranger.allow.iter().map(|action| action.as_str()).collect();
+            format!("as stranger, may start {}", actions.join(", "))
+        }
+    }
+}
+
+/// An entry as it counts, key by key in the words of the policy file.
+fn settings(partner: &Partner) -> Vec<(&'static str, String)> {
+    let words = |list: Vec<String>, none: &str| if list.is_empty() { none.to_owned() } else { list.join(", ") };
+    let limits = &partner.limits;
+    let mut budget = format!(
+        "{} messages a second, {} subscriptions, {} links, {} bytes a body",
+        limits.messages_per_second, limits.subscriptions, limits.links, limits.body_bytes
+    );
+    if let Some(targets) = limits.targets_per_hour {
+        let _ = write!(budget, ", {targets} targets an hour");
+    }
+    let identity = match &partner.identity {
+        Identity::Domain => "domain".to_owned(),
+        Identity::EdgeInDomain => "edge-in-domain".to_owned(),
+        Identity::Pinned(names) => names.join(", "),
+    };
+    let next_hop = match &partner.next_hop {
+        Some(hop) if hop.host.contains(':') => format!("[{}]:{}", hop.host, hop.port),
+        Some(hop) => format!("{}:{}", hop.host, hop.port),
+        None => "found by DNS".to_owned(),
+    };
+    vec![
+        ("profile", partner.profile.as_str().to_owned()),
+        ("also", words(partner.also.iter().map(ToString::to_string).collect(), "no other domain")),
+        ("direction", partner.direction.as_str().to_owned()),
+        ("allow", words(partner.allow.iter().map(|action| action.as_str().to_owned()).collect(), "nothing")),
+        ("tls", partner.tls.as_str().to_owned()),
+        ("proof", words(partner.proof.iter().map(|proof| proof.as_str().to_owned()).collect(), "none")),
+        ("identity", identity),
+        ("trust", if partner.trust == TrustId(0) { "[tls] trust" } else { "its own" }.to_owned()),
+        ("eku", if partner.client_eku { "client" } else { "any" }.to_owned()),
+        ("networks", words(partner.networks.iter().map(ToString::to_string).collect(), "any")),
+        ("next_hop", next_hop),
+        ("chat", partner.chat.as_str().to_owned()),
+        ("limits", budget),
+    ]
+}
+
+/// What partners look up to find us.
+fn publish(loaded: &Loaded) -> Vec<String> {
+    let mut lines = Vec::new();
+    for identity in &loaded.gate.identities {
+        let (hostname, port) = (&identity.hostname, identity.sip_port);
+        for domain in &identity.domains {
+            lines.push(format!("_sipfederationtls._tcp.{domain}. SRV 0 0 {port} {hostname}."));
+        }
+        let listening = loaded.edge.outside.sip.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified());
+        let mut addresses = loaded.edge.outside.advertise.clone();
+        if addresses.is_empty() {
+            addresses = listening.collect();
+        }
+        if addresses.is_empty() {
+            lines.push(format!("{hostname}. A/AAAA: the edge's public address ([outside] advertise names it here)"));
+        }
+        for ip in addresses {
+            lines.push(format!("{hostname}. {} {ip}", record_type(ip)));
+        }
+    }
+    lines
+}
+
+fn record_type(ip: std::net::IpAddr) -> &'static str {
+    if ip.is_ipv4() { "A" } else { "AAAA" }
+}
+
+/// What nodes look up to find the edge in a partner's place.
+fn inside(loaded: &Loaded) -> Vec<String> {
+    let Some(listener) = loaded.edge.inside.xmpp.first() else {
+        return vec!["none: [inside] xmpp has no listener".to_owned()];
+    };
+    let mut lines = Vec::new();
+    for domain in partner_domains(loaded) {
+        lines.push(format!("_xmpp-server._tcp.{domain}. SRV 0 0 {} {INSIDE_NAME}.", listener.port()));
+        lines.push(format!("_xmpps-server._tcp.{domain}. no such name, or nodes go past the edge"));
+    }
+    lines.push(match listener.ip() {
+        ip if ip.is_unspecified() => format!("{INSIDE_NAME}. A/AAAA: the edge's inside address"),
+        ip => format!("{INSIDE_NAME}. {} {ip}", record_type(ip)),
+    });
+    lines.extend(
+        wildcards(loaded)
+            .map(|label| format!("{label}: no resolver has such SRV records; list its subdomains one by one")),
+    );
+    lines
+}
+
+/// Every domain that an entry names exactly.
+fn partner_domains(loaded: &Loaded) -> BTreeSet<Domain> {
+    let exact = |partner: &Partner| match &partner.domain {
+        DomainPattern::Exact(domain) => Some(domain.clone()),
+        DomainPattern::Under(_) => None,
+    };
+    let partners = &loaded.gate.policy.partners;
+    partners.iter().flat_map(|partner| partner.also.iter().cloned().chain(exact(partner))).collect()
+}
+
+fn wildcards(loaded: &Loaded) -> impl Iterator<Item = &str> {
+    let partners = loaded.gate.policy.partners.iter();
+    partners.filter(|partner| matches!(partner.domain, DomainPattern::Under(_))).map(|partner| partner.label.as_str())
+}
+
+/// The inside's records as a resolver's configuration.
+fn recipe(loaded: &Loaded, resolver: Resolver) -> String {
+    let mut text =
+        String::from("# Made by `fedgate check --dns`: partners' XMPP, as the inside sees it, is the edge.\n");
+    for label in wildcards(loaded) {
+        let _ = writeln!(text, "# {label}: list its subdomains as [[partner]] entries to have them here");
+    }
+    let Some(listener) = loaded.edge.inside.xmpp.first() else {
+        text.push_str("# [inside] xmpp has no listener\n");
+        return text;
+    };
+    let port = listener.port();
+    let (type_, address) = match listener.ip() {
+        ip if ip.is_unspecified() => {
+            text.push_str("# [inside] xmpp listens on every address: put the one that nodes reach for ADDRESS.\n");
+            ("A", "ADDRESS".to_owned())
+        }
+        ip => (record_type(ip), ip.to_string()),
+    };
+    match resolver {
+        Resolver::Unbound => {
+            text.push_str("server:\n");
+            let _ = writeln!(text, "    local-zone: \"{INSIDE_NAME}.\" static");
+            let _ = writeln!(text, "    local-data: \"{INSIDE_NAME}. 300 IN {type_} {address}\"");
+        }
+        Resolver::Dnsmasq => {
+            let _ = writeln!(text, "host-record={INSIDE_NAME},{address}");
+        }
+    }
+    for domain in partner_domains(loaded) {
+        let (starttls, direct) = (format!("_xmpp-server._tcp.{domain}"), format!("_xmpps-server._tcp.{domain}"));
+        match resolver {
+            Resolver::Unbound => {
+                let _ = writeln!(text, "    local-zone: \"{starttls}.\" static");
+                let _ = writeln!(text, "    local-data: \"{starttls}. 300 IN SRV 0 0 {port} {INSIDE_NAME}.\"");
+                let _ = writeln!(text, "    local-zone: \"{direct}.\" always_nxdomain");
+            }
+            Resolver::Dnsmasq => {
+                let _ = writeln!(text, "srv-host={starttls},{INSIDE_NAME},{port},0,0");
+                let _ = writeln!(text, "local=/{direct}/");
+            }
+        }
+    }
+    text
+}

@@ -1,0 +1,195 @@
+//! `fedgate explain`: decides hypothetically by today's policy and tells every step.
+
+use crate::cli::{complain, now, print, problems_text, unbuilt};
+use crate::config::ask::{self, Ask, Typed};
+use crate::config::{self, Loaded, Options, Severity};
+use crate::gate::partner::{Action, NodeProtocol, Protocol, Side};
+use crate::gate::reject::{DecisionId, Reason, Reject};
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// What can be typed after `explain`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A decision's ID, as in the reply, the log and the audit (not in this version)
+    #[arg(value_name = "ID", conflicts_with_all = ["from", "to", "action"])]
+    pub id: Option<String>,
+    /// Who asks: user@domain, sip:user@domain or xmpp:user@domain/resource
+    #[arg(long, value_name = "ADDR", value_parser = ask::typed, required_unless_present = "id")]
+    pub from: Option<Typed>,
+    /// Whom
+    #[arg(long, value_name = "ADDR", value_parser = ask::typed, required_unless_present = "id")]
+    pub to: Option<Typed>,
+    /// subscribe, presence, message, chat, groupchat, iq, file, call or other
+    #[arg(long = "do", value_name = "ACTION", value_parser = action, required_unless_present = "id")]
+    pub action: Option<Action>,
+    /// How the partner speaks: sip or xmpp; else as its address or entry says
+    #[arg(long, value_name = "PROTOCOL", value_parser = protocol)]
+    pub protocol: Option<Protocol>,
+    /// The config file; else ./fedgate.toml, else /etc/fedgate/fedgate.toml
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn action(word: &str) -> Result<Action, String> {
+    Action::parse(word).ok_or_else(|| {
+        let words: Vec<&str> = Action::ALL.iter().map(|action| action.as_str()).collect();
+        format!("write one of {}", words.join(", "))
+    })
+}
+
+fn protocol(word: &str) -> Result<Protocol, String> {
+    Protocol::parse(word).ok_or_else(|| "write sip or xmpp".to_owned())
+}
+
+/// Decides and prints.
+pub fn main(args: Args) -> ExitCode {
+    let (Some(from), Some(to), Some(action)) = (args.from, args.to, args.action) else {
+        return unbuilt("explain ID", "the audit file ([log] audit) has the decision: grep it for the ID");
+    };
+    let report = config::load(&config::path(args.config.as_deref()), Options::check(now()));
+    let loaded = match report.into_result() {
+        Ok(loaded) => loaded,
+        Err(mut problems) => {
+            problems.retain(|problem| problem.severity == Severity::Error);
+            complain(&problems_text(&problems));
+            return ExitCode::FAILURE;
+        }
+    };
+    let ask = Ask::new(&loaded.gate.policy, from, to, action, args.protocol);
+    let answer = Answer::new(&loaded, &ask);
+    if args.json {
+        print(&format!("{:#}\n", answer.json(&loaded, &ask)));
+    } else {
+        print(&answer.text(&loaded, &ask));
+    }
+    if answer.reject.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+struct Answer {
+    reject: Option<Reject>,
+    polite: bool,
+    /// What the sender would get.
+    reply: Option<String>,
+}
+
+impl Answer {
+    fn new(loaded: &Loaded, ask: &Ask) -> Self {
+        let (decision, _) = loaded.gate.policy.decide(ask.question());
+        match decision {
+            Ok(permit) => Self { reject: None, polite: permit.is_polite(), reply: None },
+            Err(reject) => Self { reply: Some(reply(loaded, ask, &reject)), reject: Some(reject), polite: false },
+        }
+    }
+
+    fn verdict(&self) -> &'static str {
+        match (&self.reject, self.polite) {
+            (Some(_), _) => "refuse",
+            (None, true) => "polite",
+            (None, false) => "allow",
+        }
+    }
+
+    fn text(&self, loaded: &Loaded, ask: &Ask) -> String {
+        let (from, to) = (&ask.from, &ask.to);
+        let (action, protocol, side) = (ask.action.as_str(), ask.protocol.as_str(), ask.side.as_str());
+        let mut text = format!("{from} to {to}: {action} from {side}, partner over {protocol}\n");
+        for step in loaded.gate.policy.explain(ask.question()) {
+            let mark = if step.passed { "ok" } else { "no" };
+            // A settling step's words name its line themselves.
+            match step.origin.filter(|origin| !step.text.contains(origin.as_str())) {
+                Some(origin) => {
+                    let _ = writeln!(text, "  {mark}  {origin}: {}", step.text);
+                }
+                None => {
+                    let _ = writeln!(text, "  {mark}  {}", step.text);
+                }
+            }
+        }
+        match (&self.reject, &self.reply) {
+            (Some(reject), Some(reply)) => {
+                let _ = writeln!(text, "refused: {}\nthe sender gets: {reply}", reject.reason.as_str());
+            }
+            _ if self.polite => text.push_str("allowed, politely: the watcher always sees offline\n"),
+            _ => text.push_str("allowed\n"),
+        }
+        text
+    }
+
+    fn json(&self, loaded: &Loaded, ask: &Ask) -> Value {
+        let steps = loaded.gate.policy.explain(ask.question());
+        let steps = steps.iter().map(|step| json!({ "passed": step.passed, "origin": step.origin, "text": step.text }));
+        json!({
+            "from": ask.from.to_jid(),
+            "to": ask.to.to_jid(),
+            "do": ask.action.as_str(),
+            "side": ask.side.as_str(),
+            "protocol": ask.protocol.as_str(),
+            "answer": self.verdict(),
+            "reason": self.reject.as_ref().map(|reject| reject.reason.as_str()),
+            "reply": self.reply,
+            "steps": steps.collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// What the sender would read, `ID` standing for the decision's.
+fn reply(loaded: &Loaded, ask: &Ask, reject: &Reject) -> String {
+    let id = DecisionId::from_bits(0);
+    let blank = |text: String| text.replace(id.as_str(), "ID");
+    match sender_protocol(loaded, ask) {
+        Protocol::Sip => {
+            let local = ask.question().local();
+            let identities = &loaded.gate.identities;
+            let hostname = identities.get(loaded.gate.identity_for(local)).map_or("", |identity| &identity.hostname);
+            format!("SIP {}, Warning: {}", reject.status, blank(reject.warning(hostname, id)))
+        }
+        // The contract's table: what concerns the domain, not the stanza, ends the partner's stream.
+        Protocol::Xmpp if ask.side == Side::Outside && is_of_the_domain(reject.reason) => {
+            format!(
+                "XMPP stream error {}, text: {}",
+                kebab(&format!("{:?}", reject.reason.stream_error())),
+                blank(reject.text(id))
+            )
+        }
+        Protocol::Xmpp => {
+            let error = reject.stanza_error(id);
+            let (condition, type_) = (error.condition.as_str(), format!("{:?}", error.type_).to_lowercase());
+            format!("XMPP {condition} ({type_}), text: {}", blank(reject.text(id)))
+        }
+    }
+}
+
+fn is_of_the_domain(reason: Reason) -> bool {
+    matches!(reason, Reason::UnlistedDomain | Reason::Unproven | Reason::RelayDenied)
+}
+
+/// The variants of stream errors are named as RFC 6120 §4.9.3 names them.
+fn kebab(variant: &str) -> String {
+    let mut text = String::new();
+    for c in variant.chars() {
+        if c.is_ascii_uppercase() && !text.is_empty() {
+            text.push('-');
+        }
+        text.push(c.to_ascii_lowercase());
+    }
+    text
+}
+
+fn sender_protocol(loaded: &Loaded, ask: &Ask) -> Protocol {
+    match ask.side {
+        Side::Outside => ask.protocol,
+        Side::Inside => {
+            let node = loaded.gate.nodes.iter().find(|node| node.domains.contains(ask.from.domain()));
+            match node.map(|node| node.protocol) {
+                Some(NodeProtocol::Sip) => Protocol::Sip,
+                _ => Protocol::Xmpp,
+            }
+        }
+    }
+}

@@ -1,0 +1,424 @@
+//! `fedgate.toml` without its nodes: what the world-touching parts need. Takes the sections, gives [`Edge`].
+
+use crate::config::Context;
+use crate::config::document::{Place, Section, Value};
+use crate::config::material::{self, Material};
+use crate::config::scalar;
+use crate::config::version;
+use crate::gate::limits::Limits;
+use crate::gate::partner::{LocalIdentity, Presence, TlsMode};
+use crate::wire::address::Domain;
+use ipnet::IpNet;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What `io` needs of the configuration, resolved.
+#[derive(Clone, Debug)]
+pub struct Edge {
+    /// `[[identity]]`, in order, with what proves them; the first is the default.
+    pub identities: Vec<Identity>,
+    /// `[tls] minimum`.
+    pub tls_minimum: TlsVersion,
+    /// `[outside]`.
+    pub outside: Outside,
+    /// `[inside]`.
+    pub inside: Inside,
+    /// `[dns]`.
+    pub dns: Dns,
+    /// `[state]`.
+    pub state: State,
+    /// `[admin]`; `None` = no listener.
+    pub admin: Option<Admin>,
+    /// `[log]`.
+    pub log: Log,
+}
+
+/// A local identity and its certificate.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Names and domains.
+    pub local: LocalIdentity,
+    /// Certificate and key.
+    pub material: Material,
+}
+
+/// The least TLS version.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum TlsVersion {
+    /// 1.2
+    V1_2,
+    /// 1.3
+    V1_3,
+}
+
+/// `[outside]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outside {
+    /// SIP over TLS listeners.
+    pub sip: Vec<SocketAddr>,
+    /// Public addresses, for the DNS advice.
+    pub advertise: Vec<IpAddr>,
+}
+
+/// `[inside]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Inside {
+    /// XMPP server-to-server listeners.
+    pub xmpp: Vec<SocketAddr>,
+    /// Who may connect to them.
+    pub networks: Vec<IpNet>,
+    /// TLS on them and towards nodes.
+    pub tls: TlsMode,
+}
+
+/// `[dns]`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Dns {
+    /// Resolvers; empty = the system's.
+    pub servers: Vec<SocketAddr>,
+    /// Static SRV answers by owner name, lower case, without trailing dot.
+    pub srv: BTreeMap<String, Vec<Service>>,
+    /// Static addresses by host name, lower case, without trailing dot.
+    pub hosts: BTreeMap<String, Vec<IpAddr>>,
+}
+
+/// A static SRV answer (RFC 2782).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Service {
+    /// Host.
+    pub target: String,
+    /// Port.
+    pub port: u16,
+    /// Lower first.
+    pub priority: u16,
+    /// Share among equals.
+    pub weight: u16,
+}
+
+/// `[state] engine`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Engine {
+    /// Kept while the process lives.
+    Memory,
+}
+
+/// `[state]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct State {
+    /// Where records are kept.
+    pub engine: Engine,
+}
+
+/// `[admin]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Admin {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// What mutations, and reads from elsewhere than loopback, must show; empty = none.
+    pub token: String,
+}
+
+/// `[log]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Log {
+    /// How lines look.
+    pub format: LogFormat,
+    /// Where the audit goes; `None` = nowhere.
+    pub audit: Option<PathBuf>,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Reads `[outside]`.
+pub(super) fn outside(mut section: Section<'_>) -> Outside {
+    section.place().note(version::XMPP_LISTENER_NOTE, "");
+    let sip = listeners(&mut section, "sip", "[::]:5061");
+    let advertise = section.take("advertise").map(|value| {
+        value.list_of(|item| item.read("write the public address, like \"192.0.2.1\"", str::parse::<IpAddr>))
+    });
+    section.finish();
+    Outside { sip, advertise: advertise.unwrap_or_default() }
+}
+
+/// Reads `[inside]`.
+pub(super) fn inside(mut section: Section<'_>) -> Inside {
+    section.place().note(version::SIP_INSIDE_NOTE, "");
+    let xmpp = listeners(&mut section, "xmpp", "127.0.0.1:5270");
+    let networks = match section.take("networks") {
+        Some(value) => {
+            let networks = value.list_of(read_network);
+            if networks.iter().any(|network| network.prefix_len() == 0) {
+                value
+                    .place()
+                    .warn("anybody who reaches the inside listeners is taken for inside", "list your nodes' networks");
+            }
+            networks
+        }
+        None => scalar::network("127.0.0.0/8").into_iter().collect(),
+    };
+    let tls = section.take("tls").and_then(|value| value.word(TlsMode::ALL, TlsMode::as_str));
+    section.finish();
+    Inside { xmpp, networks, tls: tls.unwrap_or(TlsMode::Optional) }
+}
+
+/// A CIDR or an address.
+pub(super) fn read_network(value: &Value<'_>) -> Option<IpNet> {
+    value.read("write a network like \"192.0.2.0/24\" or an address", scalar::network)
+}
+
+fn listeners(section: &mut Section<'_>, key: &'static str, default: &str) -> Vec<SocketAddr> {
+    match section.take(key) {
+        Some(value) => {
+            let mend = "write address:port, like \"[::]:5061\" or \"192.0.2.1:5061\"";
+            value.list_of(|item| item.read(mend, str::parse::<SocketAddr>))
+        }
+        None => default.parse().into_iter().collect(),
+    }
+}
+
+/// Reports addresses that two listeners want.
+pub(super) fn check_listeners(place: &Place<'_>, outside: &Outside, inside: &Inside) {
+    let all: Vec<SocketAddr> = outside.sip.iter().chain(&inside.xmpp).copied().collect();
+    for (index, address) in all.iter().enumerate() {
+        // Port 0 is a different port each time.
+        if address.port() != 0 && all.iter().take(index).any(|earlier| earlier == address) {
+            place.error(format!("two listeners want {address}"), "give each its own address or port");
+        }
+    }
+}
+
+/// Reads the `[[identity]]`s: those that are whole, and all domains that are ours, so that a bad certificate makes one problem, not many.
+pub(super) fn identities(
+    context: &Context<'_>,
+    sections: Vec<Section<'_>>,
+    sip_port: u16,
+) -> (Vec<Identity>, Vec<Domain>) {
+    let mut owners: BTreeMap<Domain, String> = BTreeMap::new();
+    let mut identities = Vec::new();
+    for mut section in sections {
+        let mend = "write hostname = \"sip.your.domain\", a name that stands in the certificate";
+        let hostname = section.demand("hostname", mend);
+        let name = hostname.as_ref().and_then(|value| value.read(mend, Domain::parse));
+        let domains_value = section.demand("domains", "write domains = [\"your.domain\"]");
+        let domains = domains_value.as_ref().map(read_domains).unwrap_or_default();
+        for (place, domain) in &domains {
+            match owners.get(domain) {
+                Some(owner) => {
+                    place.error(format!("{domain} is also a domain of {owner}"), "let one [[identity]] speak for it");
+                }
+                None => {
+                    owners.insert(domain.clone(), section.place().key().to_owned());
+                }
+            }
+        }
+        if let (Some(value), true) = (&domains_value, domains.is_empty()) {
+            value.place().error("an identity speaks for no domain", "write domains = [\"your.domain\"]");
+        }
+        if let (Some(value), Some(name)) = (&hostname, &name) {
+            for (_, domain) in domains.iter().filter(|(_, domain)| name.parent().as_ref() != Some(domain)) {
+                let what = format!("{name} is not exactly one label below {domain}, which Microsoft's partners demand");
+                value
+                    .place()
+                    .warn(what, format!("use a name like sip.{domain} if Lync or OCS partners are to reach {domain}"));
+            }
+        }
+        let certificate = section.demand("certificate", "write certificate = \"certs/edge.pem\"");
+        let key = section.demand("key", "write key = \"certs/edge.key\"");
+        let material =
+            material::identity(context.files, certificate.as_ref(), key.as_ref(), name.as_ref(), context.now);
+        section.finish();
+        if let (Some(name), Some(material)) = (name, material) {
+            let domains = domains.into_iter().map(|(_, domain)| domain).collect();
+            let local = LocalIdentity { hostname: name.as_str().to_owned(), sip_port, domains };
+            identities.push(Identity { local, material });
+        }
+    }
+    (identities, owners.into_keys().collect())
+}
+
+/// A list of domains with their places.
+pub(super) fn read_domains<'s>(value: &Value<'s>) -> Vec<(Place<'s>, Domain)> {
+    value.list_of(|item| {
+        let domain = item.read("write a domain name like \"corp.example\"", Domain::parse)?;
+        Some((item.place().clone(), domain))
+    })
+}
+
+/// Reads `[dns]`.
+pub(super) fn dns(mut section: Section<'_>) -> Dns {
+    let servers = section.take("servers").map(|value| {
+        value.list_of(|item| item.read("write an address, or address:port", |text| scalar::server(text, 53)))
+    });
+    let mut dns = Dns { servers: servers.unwrap_or_default(), ..Dns::default() };
+    for (name, value) in section.section("records", "dns.records").entries() {
+        let key = name.trim_end_matches('.').to_ascii_lowercase();
+        // RFC 2782: SRV names begin with an underscore, host names don't.
+        if key.starts_with('_') {
+            dns.srv.insert(key, value.list_of(service));
+        } else {
+            let mend = "write an address; the names of SRV records begin with _service._proto";
+            dns.hosts.insert(key, value.list_of(|item| item.read(mend, str::parse::<IpAddr>)));
+        }
+    }
+    section.finish();
+    dns
+}
+
+fn service(value: &Value<'_>) -> Option<Service> {
+    if !value.is_table() {
+        value.place().error("an SRV record is a table", "write { target = \"sip.partner.example\", port = 5061 }");
+        return None;
+    }
+    let mut section = value.section("dns.record");
+    let mend = "write { target = \"sip.partner.example\", port = 5061 }";
+    let target = section.demand("target", mend).and_then(|value| value.read(mend, Domain::parse));
+    let port = section.demand("port", mend).and_then(|value| value.number(1..65_536));
+    let priority = section.take("priority").and_then(|value| value.number(0..65_536)).unwrap_or(0);
+    let weight = section.take("weight").and_then(|value| value.number(0..65_536)).unwrap_or(0);
+    section.finish();
+    let short = |number: u64| u16::try_from(number).ok();
+    Some(Service {
+        target: target?.as_str().to_owned(),
+        port: short(port?)?,
+        priority: short(priority)?,
+        weight: short(weight)?,
+    })
+}
+
+/// Reads `[presence]`.
+pub(super) fn presence(mut section: Section<'_>) -> Presence {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    const SECOND: Duration = Duration::from_secs(1);
+    let expires = section.take("expires").and_then(|value| value.duration(Duration::from_secs(60), DAY * 7));
+    let expires = expires.unwrap_or(Duration::from_secs(3600));
+    let written = section.take("minimum");
+    let minimum =
+        written.as_ref().and_then(|value| value.duration(SECOND, DAY * 7)).unwrap_or(Duration::from_secs(600));
+    if let (Some(value), true) = (&written, minimum > expires) {
+        value.place().error("minimum is longer than expires", "make it shorter, or expires longer");
+    }
+    let interval = section.take("notify_interval").and_then(|value| value.duration(Duration::ZERO, SECOND * 3600));
+    let polite_refusal = section
+        .take("on_user_refusal")
+        .and_then(|value| value.word(&[false, true], |polite| if polite { "polite" } else { "rejected" }));
+    section.finish();
+    Presence {
+        expires,
+        minimum: minimum.min(expires),
+        notify_interval: interval.unwrap_or(SECOND * 5),
+        polite_refusal: polite_refusal.unwrap_or(false),
+    }
+}
+
+/// Reads `[limits]`.
+pub(super) fn limits(mut section: Section<'_>) -> Limits {
+    let default = Limits::default();
+    let bytes = |section: &mut Section<'_>, key, bounds, default: usize| {
+        let written = section.take(key).and_then(|value: Value<'_>| value.number(bounds));
+        written.and_then(|number| usize::try_from(number).ok()).unwrap_or(default)
+    };
+    let wait = |section: &mut Section<'_>, key, default: Duration| {
+        let bounds = (Duration::from_millis(100), Duration::from_secs(600));
+        section.take(key).and_then(|value: Value<'_>| value.duration(bounds.0, bounds.1)).unwrap_or(default)
+    };
+    let limits = Limits {
+        sip_head_bytes: bytes(&mut section, "sip_head_bytes", 1_024..1_048_577, default.sip_head_bytes),
+        // RFC 6120 §13.12: a stanza of 10,000 bytes must pass.
+        stanza_bytes: bytes(&mut section, "stanza_bytes", 10_000..16_777_217, default.stanza_bytes),
+        handshake: wait(&mut section, "handshake", default.handshake),
+        negotiation: wait(&mut section, "negotiation", default.negotiation),
+    };
+    section.finish();
+    limits
+}
+
+/// Reads `[state]`: the engine and the secrets, current first.
+pub(super) fn state(context: &Context<'_>, mut section: Section<'_>) -> (State, Vec<Vec<u8>>) {
+    let engine = section.take("engine");
+    match &engine {
+        Some(value) => {
+            value.word(&[Engine::Memory], |_| "memory");
+        }
+        None => section.place().note(version::ENGINE_NOTE, "write engine = \"memory\" to say so"),
+    }
+    let secrets = match section.take("secrets") {
+        Some(value) => {
+            let items = value.list();
+            if items.is_empty() {
+                value.place().error(
+                    "there is no secret",
+                    "write secrets = [\"file:state/secret\"]; it is made at the first start",
+                );
+            }
+            items
+                .iter()
+                .enumerate()
+                .filter_map(|(index, item)| material::secret(context.files, item, context.make_secrets, index == 0))
+                .collect()
+        }
+        None => material::default_secret(context.files, section.place(), context.make_secrets).into_iter().collect(),
+    };
+    section.finish();
+    (State { engine: Engine::Memory }, secrets)
+}
+
+/// Reads `[admin]`.
+pub(super) fn admin(mut section: Section<'_>, outside: &Outside) -> Option<Admin> {
+    let token = section.take("token").and_then(|value| value.text()).filter(|token| !token.is_empty());
+    let written = section.take("listen");
+    let mend = "write address:port, like \"127.0.0.1:9630\", or \"\" for none";
+    let listen = match &written {
+        Some(value) if value.is_text() && value.text() == Some("") => None,
+        Some(value) => value.read(mend, str::parse::<SocketAddr>),
+        None => "127.0.0.1:9630".parse().ok(),
+    };
+    if let (Some(address), Some(value)) = (listen, &written) {
+        let ip = address.ip().to_canonical();
+        let on_outside = outside.sip.iter().any(|listener| {
+            let same = listener.ip().to_canonical() == ip;
+            (same && (!ip.is_loopback() || listener.port() == address.port())) || ip.is_unspecified()
+        });
+        if on_outside || outside.advertise.contains(&ip) {
+            value.place().error(format!("{address} is on the outside"), "listen on loopback or on an inside address");
+        } else if !ip.is_loopback() && token.is_none() {
+            let what = "not loopback and no token: only healthz, readyz and metrics will answer";
+            value.place().warn(what, "write a token, or listen on 127.0.0.1");
+        }
+    }
+    section.finish();
+    Some(Admin { listen: listen?, token: token.unwrap_or_default().to_owned() })
+}
+
+/// Reads `[log]`.
+pub(super) fn log(context: &Context<'_>, mut section: Section<'_>) -> Log {
+    let words = |format| match format {
+        LogFormat::Text => "text",
+        LogFormat::Json => "json",
+    };
+    let format = section.take("format").and_then(|value| value.word(&[LogFormat::Text, LogFormat::Json], words));
+    let audit = match section.take("audit") {
+        Some(value) => value.text().unwrap_or_default(),
+        None => "audit.jsonl",
+    };
+    section.finish();
+    let audit = Some(audit).filter(|path| !path.is_empty()).map(|path| context.files.resolve(path));
+    Log { format: format.unwrap_or(LogFormat::Text), audit }
+}
+
+/// Reads `[tls] minimum`.
+pub(super) fn tls_minimum(section: &mut Section<'_>) -> TlsVersion {
+    let words = |version| match version {
+        TlsVersion::V1_2 => "1.2",
+        TlsVersion::V1_3 => "1.3",
+    };
+    let written = section.take("minimum").and_then(|value| value.word(&[TlsVersion::V1_2, TlsVersion::V1_3], words));
+    written.unwrap_or(TlsVersion::V1_2)
+}

@@ -1,0 +1,158 @@
+//! `[[node]]`: the presence servers inside. Takes the sections and the local domains, gives the nodes and which names are yet to be resolved.
+
+use crate::config::document::{Place, Section, Value};
+use crate::config::edge::{Inside, read_domains, read_network};
+use crate::config::scalar;
+use crate::gate::partner::{Node, NodeId, NodeProof, NodeProtocol, Profile};
+use crate::wire::address::Domain;
+use ipnet::IpNet;
+use std::net::{IpAddr, SocketAddr};
+
+/// A node whose connections come from the host of its `address`, which is a name: its addresses are to be put into its `sources`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unresolved {
+    /// The node.
+    pub node: NodeId,
+    /// The name.
+    pub host: String,
+}
+
+/// Reads the `[[node]]`s.
+pub(super) fn read(sections: Vec<Section<'_>>, local: &[Domain], inside: &Inside) -> (Vec<Node>, Vec<Unresolved>) {
+    let mut found: Vec<(Place<'_>, Node)> = Vec::new();
+    let mut unresolved = Vec::new();
+    for section in sections {
+        let place = section.place().clone();
+        let Some((node, resolve)) = read_one(section, local, inside) else { continue };
+        if let Ok(index) = u32::try_from(found.len()) {
+            unresolved.extend(resolve.map(|host| Unresolved { node: NodeId(index), host }));
+        }
+        for (_, other) in &found {
+            check_overlap(&place, &node, other);
+        }
+        found.push((place, node));
+    }
+    (found.into_iter().map(|(_, node)| node).collect(), unresolved)
+}
+
+fn read_one(mut section: Section<'_>, local: &[Domain], inside: &Inside) -> Option<(Node, Option<String>)> {
+    let place = section.place().clone();
+    let name = section.demand("name", "write name = \"imp-1\", for logs and metrics").and_then(|value| {
+        value.read("use letters, digits, - and _", |text| {
+            let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            if !text.is_empty() && text.chars().all(fits) { Ok(text.to_owned()) } else { Err("not a name for a node") }
+        })
+    });
+    let protocol = section
+        .demand("protocol", "write protocol = \"xmpp\"")
+        .and_then(|value| value.word(&[NodeProtocol::Xmpp], NodeProtocol::as_str));
+    let address = section
+        .demand("address", "write address = \"host:port\", where the node listens")
+        .and_then(|value| value.read("write host:port or [v6]:port", scalar::host_port));
+    if let (Some(value), Some(address)) = (section.take("address"), &address) {
+        check_own_listener(&value, &address.host, address.port, inside);
+    }
+    let verify = section
+        .take("verify")
+        .and_then(|value| value.word(&[NodeProof::Network, NodeProof::Dialback], NodeProof::as_str))
+        .unwrap_or(NodeProof::Network);
+    let sources = section.take("sources").map(|value| value.list_of(read_network)).unwrap_or_default();
+    let domains =
+        section.demand("domains", "write domains = [\"your.domain\"]").map(|value| read_node_domains(&value, local));
+    let users = section.take("users").map(|value| {
+        let users = value.list_of(|item| item.read("write a glob like \"*\" or \"sales-*\"", scalar::user_glob));
+        if users.is_empty() {
+            value.place().error("the node takes no users", "write users = [\"*\"]");
+        }
+        users
+    });
+    let routing = section
+        .take("role")
+        .and_then(|value| value.word(&[true, false], |routing| if routing { "routing" } else { "member" }));
+    let priority = section.take("priority").and_then(|value| value.number(0..65_536));
+    let weight = section.take("weight").and_then(|value| value.number(0..65_536));
+    let profile =
+        section.take("profile").and_then(|value| value.word(&[Profile::Generic, Profile::Jabber], Profile::as_str));
+    section.finish();
+
+    let (name, protocol, address) = (name?, protocol?, address?);
+    let (sources, resolve) = if sources.is_empty() { host_sources(&address.host) } else { (sources, None) };
+    for source in sources.iter().filter(|source| !inside.networks.iter().any(|network| network.contains(*source))) {
+        let what = format!("{name} connects from {source}, which [inside] networks do not let in");
+        place.warn(what, format!("add {source} to [inside] networks"));
+    }
+    let short = |number: Option<u64>, default| number.and_then(|number| u16::try_from(number).ok()).unwrap_or(default);
+    let node = Node {
+        name,
+        protocol,
+        address,
+        tls_name: None,
+        verify,
+        sources,
+        domains: domains.unwrap_or_default(),
+        users: users.unwrap_or_else(|| vec!["*".to_owned()]),
+        routing: routing.unwrap_or(true),
+        priority: short(priority, 0),
+        weight: short(weight, 1),
+        profile: profile.unwrap_or(Profile::Generic),
+    };
+    Some((node, resolve))
+}
+
+fn host_sources(host: &str) -> (Vec<IpNet>, Option<String>) {
+    match host.parse::<IpAddr>() {
+        Ok(ip) => (vec![IpNet::from(ip)], None),
+        Err(_) => (Vec::new(), Some(host.to_owned())),
+    }
+}
+
+fn read_node_domains(value: &Value<'_>, local: &[Domain]) -> Vec<Domain> {
+    let domains = read_domains(value);
+    if domains.is_empty() {
+        value.place().error("the node serves no domain", "write domains = [\"your.domain\"]");
+    }
+    for (place, domain) in domains.iter().filter(|(_, domain)| !local.contains(domain)) {
+        place.error(format!("{domain} is not a local domain"), "add it to the domains of an [[identity]]");
+    }
+    domains.into_iter().map(|(_, domain)| domain).collect()
+}
+
+/// A node at our own listener is a loop.
+fn check_own_listener(value: &Value<'_>, host: &str, port: u16, inside: &Inside) {
+    let Ok(ip) = host.parse::<IpAddr>() else { return };
+    let address = SocketAddr::new(ip, port);
+    if inside.xmpp.contains(&address) {
+        value.place().error(format!("{address} is our own [inside] xmpp"), "write where the node listens");
+    }
+}
+
+/// Two nodes may share domains and users (then they share the load), but not half of them.
+fn check_overlap(place: &Place<'_>, node: &Node, other: &Node) {
+    if node.name == other.name {
+        place.error(format!("two nodes are named {}", node.name), "give each its own name");
+    }
+    if node.address == other.address {
+        let (host, port) = (&node.address.host, node.address.port);
+        place.error(
+            format!("{} is at {host}:{port} too", other.name),
+            "write one [[node]] with all its domains and users",
+        );
+        return;
+    }
+    let shared = node.domains.iter().find(|domain| other.domains.contains(domain));
+    let ranks_alike = node.routing && other.routing && node.priority == other.priority;
+    if let (Some(domain), true, true) = (shared, ranks_alike, node.users != other.users) {
+        let meet = node.users.iter().find_map(|mine| {
+            other.users.iter().find(|theirs| scalar::globs_meet(mine, theirs)).map(|theirs| (mine, theirs))
+        });
+        if let Some((mine, theirs)) = meet {
+            place.warn(
+                format!(
+                    "users = \"{mine}\" overlaps \"{theirs}\" of {} at {domain}: either may get the same user",
+                    other.name
+                ),
+                "give the node that is to be asked first a lower priority, or globs that share nobody",
+            );
+        }
+    }
+}

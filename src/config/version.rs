@@ -1,0 +1,120 @@
+//! What the configuration can say and this version can't do yet. One list: a feature that is built deletes its lines here.
+//!
+//! Such a key is refused, never ignored, unless it says what would be so without it.
+
+use toml::de::DeValue;
+
+/// A key, or some of its values, whose feature isn't built.
+#[derive(Debug)]
+pub struct Absent {
+    /// The table it stands in; `""` = the top of `fedgate.toml`.
+    section: &'static str,
+    /// The key.
+    pub key: &'static str,
+    /// Which values are refused.
+    when: When,
+    /// What to do instead.
+    pub instead: &'static str,
+}
+
+#[derive(Debug)]
+enum When {
+    /// Any value.
+    Always,
+    /// Anything but this TOML value.
+    Not(&'static str),
+    /// These words.
+    Words(&'static [&'static str]),
+}
+
+use When::{Always, Not, Words};
+
+const fn absent(section: &'static str, key: &'static str, when: When, instead: &'static str) -> Absent {
+    Absent { section, key, when, instead }
+}
+
+const REMOVE: &str = "remove it";
+const SIP_INSIDE: &str = "attach nodes over XMPP: protocol = \"xmpp\" and [inside] xmpp";
+
+const ABSENT: &[Absent] = &[
+    absent("outside", "xmpp", Not("[]"), "federate over SIP: [outside] sip"),
+    absent("outside", "xmpps", Not("[]"), "federate over SIP: [outside] sip"),
+    absent("outside", "proxy_protocol_from", Not("[]"), "let the load balancer keep the client's address"),
+    absent("inside", "sip", Not("[]"), SIP_INSIDE),
+    absent("inside", "trust", Not("[]"), "nodes are known by network or dialback: [[node]] verify"),
+    absent("inside", "issuer", Always, "use tls = \"off\" or \"optional\" towards nodes"),
+    absent("node", "protocol", Words(&["sip", "xmpp-component"]), SIP_INSIDE),
+    absent("node", "verify", Words(&["certificate"]), "write \"network\" or \"dialback\""),
+    absent("node", "tls", Not("false"), "[inside] tls says whether XMPP nodes are spoken to over TLS"),
+    absent("node", "public_port", Not("0"), REMOVE),
+    absent("node", "components", Not("[]"), REMOVE),
+    absent("node", "secret", Always, REMOVE),
+    absent("chat", "idle", Not("\"10m\""), REMOVE),
+    absent("state", "engine", Words(&["embedded", "nats"]), "write \"memory\": what is kept ends with the process"),
+    absent("state", "path", Not("\"state/fedgate.db\""), REMOVE),
+    absent("state", "url", Not("\"nats://127.0.0.1:4222\""), REMOVE),
+    absent("admin", "socket", Not("\"\""), "use [admin] listen with a token"),
+    absent("publish", "listen", Not("\"\""), REMOVE),
+    absent("publish", "domains", Not("[]"), REMOVE),
+    absent("publish", "users", Not("[\"*\"]"), REMOVE),
+    absent("echo", "user", Not("\"\""), REMOVE),
+    absent("partner", "chat", Words(&["session", "auto"]), "write \"page\": each message for itself"),
+    absent("partner", "html", Not("\"to-text\""), REMOVE),
+    absent("partner", "prefer", Not("false"), REMOVE),
+];
+
+/// Defaults of the full configuration that this version does not have, and what is so instead; `check` says them.
+pub const ENGINE_NOTE: &str = "engine = \"embedded\" is not in this version; what is kept ends with the process";
+/// As [`ENGINE_NOTE`], for partners' IM.
+pub const CHAT_NOTE: &str =
+    "IM sessions are not in this version; every SIP partner gets chat = \"page\", each message for itself";
+/// As [`ENGINE_NOTE`], for XMPP outside.
+pub const XMPP_OUTSIDE_NOTE: &str =
+    "XMPP to partners is not in this version; the entry is checked and shown, no link is made";
+/// As [`ENGINE_NOTE`], for XMPP listeners outside.
+pub const XMPP_LISTENER_NOTE: &str = "XMPP to partners is not in this version; nothing listens for it outside";
+/// As [`ENGINE_NOTE`], for SIP inside.
+pub const SIP_INSIDE_NOTE: &str = "SIP towards nodes is not in this version; nothing listens for it inside";
+
+/// The absent keys of one table.
+pub(super) fn absent_in(section: &str) -> impl Iterator<Item = &'static Absent> {
+    let section = section.to_owned();
+    ABSENT.iter().filter(move |absent| absent.section == section)
+}
+
+impl Absent {
+    /// Whether this value is refused.
+    pub(super) fn speaks_of(&self, value: &DeValue<'_>) -> bool {
+        match &self.when {
+            Always => true,
+            Not(default) => !DeValue::parse(default).is_ok_and(|default| same(default.get_ref(), value)),
+            Words(words) => value.as_str().is_some_and(|word| words.contains(&word)),
+        }
+    }
+}
+
+fn same(a: &DeValue<'_>, b: &DeValue<'_>) -> bool {
+    match (a, b) {
+        (DeValue::String(a), DeValue::String(b)) => a == b,
+        (DeValue::Boolean(a), DeValue::Boolean(b)) => a == b,
+        (DeValue::Integer(a), DeValue::Integer(b)) => a.as_str() == b.as_str(),
+        (DeValue::Array(a), DeValue::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| same(a.get_ref(), b.get_ref()))
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_toml() {
+        for absent in ABSENT {
+            if let Not(default) = absent.when {
+                assert!(DeValue::parse(default).is_ok(), "{} {}", absent.section, absent.key);
+            }
+        }
+    }
+}

@@ -1,0 +1,570 @@
+//! The whole path of a message, on one screen for each protocol: understand → who says so ([`super::peer`]) → their words to ours
+//! ([`super::border`]) → may they ([`super::policy`]) → part of something known, or where to ([`super::session`], [`super::route`]).
+
+use super::Gate;
+use super::border::inward;
+use super::event::{Decision, Event, Outcome};
+use super::exchange::{Incoming, Output};
+use super::limits;
+use super::links::Far;
+use super::partner::{Action, Budget, LinkId, PartnerId, Profile, Protocol, Side};
+use super::peer::Claim;
+use super::policy::table::STRANGER_PROFILE;
+use super::policy::{Permit, Question};
+use super::reject::{DecisionId, Reason, Reject};
+use super::route::{HopKey, table};
+use super::session::{Facts, Parcel, Passage, Step, fetch::Fetches, outcome, page, watch};
+use super::time::Time;
+use super::translate::{error, message};
+use crate::wire::address::{Address, Jid};
+use crate::wire::sip::compose::Response;
+use crate::wire::sip::header::Name;
+use crate::wire::sip::{Message, Method, Start};
+use crate::wire::xmpp::{Condition, Element, ErrorType, Kind, NS_PING, NS_SERVER, Stanza, StanzaError};
+use bytes::Bytes;
+use rand::RngExt;
+use std::net::IpAddr;
+
+/// Methods we answer, for Allow.
+const ALLOW: &str = "SUBSCRIBE, NOTIFY, MESSAGE, OPTIONS, CANCEL, ACK";
+
+/// How a request that was taken is answered.
+enum Taken {
+    /// By this response, now.
+    Now { status: u16, headers: Vec<(&'static str, String)>, to_tag: Option<String>, makes_dialog: bool },
+    /// When its outcome is known.
+    Later,
+    /// Never (ACK, BENOTIFY).
+    Never,
+}
+
+impl Gate {
+    /// A message came in whole.
+    pub(super) fn received(&mut self, now: Time, link: LinkId, at: Time, message: Incoming) {
+        match message {
+            Incoming::Sip(message) => match message.start() {
+                Start::Request { .. } => self.sip_request(now, link, at, &message),
+                Start::Response { .. } => {
+                    if message.check().is_ok() {
+                        self.response(now, link, &message);
+                    }
+                }
+            },
+            Incoming::BadSip { message, fault, fatal } => {
+                let reject = Reject::from(fault);
+                match message.filter(Message::is_request) {
+                    Some(request) => self.refuse_sip(now, link, &request, &reject),
+                    None => {
+                        let facts = self.facts_of_link(link);
+                        let (mut turn, _) = self.turn(now);
+                        turn.refused(&reject, &facts);
+                    }
+                }
+                if fatal {
+                    self.outputs.push_back(Output::Close { link, error: None });
+                }
+            }
+            Incoming::Stanza(stanza) => self.stanza(now, link, at, &stanza),
+        }
+    }
+
+    fn sip_request(&mut self, now: Time, link: LinkId, at: Time, request: &Message) {
+        match self.admit_sip(now, link, at, request) {
+            Ok(Taken::Now { status, headers, to_tag, makes_dialog }) => {
+                self.answer(now, link, request, status, &headers, to_tag, makes_dialog);
+            }
+            Ok(Taken::Later | Taken::Never) => {}
+            Err(reject) => self.refuse_sip(now, link, request, &reject),
+        }
+    }
+
+    /// The path of a SIP request from the outside.
+    fn admit_sip(&mut self, now: Time, link: LinkId, at: Time, request: &Message) -> Result<Taken, Reject> {
+        let Some(method) = request.method().cloned() else {
+            return Err(Reject::new(Reason::Malformed, "no method"));
+        };
+        if method == Method::Negotiate {
+            return Ok(no_compression());
+        }
+        request.check()?;
+        // Who says so.
+        let domain = inward::claimed_domain(request)?;
+        let claim = self.links.claim(&self.settings, link, &domain, now)?;
+        // Their words to ours.
+        let from = inward::sender(request, &claim)?;
+        let (profile, budget, label) = self.entry(claim.partner());
+        if self.sessions.servers.is_repeated(link, request) {
+            return Ok(Taken::Never);
+        }
+        inward::no_other_route(request, &self.settings)?;
+        inward::no_loop(request, &self.settings)?;
+        match method {
+            Method::Ack => return Ok(Taken::Never),
+            // COMPAT(lync): MS-SIP §3.5: never answered, whatever it says.
+            Method::Benotify => return Ok(Taken::Never),
+            Method::Cancel => return Ok(no_such(481)),
+            Method::Options if inward::is_for_edge(request, &self.settings) => return Ok(capabilities()),
+            _ => {}
+        }
+        let dialog = request.to_tag().and_then(|tag| self.sessions.watches.of_dialog(tag)).cloned();
+        let to = match dialog {
+            Some((watcher, presentity)) if watcher == from => presentity,
+            // RFC 3261 §12.2.2, RFC 6665 §4.1.3: inside a dialog that is not there.
+            _ if request.to_tag().is_some() || matches!(method, Method::Notify | Method::Bye | Method::Info) => {
+                return Ok(no_such(481));
+            }
+            _ => inward::recipient(request)?,
+        };
+        if request.body().len() > budget.body_bytes {
+            let detail =
+                format!("the body is {} bytes; limits.body_bytes is {}", request.body().len(), budget.body_bytes);
+            return Err(Reject::new(Reason::TooLarge, detail));
+        }
+        // May they.
+        let action = action_of(&method, request);
+        let permit = self.decide(now, &claim, &from, &to, action)?;
+        self.rates.spend(now, &label, &budget, &to.to_jid())?;
+        understood(&method, request)?;
+        if self.draining {
+            return Err(Reject::new(Reason::Overloaded, "stopping"));
+        }
+        // Part of something known, or where to.
+        match method {
+            Method::Subscribe => self.subscribe(now, permit, request, (&label, profile, budget.subscriptions)),
+            Method::Message => self.page_in(now, link, at, permit, request, &label, budget.body_bytes),
+            Method::Invite => {
+                Err(Reject::new(Reason::Unsupported, "IM sessions: not in this version").with_status(488))
+            }
+            Method::Other(_) => {
+                Err(Reject::new(Reason::Unsupported, format!("method {method}")).with_header("Allow", ALLOW))
+            }
+            _ => Err(Reject::new(Reason::Unsupported, format!("method {method}"))
+                .with_status(405)
+                .with_header("Allow", ALLOW)),
+        }
+    }
+
+    fn subscribe(
+        &mut self,
+        now: Time,
+        permit: Permit,
+        request: &Message,
+        partner: (&str, Profile, u32),
+    ) -> Result<Taken, Reject> {
+        let asked = watch::read(request, &self.settings.presence)?;
+        let (mut turn, sessions) = self.turn(now);
+        let taken = if request.to_tag().is_some() {
+            match sessions.watches.refresh(&mut turn, &permit, request, asked.expires) {
+                None => return Ok(no_such(481)),
+                Some(taken) => taken?,
+            }
+        } else if asked.expires.is_zero() {
+            let fetches: &mut Fetches = &mut sessions.fetches;
+            let local_tag = fetches.start(&mut turn, &permit, request, asked.event_id, partner.1)?;
+            watch::Taken { local_tag, expires: asked.expires }
+        } else {
+            sessions.watches.subscribe(&mut turn, &permit, request, asked, partner)?
+        };
+        let headers = watch::granted(&self.settings, permit.to(), taken.expires);
+        Ok(Taken::Now { status: 200, headers, to_tag: Some(taken.local_tag), makes_dialog: true })
+    }
+
+    /// A page-mode MESSAGE to an XMPP user: answered when its outcome is known.
+    fn page_in(
+        &mut self,
+        now: Time,
+        link: LinkId,
+        at: Time,
+        permit: Permit,
+        request: &Message,
+        label: &str,
+        body_bytes_max: usize,
+    ) -> Result<Taken, Reject> {
+        let text = message::read_sip(request, body_bytes_max)?;
+        let node = table::node_for(&self.settings, permit.to())?;
+        let pair = (permit.from().domain().clone(), permit.to().domain().clone());
+        let hop = HopKey::Node { node: node.name.clone(), from: pair.0.clone(), to: pair.1.clone() };
+        if self.sessions.servers.len() >= limits::OPEN_REQUESTS {
+            return Err(Reject::new(Reason::Overloaded, "too many requests are open"));
+        }
+        let (mut turn, sessions) = self.turn(now);
+        let id = turn.token();
+        let stanza =
+            message::write_stanza(&text, &Jid::bare(permit.from().clone()), &Jid::bare(permit.to().clone()), &id);
+        let server = sessions.servers.open(&mut turn, link, request);
+        let carried = outcome::Carried {
+            id,
+            stanza: Bytes::from(stanza.print(NS_SERVER)),
+            server,
+            full_jid: false,
+            partner: label.to_owned(),
+            from: permit.from().to_jid(),
+            to: permit.to().to_jid(),
+            at,
+        };
+        if !sessions.barriers.carry(&mut turn, hop, pair, carried) {
+            sessions.servers.forget(&mut turn, server);
+            return Err(Reject::new(Reason::Overloaded, "too many messages of these two domains await their outcome"));
+        }
+        Ok(Taken::Later)
+    }
+
+    /// The path of a stanza from an inside node. The stream has proven its pair of domains.
+    fn stanza(&mut self, now: Time, link: LinkId, at: Time, stanza: &Stanza) {
+        let Some(Far::XmppNode { node, pairs, .. }) = self.links.get(link).map(|link| &link.far) else { return };
+        let (Ok(Some(from)), Ok(Some(to))) = (&stanza.from, &stanza.to) else { return };
+        if !pairs.contains(&(from.bare.domain().clone(), to.bare.domain().clone())) {
+            return;
+        }
+        let (node, from, to) = (node.clone(), from.clone(), to.clone());
+        match stanza.kind {
+            Kind::Iq => self.iq(now, &node, &from, &to, stanza),
+            Kind::Presence => self.presence(now, at, &node, &from, &to, stanza),
+            Kind::Message if stanza.type_.as_deref() == Some("error") => self.bounced(now, &from, &to, stanza),
+            Kind::Message => {
+                if let Err(reject) = self.page_out(now, at, &node, &from, &to, stanza) {
+                    self.refuse_stanza(now, &node, &from, &to, stanza, &reject);
+                }
+            }
+        }
+    }
+
+    /// A message from XMPP to a SIP partner.
+    fn page_out(
+        &mut self,
+        now: Time,
+        at: Time,
+        node: &str,
+        from: &Jid,
+        to: &Jid,
+        stanza: &Stanza,
+    ) -> Result<(), Reject> {
+        let partner = self.settings.policy.partner_towards(to.bare.domain());
+        let protocol = partner.map_or(Protocol::Sip, |id| self.settings.policy.partner(id).protocol);
+        let action = match stanza.type_.as_deref() {
+            Some("groupchat") => Action::Groupchat,
+            _ => Action::Message,
+        };
+        let question = Question { from: &from.bare, to: &to.bare, action, side: Side::Inside, protocol, peer_ip: None };
+        let permit = self.decided(now, question, partner, None)?;
+        let (_, budget, label) = self.entry(permit.partner());
+        if action == Action::Groupchat || protocol != Protocol::Sip || to.bare.local().is_none() {
+            return Err(Reject::new(Reason::Unsupported, "only messages to a user of a SIP partner are carried"));
+        }
+        if self.draining {
+            return Err(Reject::new(Reason::Overloaded, "stopping"));
+        }
+        // A chat state, a marker or a receipt alone: page mode has nothing to say of it (RFC 7572 §4).
+        let Some(text) = message::read_stanza(stanza, budget.body_bytes)? else { return Ok(()) };
+        let carried = page::Carried {
+            from: from.clone(),
+            id: stanza.id.as_deref(),
+            type_: stanza.type_.as_deref(),
+            text,
+            node,
+            partner: &label,
+            at,
+        };
+        let (mut turn, sessions) = self.turn(now);
+        sessions.pages.carry(&mut turn, &mut sessions.clients, permit, carried)
+    }
+
+    /// A message of ours came back: the SIP sender gets its error.
+    fn bounced(&mut self, now: Time, from: &Jid, to: &Jid, stanza: &Stanza) {
+        let pair = (to.bare.domain().clone(), from.bare.domain().clone());
+        let Some(awaiting) = stanza.id.as_deref().and_then(|id| self.sessions.barriers.bounced(&pair, id)) else {
+            return;
+        };
+        let error =
+            stanza.error().unwrap_or_else(|| StanzaError::new(Condition::UndefinedCondition, ErrorType::Cancel));
+        let (status, contact) = error::to_sip(&error, awaiting.full_jid, false);
+        // The node's own words stay inside: they may name what is there.
+        let headers: Vec<_> = contact.map(|uri| ("Contact", format!("<{uri}>"))).into_iter().collect();
+        if error.condition == Condition::ItemNotFound {
+            let mut reject = Reject::new(Reason::UnknownUser, "the node knows no such user").with_status(status);
+            reject.headers.extend(headers);
+            self.message_failed(now, awaiting, reject, false);
+            return;
+        }
+        let (mut turn, sessions) = self.turn(now);
+        sessions.servers.answer(&mut turn, awaiting.server, status, &headers);
+        self.settled(awaiting.partner, Outcome::Failed);
+    }
+
+    /// Presence from an inside node: of a user who is watched, or an answer to a watcher.
+    fn presence(&mut self, now: Time, at: Time, node: &str, from: &Jid, to: &Jid, stanza: &Stanza) {
+        let key = (to.bare.clone(), from.bare.clone());
+        match stanza.type_.as_deref() {
+            None | Some("unavailable" | "subscribed" | "unsubscribed" | "error") => {
+                let (mut turn, sessions) = self.turn(now);
+                sessions.fetches.presence(&mut turn, &key, stanza);
+                sessions.watches.presence(&mut turn, &key, stanza, at);
+            }
+            Some("subscribe") => {
+                let reject = Reject::new(Reason::Unsupported, "watching SIP contacts: not in this version");
+                self.refuse_stanza(now, node, from, to, stanza, &reject);
+            }
+            // A probe or an end of what never began: nothing to say.
+            _ => {}
+        }
+    }
+
+    fn iq(&mut self, now: Time, node: &str, from: &Jid, to: &Jid, stanza: &Stanza) {
+        match stanza.type_.as_deref() {
+            Some("result" | "error") => {
+                if from.bare.local().is_some() || to.bare.local().is_some() {
+                    return;
+                }
+                let pair = (to.bare.domain().clone(), from.bare.domain().clone());
+                let (mut turn, sessions) = self.turn(now);
+                let delivered = sessions.barriers.pong(&mut turn, &pair, stanza.id.as_deref().unwrap_or_default());
+                for awaiting in delivered {
+                    let (mut turn, sessions) = self.turn(now);
+                    sessions.servers.answer(&mut turn, awaiting.server, 200, &[]);
+                    self.settled(awaiting.partner, Outcome::Delivered);
+                }
+            }
+            Some("get") if to.bare.local().is_none() && stanza.element.find("ping", NS_PING).is_some() => {
+                // XEP-0199 §4.2. What came before it is kept or settled by now: outputs leave in order.
+                let mut pong = Element::new("iq", NS_SERVER)
+                    .attr("type", "result")
+                    .attr("from", &to.to_string())
+                    .attr("to", &from.to_string());
+                if let Some(id) = &stanza.id {
+                    pong = pong.attr("id", id);
+                }
+                self.say_inside(node, from, to, &pong);
+            }
+            // RFC 6120 §8.2.3: what is not understood is answered by service-unavailable.
+            _ => {
+                let error = StanzaError::new(Condition::ServiceUnavailable, ErrorType::Cancel);
+                if let Some(reply) = stanza.error_reply(&error) {
+                    self.say_inside(node, from, to, &reply);
+                }
+            }
+        }
+    }
+
+    /// Writes an answer to the inside, in the addressed partner domain's name.
+    fn say_inside(&mut self, node: &str, from: &Jid, to: &Jid, answer: &Element) {
+        let hop =
+            HopKey::Node { node: node.to_owned(), from: to.bare.domain().clone(), to: from.bare.domain().clone() };
+        let bytes = Bytes::from(answer.print(NS_SERVER));
+        self.steps.push_back(Step::Pass { hop, parcel: Parcel { bytes, passage: Passage::Answer, transit: None } });
+    }
+
+    /// Policy on a request from the outside.
+    fn decide(
+        &mut self,
+        now: Time,
+        claim: &Claim,
+        from: &Address,
+        to: &Address,
+        action: Action,
+    ) -> Result<Permit, Reject> {
+        let peer = self.links.get(claim.link()).map(|link| link.peer);
+        let question = Question {
+            from,
+            to,
+            action,
+            side: Side::Outside,
+            protocol: claim.protocol(),
+            peer_ip: peer.map(|peer| canonical(peer.ip())),
+        };
+        self.decided(now, question, claim.partner(), peer)
+    }
+
+    /// Asks policy; the first allow of a pair and action under this policy is told to the operator.
+    fn decided(
+        &mut self,
+        now: Time,
+        question: Question<'_>,
+        partner: Option<PartnerId>,
+        peer: Option<std::net::SocketAddr>,
+    ) -> Result<Permit, Reject> {
+        let _ = now;
+        let permit = self.settings.policy.decide(question).0?;
+        let told = (question.from.clone(), question.to.clone(), question.action);
+        if self.allows_told.len() < limits::ALLOWS_TOLD && self.allows_told.insert(told) {
+            let because = self.settings.policy.explain(question).pop().map(|step| match step.origin {
+                Some(origin) => format!("{origin}: {}", step.text),
+                None => step.text,
+            });
+            let decision = Decision {
+                id: DecisionId::from_bits(self.rng.random()),
+                refused: None,
+                from: question.from.to_jid(),
+                to: question.to.to_jid(),
+                action: question.action,
+                side: question.side,
+                protocol: match question.side {
+                    Side::Outside => question.protocol,
+                    Side::Inside => Protocol::Xmpp,
+                },
+                partner: self.entry(partner).2,
+                peer,
+                because: because.unwrap_or_default(),
+                policy_version: permit.policy_version(),
+            };
+            self.outputs.push_back(Output::Event(Box::new(Event::Decided(decision))));
+        }
+        Ok(permit)
+    }
+
+    /// Dialect, budget and label of a partner entry, or of strangers.
+    fn entry(&self, partner: Option<PartnerId>) -> (Profile, Budget, String) {
+        match (partner, &self.settings.policy.stranger) {
+            (Some(id), _) => {
+                let partner = self.settings.policy.partner(id);
+                (partner.profile, partner.limits, partner.label.clone())
+            }
+            (None, Some(stranger)) => (STRANGER_PROFILE, stranger.limits, "other".to_owned()),
+            (None, None) => (STRANGER_PROFILE, Budget::default(), "other".to_owned()),
+        }
+    }
+
+    fn refuse_sip(&mut self, now: Time, link: LinkId, request: &Message, reject: &Reject) {
+        let facts = self.facts_of(link, request);
+        let hostname = self.settings.identities.first().map(|i| i.hostname.clone()).unwrap_or_default();
+        let (mut turn, _) = self.turn(now);
+        let id = turn.refused(reject, &facts);
+        // RFC 3261 §17: ACK is never answered; COMPAT(lync): nor is BENOTIFY.
+        if matches!(request.method(), Some(Method::Ack | Method::Benotify)) {
+            return;
+        }
+        let mut headers = vec![("Warning", reject.warning(&hostname, id))];
+        headers.extend(reject.headers.iter().cloned());
+        self.answer(now, link, request, reject.status, &headers, None, false);
+    }
+
+    /// A stanza that is not taken on: its sender hears it, with the ID.
+    fn refuse_stanza(&mut self, now: Time, node: &str, from: &Jid, to: &Jid, stanza: &Stanza, reject: &Reject) {
+        let facts = Facts {
+            from: from.to_string(),
+            to: to.to_string(),
+            action: if stanza.kind == Kind::Presence { Action::Subscribe } else { Action::Message },
+            side: Side::Inside,
+            protocol: Protocol::Xmpp,
+            partner: self.label(Some(to.bare.domain().as_str()), Protocol::Sip),
+            peer: None,
+        };
+        let (mut turn, sessions) = self.turn(now);
+        let id = turn.refused(reject, &facts);
+        let error = reject.stanza_error(id);
+        if stanza.kind == Kind::Message {
+            let ids = (stanza.id.as_deref(), stanza.type_.as_deref());
+            sessions.pages.refuse(&mut turn, from, &to.bare, ids, node, error);
+        } else if let Some(reply) = stanza.error_reply(&error) {
+            self.say_inside(node, from, to, &reply);
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // one response, one place
+    fn answer(
+        &mut self,
+        now: Time,
+        link: LinkId,
+        request: &Message,
+        status: u16,
+        headers: &[(&'static str, String)],
+        to_tag: Option<String>,
+        makes_dialog: bool,
+    ) {
+        let (mut turn, _) = self.turn(now);
+        let to_tag = to_tag.unwrap_or_else(|| turn.token());
+        let bytes = Response {
+            request,
+            status,
+            reason: None,
+            to_tag: Some(&to_tag),
+            record_route: makes_dialog,
+            headers,
+            body: None,
+        }
+        .print();
+        // Ahead of what the same turn makes leave: the answer to a SUBSCRIBE comes before its NOTIFY.
+        turn.steps.push_front(Step::Write { link, bytes });
+    }
+
+    fn facts_of(&self, link: LinkId, request: &Message) -> Facts {
+        let who = |uri: Option<crate::wire::sip::NameAddr<'_>>| {
+            uri.map_or_else(String::new, |name| name.uri.text.chars().take(256).collect())
+        };
+        let domain = inward::claimed_domain(request).ok();
+        Facts {
+            from: who(request.from()),
+            to: who(request.to()),
+            action: request.method().map_or(Action::Other, |method| action_of(method, request)),
+            partner: self.label(domain.as_ref().map(|d| d.as_str()), Protocol::Sip),
+            ..self.facts_of_link(link)
+        }
+    }
+
+    fn facts_of_link(&self, link: LinkId) -> Facts {
+        let known = self.links.get(link);
+        Facts {
+            from: String::new(),
+            to: String::new(),
+            action: Action::Other,
+            side: known.map_or(Side::Outside, |link| link.side),
+            protocol: known.map_or(Protocol::Sip, |link| link.protocol()),
+            partner: "other".to_owned(),
+            peer: known.map(|link| link.peer),
+        }
+    }
+}
+
+/// What a request does, in the policies' words.
+fn action_of(method: &Method, request: &Message) -> Action {
+    match method {
+        Method::Subscribe => Action::Subscribe,
+        Method::Notify | Method::Benotify | Method::Publish => Action::Presence,
+        Method::Message => Action::Message,
+        Method::Invite if is_im_offer(request) => Action::Chat,
+        Method::Invite => Action::Call,
+        _ => Action::Other,
+    }
+}
+
+/// COMPAT(lync, ocs): an IM session's offer is `m=message … sip null`, of LCS `m=x-ms-message`; MSRP is a chat too.
+fn is_im_offer(request: &Message) -> bool {
+    let body = request.body();
+    let mut media = body.split(|b| *b == b'\n').filter(|line| line.starts_with(b"m=")).peekable();
+    media.peek().is_some() && media.all(|line| line.starts_with(b"m=message ") || line.starts_with(b"m=x-ms-message "))
+}
+
+/// RFC 3261 §8.2.2.3 and §16.3 step 5: extensions demanded of us.
+fn understood(method: &Method, request: &Message) -> Result<(), Reject> {
+    // COMPAT(lync): `Proxy-Require: ms-benotify` meets every strict proxy with 420; not listing it in Supported is enough to decline.
+    let unknown_to_proxy =
+        request.values(Name::ProxyRequire).filter(|tag| !tag.trim().eq_ignore_ascii_case("ms-benotify"));
+    let unknown_to_uas = request.values(Name::Require).filter(|_| !matches!(method, Method::Cancel));
+    let unknown: Vec<&str> =
+        unknown_to_proxy.chain(unknown_to_uas).map(str::trim).filter(|tag| !tag.is_empty()).take(16).collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let list = unknown.join(", ");
+    Err(Reject::new(Reason::Unsupported, format!("extensions {list}"))
+        .with_status(420)
+        .with_header("Unsupported", list))
+}
+
+fn no_such(status: u16) -> Taken {
+    Taken::Now { status, headers: Vec::new(), to_tag: None, makes_dialog: false }
+}
+
+/// COMPAT(lync): NEGOTIATE asks for compression hop by hop, with Max-Forwards 0 by design; declined, the link goes on without.
+fn no_compression() -> Taken {
+    Taken::Now { status: 405, headers: vec![("Allow", ALLOW.to_owned())], to_tag: None, makes_dialog: false }
+}
+
+fn capabilities() -> Taken {
+    let headers = vec![("Allow", ALLOW.to_owned()), ("Accept", "text/plain, application/pidf+xml".to_owned())];
+    Taken::Now { status: 200, headers, to_tag: None, makes_dialog: false }
+}
+
+/// `::ffff:192.0.2.1` is 192.0.2.1 to a CIDR.
+fn canonical(ip: IpAddr) -> IpAddr {
+    ip.to_canonical()
+}

@@ -1,0 +1,116 @@
+//! From a SIP request as received to the two addresses policy decides on (after the proof, never before).
+
+use crate::gate::peer::Claim;
+use crate::gate::reject::{Reason, Reject};
+use crate::gate::settings::Settings;
+use crate::wire::address::{Address, Domain};
+use crate::wire::sip::header::Name;
+use crate::wire::sip::{Host, Message, NameAddr, Scheme, Start, Uri};
+
+/// The domain a request claims to come from: the one to be proven.
+pub fn claimed_domain(request: &Message) -> Result<Domain, Reject> {
+    let from = request.from().ok_or_else(|| Reject::new(Reason::Malformed, "no From"))?;
+    let Host::Name(host) = from.uri.host else {
+        return Err(Reject::new(Reason::UnlistedDomain, "From names an IP address; nobody federates as one"));
+    };
+    Ok(Domain::parse(host)?)
+}
+
+/// The sender, once its domain is proven.
+pub fn sender(request: &Message, claim: &Claim) -> Result<Address, Reject> {
+    let from = request.from().ok_or_else(|| Reject::new(Reason::Malformed, "no From"))?;
+    let sender = address(&from.uri)?;
+    if sender.domain() != claim.domain() {
+        return Err(Reject::new(Reason::Unproven, format!("{} was proven, not {}", claim.domain(), sender.domain())));
+    }
+    // RFC 3325: an asserted identity of another domain is not the peer's to assert.
+    for asserted in request.values(Name::PAssertedIdentity) {
+        let asserted = NameAddr::parse(asserted)?;
+        if matches!(asserted.uri.scheme, Scheme::Tel) {
+            continue;
+        }
+        if address(&asserted.uri)?.domain() != claim.domain() {
+            return Err(Reject::new(Reason::Unproven, "P-Asserted-Identity names another domain than the proven one"));
+        }
+    }
+    Ok(sender)
+}
+
+/// Whom a request outside any dialog is for: its Request-URI.
+pub fn recipient(request: &Message) -> Result<Address, Reject> {
+    let Start::Request { uri, .. } = request.start() else {
+        return Err(Reject::new(Reason::Malformed, "not a request"));
+    };
+    address(&Uri::parse(uri)?)
+}
+
+/// Whether the request is for this edge itself: no user, and our host name or domain.
+pub fn is_for_edge(request: &Message, settings: &Settings) -> bool {
+    let Start::Request { uri, .. } = request.start() else { return false };
+    let Ok(uri) = Uri::parse(uri) else { return false };
+    let Host::Name(host) = uri.host else { return false };
+    uri.user.is_none() && is_ours(host, settings)
+}
+
+/// Every Route must name us: this edge relays to nobody whom a sender picks.
+pub fn no_other_route(request: &Message, settings: &Settings) -> Result<(), Reject> {
+    for route in request.values(Name::Route) {
+        let route = NameAddr::parse(route)?;
+        let is_us = match route.uri.host {
+            Host::Name(host) => is_ours(host, settings),
+            _ => false,
+        };
+        if !is_us {
+            return Err(Reject::new(
+                Reason::RelayDenied,
+                format!(
+                    "a Route leads through us to elsewhere: {}",
+                    route.uri.text.get(..120).unwrap_or(route.uri.text)
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// RFC 3261 §16.3 steps 3 and 4: the hop limit, and our own mark in a Via.
+pub fn no_loop(request: &Message, settings: &Settings) -> Result<(), Reject> {
+    use crate::gate::session::transaction::OUR_BRANCH;
+    use crate::wire::sip::header::Via;
+    if request.header(Name::MaxForwards).is_some_and(|hops| hops.trim() == "0") {
+        return Err(Reject::new(Reason::Loop, "Max-Forwards is used up").with_status(483));
+    }
+    for via in request.values(Name::Via) {
+        let Ok(via) = Via::parse(via) else { continue };
+        let ours = match via.host {
+            Host::Name(host) => settings.identities.iter().any(|i| i.hostname.eq_ignore_ascii_case(host)),
+            _ => false,
+        };
+        if ours && via.branch().is_some_and(|branch| branch.starts_with(OUR_BRANCH)) {
+            return Err(Reject::new(Reason::Loop, "the request has been here before"));
+        }
+    }
+    Ok(())
+}
+
+fn address(uri: &Uri<'_>) -> Result<Address, Reject> {
+    match uri.scheme {
+        Scheme::Sip | Scheme::Im | Scheme::Pres => {}
+        // RFC 7247 §6: what was asked to stay secure to the end is not handed to a protocol that cannot promise it.
+        Scheme::Sips => {
+            return Err(Reject::new(Reason::Unsupported, "sips: is never translated").with_status(416));
+        }
+        Scheme::Tel | Scheme::Other(_) => {
+            return Err(Reject::new(Reason::Unsupported, "the URI's scheme names no user at a domain").with_status(416));
+        }
+    }
+    let Host::Name(host) = uri.host else {
+        return Err(Reject::new(Reason::RelayDenied, "an IP address is not a domain served here"));
+    };
+    Ok(Address::from_sip(uri.user, host)?)
+}
+
+fn is_ours(host: &str, settings: &Settings) -> bool {
+    settings.identities.iter().any(|i| i.hostname.eq_ignore_ascii_case(host))
+        || Domain::parse(host).is_ok_and(|domain| settings.policy.is_local(&domain))
+}

@@ -1,0 +1,240 @@
+//! Handing on: what the sessions want becomes outputs; what could not be handed on goes back to whom it concerns.
+
+use super::Gate;
+use super::event::{Event, Outcome, Settled};
+use super::exchange::{HopId, Output, Target};
+use super::partner::{Action, LinkId, Protocol, Side};
+use super::reject::{Reason, Reject};
+use super::route::HopKey;
+use super::route::hop::Passed;
+use super::session::outcome::{Awaiting, Pair};
+use super::session::transaction::{Ended, Purpose};
+use super::session::{Facts, Parcel, Passage, Step};
+use super::time::Time;
+use crate::wire::sip::{Message, Start};
+
+impl Gate {
+    /// Turns every step into outputs, until none is left.
+    pub(super) fn carry(&mut self, now: Time) {
+        while let Some(step) = self.steps.pop_front() {
+            match step {
+                Step::Write { link, bytes } => self.write(link, bytes, None),
+                Step::Pass { hop, parcel } => self.pass(now, &hop, parcel),
+                Step::Keep(record) => self.outputs.push_back(Output::Keep(record)),
+                Step::Forget(id) => self.outputs.push_back(Output::Forget(id)),
+                Step::Event(event) => self.outputs.push_back(Output::Event(Box::new(event))),
+            }
+        }
+    }
+
+    fn write(&mut self, link: LinkId, bytes: bytes::Bytes, transit: Option<(Time, super::Path)>) {
+        if self.links.get(link).is_some() {
+            self.outputs.push_back(Output::Send { link, bytes, transit });
+        }
+    }
+
+    fn pass(&mut self, now: Time, key: &HopKey, parcel: Parcel) {
+        if let HopKey::Partner { .. } = key
+            && let Some(field) = self.inside.named_in(&parcel.bytes)
+        {
+            let reject = Reject::new(
+                Reason::NotAllowed,
+                format!("stopped at the border: {field} names something of the inside"),
+            );
+            self.notice(format!("a message to {key:?} was stopped: {field} names something of the inside"));
+            self.parcel_failed(now, parcel.passage, &reject);
+            return;
+        }
+        match self.hops.pass(now, key, parcel) {
+            Passed::Write(link, parcel) => self.parcel_written(now, link, parcel),
+            Passed::Queued => {}
+            Passed::Connect(hop) => match self.target(key) {
+                Some(target) => self.outputs.push_back(Output::Connect { hop, target }),
+                None => self.hop_failed(
+                    now,
+                    hop,
+                    Reject::new(Reason::NoNode, format!("{key:?} is not configured any more")),
+                ),
+            },
+            Passed::Down(parcel, cause) => {
+                let reject = unreachable(key, &cause);
+                self.parcel_failed(now, parcel.passage, &reject);
+            }
+            Passed::Full(parcel) => {
+                let reject = Reject::new(Reason::Overloaded, format!("too much waits for the connection to {key:?}"));
+                self.parcel_failed(now, parcel.passage, &reject);
+            }
+        }
+    }
+
+    fn target(&self, key: &HopKey) -> Option<Target> {
+        match key {
+            HopKey::Partner { domain, identity } => {
+                let id = self.settings.policy.partner_for(domain, Protocol::Sip)?;
+                let next_hop = self.settings.policy.partner(id).next_hop.clone();
+                Some(Target::SipPartner { domain: domain.clone(), next_hop, identity: *identity })
+            }
+            HopKey::Node { node, from, to } => {
+                let address = self.settings.nodes.iter().find(|n| n.name == *node)?.address.clone();
+                Some(Target::XmppNode { node: node.clone(), address, from: from.clone(), to: to.clone() })
+            }
+        }
+    }
+
+    /// A hop's connection is there and judged good.
+    pub(super) fn hop_up(&mut self, now: Time, hop: HopId, link: LinkId) {
+        let key = self.hops.key(hop).cloned();
+        let queue = self.hops.up(hop, link);
+        if let Some(HopKey::Node { node, .. }) = key {
+            self.node_is(&node);
+        }
+        for parcel in queue {
+            self.parcel_written(now, link, parcel);
+        }
+    }
+
+    /// A hop came to nothing.
+    pub(super) fn unreachable(&mut self, now: Time, hop: HopId, cause: &str) {
+        let Some(key) = self.hops.key(hop).cloned() else { return };
+        self.hop_failed(now, hop, unreachable(&key, cause));
+    }
+
+    pub(super) fn hop_failed(&mut self, now: Time, hop: HopId, reject: Reject) {
+        let (Some(key), queue) = self.hops.unreachable(now, hop, &reject.detail) else { return };
+        let (who, side, protocol) = match &key {
+            HopKey::Partner { domain, .. } => {
+                (self.label(Some(domain.as_str()), Protocol::Sip), Side::Outside, Protocol::Sip)
+            }
+            HopKey::Node { node, .. } => (node.clone(), Side::Inside, Protocol::Xmpp),
+        };
+        let event = Event::Unreachable { who, side, protocol, cause: reject.detail.clone() };
+        self.outputs.push_back(Output::Event(Box::new(event)));
+        if let HopKey::Node { node, .. } = &key {
+            self.node_is(node);
+        }
+        for parcel in queue {
+            self.parcel_failed(now, parcel.passage, &reject);
+        }
+    }
+
+    fn node_is(&mut self, node: &str) {
+        let up = self.hops.node_is_up(node);
+        if let Some(was) = self.nodes_up.get_mut(node)
+            && *was != up
+        {
+            *was = up;
+            self.outputs.push_back(Output::Event(Box::new(Event::NodeUp { node: node.to_owned(), up })));
+        }
+    }
+
+    fn parcel_written(&mut self, now: Time, link: LinkId, parcel: Parcel) {
+        self.outputs.push_back(Output::Send { link, bytes: parcel.bytes, transit: parcel.transit });
+        let (mut turn, sessions) = self.turn(now);
+        match parcel.passage {
+            Passage::Request(branch) => sessions.clients.written(&branch, link),
+            Passage::Message(pair, number) => sessions.barriers.written(&pair, number),
+            Passage::Bounce(record) => sessions.pages.bounced(&mut turn, &record),
+            Passage::Ping(_) | Passage::Watch(_) | Passage::Fetch(_) | Passage::Answer => {}
+        }
+    }
+
+    fn parcel_failed(&mut self, now: Time, passage: Passage, reject: &Reject) {
+        let (mut turn, sessions) = self.turn(now);
+        match passage {
+            Passage::Request(branch) => self.request_ended(now, &branch, &Ended::Unreachable(reject.clone())),
+            Passage::Message(pair, number) => {
+                if let Some(awaiting) = sessions.barriers.unwritten(&pair, number) {
+                    self.message_failed(now, awaiting, reject.clone(), false);
+                }
+            }
+            Passage::Ping(pair) => self.ping_silent(now, &pair),
+            Passage::Watch(key) => sessions.watches.ask_later(&mut turn, &key),
+            Passage::Fetch(id) => sessions.fetches.finish(&mut turn, &mut sessions.clients, id),
+            Passage::Bounce(record) => {
+                if !sessions.pages.bounce_later(&mut turn, &record) {
+                    self.unresolved += 1;
+                    self.notice("an error could not be handed to its sender's server in many tries".to_owned());
+                }
+            }
+            Passage::Answer => {}
+        }
+    }
+
+    /// A request of ours ended: tell whom it was for.
+    pub(super) fn request_ended(&mut self, now: Time, branch: &str, ended: &Ended<'_>) {
+        let (mut turn, sessions) = self.turn(now);
+        if let Some(purpose) = sessions.clients.end(&mut turn, branch) {
+            self.purpose_ended(now, &purpose, ended);
+        }
+    }
+
+    /// A final response, if anybody awaits it.
+    pub(super) fn response(&mut self, now: Time, link: LinkId, response: &Message) {
+        let Start::Response { status, .. } = response.start() else { return };
+        let (mut turn, sessions) = self.turn(now);
+        if let Some(purpose) = sessions.clients.answered(&mut turn, link, response, status) {
+            self.purpose_ended(now, &purpose, &Ended::Answered(status, response));
+        }
+    }
+
+    fn purpose_ended(&mut self, now: Time, purpose: &Purpose, ended: &Ended<'_>) {
+        let (mut turn, sessions) = self.turn(now);
+        match purpose {
+            Purpose::Notify(key, tag) => sessions.watches.notified(&mut turn, key, tag, ended),
+            Purpose::FetchNotify => {}
+            Purpose::Page(key) => sessions.pages.ended(&mut turn, &mut sessions.clients, key, ended),
+        }
+    }
+
+    /// A ping without answer: what it covered may or may not have arrived.
+    pub(super) fn ping_silent(&mut self, now: Time, pair: &Pair) {
+        let (mut turn, sessions) = self.turn(now);
+        for (written, awaiting) in sessions.barriers.silent(&mut turn, pair) {
+            let reject = if written {
+                Reject::new(Reason::Uncertain, format!("{} did not answer the ping behind the message", pair.1))
+            } else {
+                Reject::new(Reason::NoNode, format!("nothing could be written to a node of {}", pair.1))
+            };
+            self.message_failed(now, awaiting, reject, written);
+        }
+    }
+
+    /// A message to XMPP was not delivered for a reason of ours: its sender hears it, with an ID.
+    pub(super) fn message_failed(&mut self, now: Time, awaiting: Awaiting, reject: Reject, uncertain: bool) {
+        let facts = Facts {
+            from: awaiting.from.clone(),
+            to: awaiting.to.clone(),
+            action: Action::Message,
+            side: Side::Outside,
+            protocol: Protocol::Sip,
+            partner: awaiting.partner.clone(),
+            peer: None,
+        };
+        let hostname = self.settings.identities.first().map(|i| i.hostname.clone()).unwrap_or_default();
+        let (mut turn, sessions) = self.turn(now);
+        let id = turn.refused(&reject, &facts);
+        let mut headers = vec![("Warning", reject.warning(&hostname, id))];
+        headers.extend(reject.headers.iter().cloned());
+        sessions.servers.answer(&mut turn, awaiting.server, reject.status, &headers);
+        let outcome = if uncertain { Outcome::Uncertain } else { Outcome::Failed };
+        self.settled(awaiting.partner, outcome);
+    }
+
+    /// Counts how a message from SIP ended.
+    pub(super) fn settled(&mut self, partner: String, outcome: Outcome) {
+        let settled =
+            Settled { partner, side: Side::Outside, protocol: Protocol::Sip, action: Action::Message, outcome };
+        self.outputs.push_back(Output::Event(Box::new(Event::Settled(settled))));
+    }
+
+    fn notice(&mut self, what: String) {
+        self.outputs.push_back(Output::Event(Box::new(Event::Noticed { what })));
+    }
+}
+
+fn unreachable(key: &HopKey, cause: &str) -> Reject {
+    match key {
+        HopKey::Node { node, .. } => Reject::new(Reason::NoNode, format!("node {node} cannot be reached: {cause}")),
+        HopKey::Partner { domain, .. } => Reject::new(Reason::Timeout, format!("{domain} cannot be reached: {cause}")),
+    }
+}

@@ -1,0 +1,196 @@
+//! What reaches the gate and what it wants done: the only words the two machines and io share.
+
+use super::event::Event;
+use super::partner::{HostPort, LinkId, Protocol, Side};
+use super::record::{Record, RecordId};
+use super::time::Time;
+use super::{reject, settings};
+use crate::wire::address::Domain;
+use crate::wire::certificate::Chain;
+use crate::wire::sip;
+use crate::wire::xmpp::{Stanza, StreamError};
+use bytes::Bytes;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What reaches the gate.
+#[derive(Debug)]
+pub enum Input {
+    /// A connection is ready for messages, or has proven one more pair of domains (XMPP).
+    Proven(Box<Proven>),
+    /// A whole message came in.
+    Received {
+        /// On which link.
+        link: LinkId,
+        /// When its last byte was read.
+        at: Time,
+        /// What.
+        message: Incoming,
+    },
+    /// A connection ended, whoever ended it. The last input of a link.
+    Closed {
+        /// Which.
+        link: LinkId,
+        /// Why, for people.
+        cause: String,
+    },
+    /// [`Output::Connect`] came to nothing.
+    Unreachable {
+        /// What was to be reached.
+        hop: HopId,
+        /// Why, for people: every address tried and what it said.
+        cause: String,
+    },
+    /// A connection was refused before any message: TLS or stream negotiation failed for a reason of ours.
+    Refused {
+        /// Where it was accepted.
+        side: Side,
+        /// Of which protocol.
+        protocol: Protocol,
+        /// The other end.
+        peer: SocketAddr,
+        /// The domain it spoke for, if known by then.
+        domain: Option<String>,
+        /// The refusal.
+        reject: reject::Reject,
+        /// Its ID, when the link already told the peer one.
+        id: Option<reject::DecisionId>,
+    },
+    /// A record kept before the restart. All of them come before anything else.
+    Restored(Record),
+    /// New settings; taken whole.
+    Reload(Box<settings::Settings>),
+    /// Stop: refuse new sessions, tell the dialogs, settle what is under way. [`Gate::is_drained`] says when it is done.
+    Drain,
+    /// The time of [`Gate::poll_timeout`] has come.
+    Timeout,
+}
+
+/// A message as a link hands it on.
+#[derive(Debug)]
+pub enum Incoming {
+    /// A SIP message, framed but not yet checked.
+    Sip(sip::Message),
+    /// Bytes that can't be a SIP message.
+    BadSip {
+        /// As far as it could be read.
+        message: Option<sip::Message>,
+        /// What is wrong.
+        fault: sip::Fault,
+        /// The link can read nothing further.
+        fatal: bool,
+    },
+    /// A stanza.
+    Stanza(Stanza),
+}
+
+/// What a link has proven.
+#[derive(Debug)]
+pub struct Proven {
+    /// The link.
+    pub link: LinkId,
+    /// Its side.
+    pub side: Side,
+    /// The other end's address.
+    pub peer: SocketAddr,
+    /// Set when this link is the outcome of [`Output::Connect`].
+    pub hop: Option<HopId>,
+    /// How.
+    pub proof: Proof,
+}
+
+/// The facts of a proof.
+#[derive(Debug)]
+pub enum Proof {
+    /// A SIP connection: over TLS with this chain, or (inside only) in the clear.
+    Sip {
+        /// The peer's certificate chain.
+        chain: Option<Arc<Chain>>,
+        /// The host name we connected to, when it was us and it was a name; and whether an administrator typed it.
+        dialled: Option<(String, bool)>,
+    },
+    /// An XMPP stream that may now carry stanzas from `from` to `to`. Stream negotiation has judged the proof by its settings.
+    Xmpp {
+        /// Sending domain of stanzas on this stream.
+        from: Domain,
+        /// Receiving domain.
+        to: Domain,
+        /// Whether we opened the stream (then we send on it, else we receive).
+        ours: bool,
+        /// Name of the inside node at the other end, if inside.
+        node: Option<String>,
+    },
+}
+
+/// Something the gate wants connected: one for each (partner, identity) or (node, pair of domains). Chosen by the gate.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct HopId(pub u64);
+
+/// Where [`Output::Connect`] leads.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// A SIP partner over mutual TLS: `next_hop`, or static records and SRV `_sipfederationtls._tcp`, `_sips._tcp` of `domain`.
+    SipPartner {
+        /// The partner's domain, to be found.
+        domain: Domain,
+        /// What the administrator typed instead.
+        next_hop: Option<HostPort>,
+        /// Index of the identity whose certificate we show.
+        identity: usize,
+    },
+    /// An XMPP stream to an inside node, in the name of a partner domain.
+    XmppNode {
+        /// The node's name.
+        node: String,
+        /// Where it listens.
+        address: HostPort,
+        /// The partner domain we speak for.
+        from: Domain,
+        /// The local domain.
+        to: Domain,
+    },
+}
+
+/// What the gate wants done.
+#[derive(Debug)]
+pub enum Output {
+    /// Write these bytes, whole and in order.
+    Send {
+        /// On which link.
+        link: LinkId,
+        /// One message or stanza.
+        bytes: Bytes,
+        /// When the message this carries on was received whole, and which way it goes: for `transit_seconds`.
+        transit: Option<(Time, Path)>,
+    },
+    /// Open a connection; answered by [`Input::Proven`] with this hop, or [`Input::Unreachable`].
+    Connect {
+        /// Its name in the answer.
+        hop: HopId,
+        /// Where to.
+        target: Target,
+    },
+    /// End a link after what was sent is flushed; answered by [`Input::Closed`].
+    Close {
+        /// Which.
+        link: LinkId,
+        /// The stream error to send first (XMPP) and its text.
+        error: Option<(StreamError, String)>,
+    },
+    /// Remember; a barrier: later sends wait until it is committed.
+    Keep(Record),
+    /// No longer remember.
+    Forget(RecordId),
+    /// Something happened; log line, metric and audit are derived from it.
+    Event(Box<Event>),
+}
+
+/// Which way a message crosses.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[allow(missing_docs)]
+pub enum Path {
+    SipSip,
+    XmppXmpp,
+    SipXmpp,
+    XmppSip,
+}

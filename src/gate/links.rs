@@ -1,0 +1,143 @@
+//! The connections that may carry messages, and what each has proven.
+
+use crate::gate::limits;
+use crate::gate::partner::{LinkId, Protocol, Side};
+use crate::gate::peer::{self, Claim, Facts, Opened};
+use crate::gate::reject::{Reason, Reject};
+use crate::gate::settings::Settings;
+use crate::gate::time::Time;
+use crate::wire::address::Domain;
+use crate::wire::certificate::Chain;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// All links.
+#[derive(Debug, Default)]
+pub struct Links {
+    table: BTreeMap<LinkId, Link>,
+}
+
+/// One link.
+#[derive(Debug)]
+pub struct Link {
+    /// Its side.
+    pub side: Side,
+    /// The other end.
+    pub peer: SocketAddr,
+    /// What is at the other end.
+    pub far: Far,
+}
+
+/// What is at a link's other end.
+#[derive(Debug)]
+pub enum Far {
+    /// A SIP partner: its chain, who opened the connection, and what it was found to speak for under which policy.
+    Sip {
+        /// The certificate chain.
+        chain: Option<Arc<Chain>>,
+        /// Which end opened it.
+        opened: Opened,
+        /// Found out before.
+        claims: BTreeMap<Domain, (u64, Result<Claim, Reject>)>,
+    },
+    /// An inside XMPP node, and the pairs of domains its stream may carry.
+    XmppNode {
+        /// The node's name.
+        node: String,
+        /// Sending and receiving domain.
+        pairs: BTreeSet<(Domain, Domain)>,
+        /// Whether we send on it.
+        ours: bool,
+    },
+}
+
+impl Links {
+    /// Adds or replaces a link.
+    pub fn insert(&mut self, id: LinkId, link: Link) {
+        self.table.insert(id, link);
+    }
+
+    /// A link.
+    pub fn get(&self, id: LinkId) -> Option<&Link> {
+        self.table.get(&id)
+    }
+
+    /// A link, to change.
+    pub fn get_mut(&mut self, id: LinkId) -> Option<&mut Link> {
+        self.table.get_mut(&id)
+    }
+
+    /// Takes a link out.
+    pub fn remove(&mut self, id: LinkId) -> Option<Link> {
+        self.table.remove(&id)
+    }
+
+    /// Whether the far end of an outside SIP link speaks for `from`; found out once for each link, domain and policy.
+    pub fn claim(&mut self, settings: &Settings, id: LinkId, from: &Domain, now: Time) -> Result<Claim, Reject> {
+        let Some(Link { far: Far::Sip { chain, opened, claims }, .. }) = self.table.get_mut(&id) else {
+            return Err(Reject::new(Reason::Unproven, "the link is gone or carries no SIP"));
+        };
+        let version = settings.policy.version;
+        if let Some((known, found)) = claims.get(from)
+            && *known == version
+            && found.as_ref().is_ok_and(|claim| claim.expires().is_none_or(|end| end > now))
+        {
+            return found.clone();
+        }
+        let facts = Facts::Sip { chain: chain.as_deref(), opened };
+        let found = peer::attribute(id, facts, from, &settings.policy, &settings.trust, now);
+        if claims.len() >= limits::CLAIMS_PER_LINK {
+            claims.clear();
+        }
+        let is_first = claims.insert(from.clone(), (version, found.clone())).is_none();
+        let claim = found?;
+        if is_first && let Some(partner) = claim.partner() {
+            let links_max = settings.policy.partner(partner).limits.links as usize;
+            let count = self.of_partner(&claim).count();
+            if count > links_max {
+                if let Some(Link { far: Far::Sip { claims, .. }, .. }) = self.table.get_mut(&id) {
+                    claims.remove(from);
+                }
+                return Err(Reject::new(
+                    Reason::RateLimited,
+                    format!("{count} links of one partner; its limits.links is {links_max}"),
+                ));
+            }
+        }
+        Ok(claim)
+    }
+
+    /// How many links there are of each kind.
+    pub fn counted(&self) -> BTreeMap<(Side, Protocol), u64> {
+        let mut counted = BTreeMap::new();
+        for link in self.table.values() {
+            *counted.entry((link.side, link.protocol())).or_insert(0) += 1;
+        }
+        counted
+    }
+
+    /// Every link.
+    pub fn iter(&self) -> impl Iterator<Item = (LinkId, &Link)> {
+        self.table.iter().map(|(id, link)| (*id, link))
+    }
+
+    fn of_partner<'a>(&'a self, claim: &'a Claim) -> impl Iterator<Item = &'a Link> {
+        self.table.values().filter(move |link| match &link.far {
+            Far::Sip { claims, opened: Opened::ByPeer, .. } => {
+                claims.values().any(|(_, found)| found.as_ref().is_ok_and(|other| other.partner() == claim.partner()))
+            }
+            _ => false,
+        })
+    }
+}
+
+impl Link {
+    /// Its protocol.
+    pub fn protocol(&self) -> Protocol {
+        match self.far {
+            Far::Sip { .. } => Protocol::Sip,
+            Far::XmppNode { .. } => Protocol::Xmpp,
+        }
+    }
+}

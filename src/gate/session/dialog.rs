@@ -1,0 +1,166 @@
+//! A SIP dialog as its UAS (RFC 3261 §12.1.1): what must be remembered to send requests inside it.
+
+use crate::gate::limits;
+use crate::gate::partner::LocalIdentity;
+use crate::gate::reject::{Reason, Reject};
+use crate::wire::sip::compose::Request;
+use crate::wire::sip::header::Name;
+use crate::wire::sip::{Message, Method, NameAddr, Uri};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// One dialog. Everything is copied text: nothing pins a read buffer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dialog {
+    /// Call-ID.
+    pub call_id: String,
+    /// Our tag.
+    pub local_tag: String,
+    /// Their tag.
+    pub remote_tag: String,
+    /// Who we are in it: the To value of the request that made it, without tag.
+    local: String,
+    /// Who they are: their From value, tag and further parameters included (COMPAT(lync): `epid`).
+    remote: String,
+    /// The remote target: their Contact URI.
+    target: String,
+    /// The route set, each URI in angle brackets, byte for byte (COMPAT(lync): `ms-route-sig` is a MAC over it).
+    routes: Vec<String>,
+    /// Our last CSeq.
+    local_cseq: u32,
+    /// Every CSeq up to this one may have been used before a restart.
+    cseq_mark: u32,
+    /// Their last CSeq.
+    remote_cseq: u32,
+}
+
+/// A request inside a dialog, ready to be sent.
+#[derive(Debug)]
+pub struct InDialog {
+    /// The whole message.
+    pub bytes: Bytes,
+    /// Whether the dialog must be kept again before this is sent: its CSeq mark has moved.
+    pub mark_moved: bool,
+}
+
+impl Dialog {
+    /// The UAS's half of the dialog that `request` makes.
+    pub fn from_request(request: &Message, local_tag: String) -> Result<Self, Reject> {
+        let malformed = |what| Reject::new(Reason::Malformed, what);
+        let contact = contact(request).ok_or_else(|| malformed("a request that makes a dialog needs one Contact"))?;
+        let routes: Vec<String> = request
+            .values(Name::RecordRoute)
+            .map(|value| NameAddr::parse(value).map(|route| format!("<{}>", route.uri.text)))
+            .collect::<Result<_, _>>()?;
+        if routes.len() > limits::ROUTES {
+            return Err(malformed("too many Record-Route values"));
+        }
+        let dialog = Self {
+            call_id: request.call_id().ok_or_else(|| malformed("no Call-ID"))?.to_owned(),
+            local_tag,
+            // RFC 3261 §12.1.1: an absent tag (RFC 2543) is remembered as empty.
+            remote_tag: request.from_tag().unwrap_or_default().to_owned(),
+            local: request.header(Name::To).ok_or_else(|| malformed("no To"))?.to_owned(),
+            remote: request.header(Name::From).ok_or_else(|| malformed("no From"))?.to_owned(),
+            target: contact.to_owned(),
+            routes,
+            local_cseq: 0,
+            cseq_mark: limits::CSEQ_BLOCK,
+            remote_cseq: request.cseq().map_or(0, |(number, _)| number),
+        };
+        if dialog.bytes() > limits::DIALOG_BYTES {
+            return Err(
+                Reject::new(Reason::TooLarge, "the headers a dialog must remember are too long").with_status(513)
+            );
+        }
+        Ok(dialog)
+    }
+
+    /// Takes note of a request of theirs inside the dialog: its CSeq must grow (RFC 3261 §12.2.2), its Contact refreshes the target.
+    pub fn follow(&mut self, request: &Message) -> Result<(), Reject> {
+        let number = request.cseq().map_or(0, |(number, _)| number);
+        if number <= self.remote_cseq {
+            return Err(Reject::new(Reason::Malformed, "CSeq is not above the last one of its dialog").with_status(500));
+        }
+        self.remote_cseq = number;
+        if let Some(contact) = contact(request)
+            && contact.len() <= limits::DIALOG_BYTES
+        {
+            self.target = contact.to_owned();
+        }
+        Ok(())
+    }
+
+    /// Whether an in-dialog request of theirs belongs here.
+    pub fn is_of(&self, request: &Message) -> bool {
+        request.call_id() == Some(&self.call_id)
+            && request.to_tag() == Some(&self.local_tag)
+            && request.from_tag().unwrap_or_default() == self.remote_tag
+    }
+
+    /// A request of ours inside the dialog (RFC 3261 §12.2.1.1).
+    pub fn request(
+        &mut self,
+        method: Method,
+        branch: &str,
+        identity: &LocalIdentity,
+        headers: Vec<(&'static str, String)>,
+        body: Option<(&str, &[u8])>,
+    ) -> InDialog {
+        self.local_cseq += 1;
+        let mark_moved = self.local_cseq >= self.cseq_mark;
+        if mark_moved {
+            self.cseq_mark += limits::CSEQ_BLOCK;
+        }
+        let mut routes = self.routes.clone();
+        let mut uri = self.target.clone();
+        // RFC 3261 §12.2.1.1: a first route without `lr` is a strict router, which wants itself in the Request-URI.
+        if let Some(first) = routes.first().map(|r| r.trim_matches(['<', '>']).to_owned())
+            && Uri::parse(&first).is_ok_and(|first| first.param("lr").is_none())
+        {
+            routes.remove(0);
+            routes.push(format!("<{uri}>"));
+            uri = first;
+        }
+        let mut all = vec![
+            ("Via", format!("SIP/2.0/TLS {}:{};branch={branch}", identity.hostname, identity.sip_port)),
+            ("Max-Forwards", "70".to_owned()),
+        ];
+        all.extend(routes.into_iter().map(|route| ("Route", route)));
+        all.extend([
+            ("From", format!("{};tag={}", self.local, self.local_tag)),
+            ("To", self.remote.clone()),
+            ("Call-ID", self.call_id.clone()),
+            ("CSeq", format!("{} {method}", self.local_cseq)),
+            ("Contact", contact_of(identity)),
+        ]);
+        all.extend(headers);
+        InDialog { bytes: Request { method, uri: &uri, headers: &all, body }.print(), mark_moved }
+    }
+
+    /// After a restart: above every CSeq that may have been used.
+    pub fn resume(&mut self) {
+        self.local_cseq = self.cseq_mark;
+        self.cseq_mark += limits::CSEQ_BLOCK;
+    }
+
+    fn bytes(&self) -> usize {
+        let fixed = [&self.call_id, &self.remote_tag, &self.local, &self.remote, &self.target];
+        fixed.iter().map(|text| text.len()).sum::<usize>() + self.routes.iter().map(String::len).sum::<usize>()
+    }
+}
+
+/// Our Contact: the edge itself, never anything inside.
+pub fn contact_of(identity: &LocalIdentity) -> String {
+    format!("<sip:{}:{};transport=tls>", identity.hostname, identity.sip_port)
+}
+
+fn contact(request: &Message) -> Option<&str> {
+    let mut values = request.values(Name::Contact);
+    let contact = NameAddr::parse(values.next()?).ok()?;
+    // RFC 3261 §8.1.1.8: exactly one.
+    if values.next().is_some() {
+        return None;
+    }
+    Some(contact.uri.text)
+}

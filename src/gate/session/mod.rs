@@ -1,0 +1,209 @@
+//! What goes on between two ends: transactions, dialogs, subscriptions, page-mode messages, and how each of them ends.
+//!
+//! Each part keeps its own table and says what it wants done as [`Step`]s; it sees neither links nor sockets.
+
+pub mod deadlines;
+pub mod dialog;
+pub mod fetch;
+pub mod outcome;
+pub mod page;
+pub mod transaction;
+pub mod watch;
+
+use crate::gate::Path;
+use crate::gate::event::{Decision, Event};
+use crate::gate::partner::{Action, LinkId, Protocol, Side};
+use crate::gate::record::{Record, RecordId};
+use crate::gate::reject::{DecisionId, Reject};
+use crate::gate::route::HopKey;
+use crate::gate::settings::Settings;
+use crate::gate::time::Time;
+use crate::wire::address::Domain;
+use bytes::Bytes;
+use deadlines::Deadlines;
+use rand::RngExt;
+use rand::rngs::StdRng;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+/// Everything that goes on.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    /// Requests we owe an answer.
+    pub servers: transaction::Servers,
+    /// Requests whose answer we await.
+    pub clients: transaction::Clients,
+    /// SIP watchers of XMPP presentities.
+    pub watches: watch::Watches,
+    /// SIP watchers who ask once.
+    pub fetches: fetch::Fetches,
+    /// Messages to SIP.
+    pub pages: page::Pages,
+    /// Messages to XMPP.
+    pub barriers: outcome::Barriers,
+}
+
+/// Who asked whom for what: the inputs of a decision, as the log and the audit show them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Who, as claimed.
+    pub from: String,
+    /// Whom.
+    pub to: String,
+    /// What.
+    pub action: Action,
+    /// Where the asker is.
+    pub side: Side,
+    /// The asker's protocol.
+    pub protocol: Protocol,
+    /// The partner entry's label.
+    pub partner: String,
+    /// The link's other end.
+    pub peer: Option<SocketAddr>,
+}
+
+/// What a part of the session wants done; the gate turns it into outputs.
+#[derive(Debug)]
+pub enum Step {
+    /// Write on a link that is there: a response, on the connection of its request (RFC 3261 §18.2.2).
+    Write {
+        /// The link.
+        link: LinkId,
+        /// The message.
+        bytes: Bytes,
+    },
+    /// Hand on through a hop, which connects first if need be.
+    Pass {
+        /// The hop.
+        hop: HopKey,
+        /// What, and who is told if it can't be.
+        parcel: Parcel,
+    },
+    /// Remember.
+    Keep(Record),
+    /// No longer.
+    Forget(RecordId),
+    /// Tell the operator.
+    Event(Event),
+}
+
+/// Something to be written on a hop's link.
+#[derive(Debug)]
+pub struct Parcel {
+    /// One message or stanza.
+    pub bytes: Bytes,
+    /// Who is told what became of it.
+    pub passage: Passage,
+    /// For `transit_seconds`.
+    pub transit: Option<(Time, Path)>,
+}
+
+/// Who is told when a parcel was written, or could not be.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Passage {
+    /// A SIP request of ours, by its branch.
+    Request(String),
+    /// A translated message whose outcome a ping barrier settles.
+    Message(outcome::Pair, u64),
+    /// The barrier's ping.
+    Ping(outcome::Pair),
+    /// Presence of a watch: asked again later.
+    Watch(watch::WatchKey),
+    /// Presence of a fetch.
+    Fetch(u64),
+    /// The error that settles a kept message.
+    Bounce(RecordId),
+    /// Nobody: an answer to the inside; if the stream is gone, so is its question.
+    Answer,
+}
+
+/// What a deadline is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Deadline {
+    /// RFC 4320 §4.1: send 100.
+    Trying(transaction::ServerId),
+    /// RFC 4320 §4.2: answer now.
+    Settle(transaction::ServerId),
+    /// RFC 3261 §17.1.2.2 Timer F, by branch.
+    TimerF(String),
+    /// A ping without answer.
+    Ping(outcome::Pair),
+    /// Something of a watch is due: a NOTIFY, an expiry, a question to the presentity.
+    Watch(watch::WatchKey),
+    /// A fetch has waited long enough.
+    Fetch(u64),
+    /// An error is handed over again.
+    Bounce(RecordId),
+    /// Watches are being decided again after a reload, in slices.
+    Sweep,
+    /// Draining has taken long enough.
+    Drain,
+}
+
+/// One turn of the gate: what a part may read, and where its wishes go.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    /// Now.
+    pub now: Time,
+    /// The settings in force.
+    pub settings: &'a Settings,
+    /// Seeded; for tags, ids, branches.
+    pub rng: &'a mut StdRng,
+    /// Wishes, in order.
+    pub steps: &'a mut VecDeque<Step>,
+    /// Deadlines.
+    pub deadlines: &'a mut Deadlines<Deadline>,
+}
+
+impl Turn<'_> {
+    /// An unguessable token of 96 bits, hex: for ids, tags, Call-IDs. Names no host.
+    pub fn token(&mut self) -> String {
+        let (a, b): (u64, u32) = (self.rng.random(), self.rng.random());
+        format!("{a:016x}{b:08x}")
+    }
+
+    /// A branch of ours (RFC 3261 §8.1.1.7).
+    pub fn branch(&mut self) -> String {
+        format!("{}{}", transaction::OUR_BRANCH, self.token())
+    }
+
+    /// A refusal gets its ID, and is told to the operator.
+    pub fn refused(&mut self, reject: &Reject, facts: &Facts) -> DecisionId {
+        self.refused_as(None, reject, facts)
+    }
+
+    /// A refusal whose ID the peer may have been told already.
+    pub fn refused_as(&mut self, id: Option<DecisionId>, reject: &Reject, facts: &Facts) -> DecisionId {
+        let id = id.unwrap_or_else(|| DecisionId::from_bits(self.rng.random()));
+        self.step(Step::Event(Event::Decided(Decision {
+            id,
+            refused: Some(reject.reason),
+            from: facts.from.clone(),
+            to: facts.to.clone(),
+            action: facts.action,
+            side: facts.side,
+            protocol: facts.protocol,
+            partner: facts.partner.clone(),
+            peer: facts.peer,
+            because: reject.detail.clone(),
+            policy_version: self.settings.policy.version,
+        })));
+        id
+    }
+
+    /// Adds a step.
+    pub fn step(&mut self, step: Step) {
+        self.steps.push_back(step);
+    }
+
+    /// A time between `shortest` and twice that, so that many do not come at once.
+    pub fn jittered(&mut self, shortest: std::time::Duration) -> Time {
+        let nanos = u64::try_from(shortest.as_nanos()).unwrap_or(u64::MAX / 4).max(1);
+        self.now + shortest + std::time::Duration::from_nanos(self.rng.random_range(0..nanos))
+    }
+}
+
+/// The hop towards a partner for what a local domain sends.
+pub fn partner_hop(settings: &Settings, partner: &Domain, local: &Domain) -> HopKey {
+    HopKey::Partner { domain: partner.clone(), identity: settings.identity_for(local) }
+}

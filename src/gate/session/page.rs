@@ -1,0 +1,349 @@
+//! Page-mode messages from XMPP to SIP (RFC 7572 §4): one MESSAGE at a time for each destination (RFC 3428 §8), its final response the outcome,
+//! and an error to the sender whenever that is not a success.
+
+use super::transaction::{Clients, Ended, Purpose};
+use super::{Deadline, Parcel, Passage, Step, Turn, partner_hop};
+use crate::gate::Path;
+use crate::gate::event::{Event, Outcome, Settled};
+use crate::gate::limits;
+use crate::gate::partner::{Action, Protocol, Side};
+use crate::gate::policy::Permit;
+use crate::gate::record::{Kept, Record, RecordId};
+use crate::gate::reject::{Reason, Reject};
+use crate::gate::route::HopKey;
+use crate::gate::time::Time;
+use crate::gate::translate::error;
+use crate::gate::translate::message::{self, PAGE_CONTENT_TYPE, Text};
+use crate::wire::address::{Address, Domain, Jid};
+use crate::wire::sip::compose::Request;
+use crate::wire::sip::header::Name;
+use crate::wire::sip::{Message, Method, NameAddr, Start};
+use crate::wire::xmpp::{Element, NS_SERVER, StanzaError};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
+
+/// The destination.
+pub type PageKey = Address;
+
+/// All messages under way to SIP.
+#[derive(Debug, Default)]
+pub struct Pages {
+    next: u64,
+    queues: BTreeMap<PageKey, Queue>,
+    waiting: usize,
+    /// Errors that could not be handed to the sender's server yet.
+    bounces: BTreeMap<RecordId, Bounce>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// The one that was sent.
+    sent: Option<Page>,
+    waiting: VecDeque<Page>,
+}
+
+#[derive(Debug)]
+struct Page {
+    envelope: Envelope,
+    from: Jid,
+    says: message::Page,
+    at: Time,
+}
+
+#[derive(Debug)]
+struct Bounce {
+    envelope: Envelope,
+    error: StanzaError,
+    tries: u32,
+}
+
+/// What is remembered of a message until its outcome is settled: never its body.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Envelope {
+    /// Its record.
+    record: String,
+    from: String,
+    to: String,
+    id: Option<String>,
+    type_: Option<String>,
+    /// The sender's node.
+    node: String,
+    /// The partner's label.
+    partner: String,
+}
+
+/// A stanza to be carried, read.
+#[derive(Debug)]
+pub struct Carried<'a> {
+    /// Its sender, with resource.
+    pub from: Jid,
+    /// Its id.
+    pub id: Option<&'a str>,
+    /// Its type.
+    pub type_: Option<&'a str>,
+    /// The text.
+    pub text: Text,
+    /// The sender's node.
+    pub node: &'a str,
+    /// The partner's label.
+    pub partner: &'a str,
+    /// When it was received whole.
+    pub at: Time,
+}
+
+impl Pages {
+    /// Takes a message on: from here it ends in delivered or in an error to its sender.
+    pub fn carry(
+        &mut self,
+        turn: &mut Turn<'_>,
+        clients: &mut Clients,
+        permit: Permit,
+        carried: Carried<'_>,
+    ) -> Result<(), Reject> {
+        let key = permit.to().clone();
+        let says = message::write_sip(&carried.text, &turn.token())?;
+        let queue = self.queues.entry(key.clone()).or_default();
+        if queue.waiting.len() >= limits::PAGES_PER_DESTINATION || self.waiting >= limits::PAGES {
+            return Err(Reject::new(Reason::Overloaded, format!("too many messages wait for {key}")));
+        }
+        let record = format!("envelope {:016x} {}", self.next, turn.token());
+        self.next += 1;
+        let envelope = Envelope {
+            record,
+            from: carried.from.to_string(),
+            to: key.to_jid(),
+            id: carried.id.map(str::to_owned),
+            type_: carried.type_.map(str::to_owned),
+            node: carried.node.to_owned(),
+            partner: carried.partner.to_owned(),
+        };
+        turn.step(Step::Keep(Record { id: envelope.record_id(), kept: Kept::Envelope(envelope.clone()) }));
+        queue.waiting.push_back(Page { envelope, from: carried.from, says, at: carried.at });
+        self.waiting += 1;
+        self.send_next(turn, clients, &key);
+        Ok(())
+    }
+
+    /// A MESSAGE of ours ended.
+    pub fn ended(&mut self, turn: &mut Turn<'_>, clients: &mut Clients, key: &PageKey, ended: &Ended<'_>) {
+        let Some(page) = self.queues.get_mut(key).and_then(|queue| queue.sent.take()) else { return };
+        self.waiting -= 1;
+        let refuse = |turn: &mut Turn<'_>, reject: &Reject| {
+            let id = turn.refused(reject, &page.envelope.facts());
+            reject.stanza_error(id)
+        };
+        let (outcome, error) = match ended {
+            Ended::Answered(200..=299, _) => (Outcome::Delivered, None),
+            Ended::Answered(status, response) => {
+                let contact =
+                    response.values(Name::Contact).next().and_then(|c| NameAddr::parse(c).ok()).map(|c| c.uri.text);
+                (Outcome::Failed, Some(error::to_xmpp(*status, reason_phrase(response), contact)))
+            }
+            Ended::TimedOut => {
+                let reject = Reject::new(
+                    Reason::Timeout,
+                    format!("{key}: no final response within {} s", limits::TIMER_F.as_secs()),
+                );
+                (Outcome::Failed, Some(refuse(turn, &reject)))
+            }
+            Ended::Unreachable(reject) => (Outcome::Failed, Some(refuse(turn, reject))),
+            Ended::LinkDied => {
+                let reject = Reject::new(Reason::Uncertain, format!("{key}: the connection ended before the answer"));
+                (Outcome::Uncertain, Some(refuse(turn, &reject)))
+            }
+        };
+        self.settle(turn, page.envelope, outcome, error);
+        self.send_next(turn, clients, key);
+    }
+
+    /// A message that is not taken on: its sender gets the error, handed over again if need be.
+    pub fn refuse(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: &Jid,
+        to: &Address,
+        ids: (Option<&str>, Option<&str>),
+        node: &str,
+        error: StanzaError,
+    ) {
+        if self.bounces.len() >= limits::PAGES {
+            return;
+        }
+        let envelope = Envelope {
+            record: format!("envelope {:016x} {}", self.next, turn.token()),
+            from: from.to_string(),
+            to: to.to_jid(),
+            id: ids.0.map(str::to_owned),
+            type_: ids.1.map(str::to_owned),
+            node: node.to_owned(),
+            partner: String::new(),
+        };
+        self.next += 1;
+        let record = envelope.record_id();
+        self.bounces.insert(record.clone(), Bounce { envelope, error, tries: 0 });
+        self.bounce(turn, &record);
+    }
+
+    /// An envelope from before a restart: nobody can know what became of it, so its sender gets the error.
+    pub fn restore(&mut self, turn: &mut Turn<'_>, envelope: Envelope) {
+        let reject = Reject::new(Reason::Uncertain, "restarted before the outcome was known");
+        let id = turn.refused(&reject, &envelope.facts());
+        let error = reject.stanza_error(id);
+        self.settle(turn, envelope, Outcome::Uncertain, Some(error));
+    }
+
+    /// The error for this record was written to the sender's server: done.
+    pub fn bounced(&mut self, turn: &mut Turn<'_>, record: &RecordId) {
+        if self.bounces.remove(record).is_some() {
+            turn.deadlines.cancel(&Deadline::Bounce(record.clone()));
+            turn.step(Step::Forget(record.clone()));
+        }
+    }
+
+    /// It could not be: try again later. `false`: given up, the message is unresolved.
+    pub fn bounce_later(&mut self, turn: &mut Turn<'_>, record: &RecordId) -> bool {
+        let Some(bounce) = self.bounces.get_mut(record) else { return true };
+        bounce.tries += 1;
+        if bounce.tries > limits::BOUNCE_TRIES {
+            self.bounces.remove(record);
+            turn.step(Step::Forget(record.clone()));
+            return false;
+        }
+        let at = turn.jittered(limits::BOUNCE_AGAIN * bounce.tries);
+        turn.deadlines.set(Deadline::Bounce(record.clone()), at);
+        true
+    }
+
+    /// Hands the error of this record to the sender's server.
+    pub fn bounce(&mut self, turn: &mut Turn<'_>, record: &RecordId) {
+        let Some(bounce) = self.bounces.get(record) else { return };
+        let Some(hop) = bounce.envelope.reply_hop() else { return };
+        let stanza = bounce.envelope.error_stanza(&bounce.error);
+        let bytes = Bytes::from(stanza.print(NS_SERVER));
+        turn.step(Step::Pass {
+            hop,
+            parcel: Parcel { bytes, passage: Passage::Bounce(record.clone()), transit: None },
+        });
+    }
+
+    /// Draining is over: what is still under way is told to its senders as uncertain, what was never sent as not delivered.
+    pub fn give_up(&mut self, turn: &mut Turn<'_>) {
+        for (_, queue) in std::mem::take(&mut self.queues) {
+            let sent = queue.sent.into_iter().map(|page| (Reason::Uncertain, page));
+            let waiting = queue.waiting.into_iter().map(|page| (Reason::Timeout, page));
+            for (reason, page) in sent.chain(waiting) {
+                self.waiting -= 1;
+                let reject = Reject::new(reason, "stopping");
+                let id = turn.refused(&reject, &page.envelope.facts());
+                let outcome = if reason == Reason::Uncertain { Outcome::Uncertain } else { Outcome::Failed };
+                self.settle(turn, page.envelope, outcome, Some(reject.stanza_error(id)));
+            }
+        }
+    }
+
+    /// Messages whose outcome is owed, errors not yet handed over included.
+    pub fn len(&self) -> usize {
+        self.waiting + self.bounces.len()
+    }
+
+    /// Whether none is owed.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn settle(&mut self, turn: &mut Turn<'_>, envelope: Envelope, outcome: Outcome, error: Option<StanzaError>) {
+        let settled = Settled {
+            partner: envelope.partner.clone(),
+            side: Side::Inside,
+            protocol: Protocol::Xmpp,
+            action: Action::Message,
+            outcome,
+        };
+        turn.step(Step::Event(Event::Settled(settled)));
+        let record = envelope.record_id();
+        match error {
+            None => turn.step(Step::Forget(record)),
+            Some(error) => {
+                self.bounces.insert(record.clone(), Bounce { envelope, error, tries: 0 });
+                self.bounce(turn, &record);
+            }
+        }
+    }
+
+    fn send_next(&mut self, turn: &mut Turn<'_>, clients: &mut Clients, key: &PageKey) {
+        let Some(queue) = self.queues.get_mut(key) else { return };
+        if queue.sent.is_some() {
+            return;
+        }
+        let Some(page) = queue.waiting.pop_front() else {
+            self.queues.remove(key);
+            return;
+        };
+        let (hop, local) = (partner_hop(turn.settings, key.domain(), page.from.bare.domain()), page.from.bare.domain());
+        let branch = turn.branch();
+        let tag = turn.token();
+        let identity = &turn.settings.identities[turn.settings.identity_for(local)];
+        let uri = format!("sip:{}", key.to_sip());
+        let mut headers = vec![
+            ("Via", format!("SIP/2.0/TLS {}:{};branch={branch}", identity.hostname, identity.sip_port)),
+            ("Max-Forwards", "70".to_owned()),
+            ("From", format!("<sip:{}>;tag={tag}", page.from.bare.to_sip())),
+            ("To", format!("<{uri}>")),
+            ("Call-ID", page.says.call_id.clone()),
+            ("CSeq", "1 MESSAGE".to_owned()),
+        ];
+        headers.extend(page.says.headers.iter().cloned());
+        let bytes = Request {
+            method: Method::Message,
+            uri: &uri,
+            headers: &headers,
+            body: Some((PAGE_CONTENT_TYPE, page.says.body.as_bytes())),
+        }
+        .print();
+        let transit = Some((page.at, Path::XmppSip));
+        queue.sent = Some(page);
+        clients.send(turn, hop, branch, Method::Message, Purpose::Page(key.clone()), bytes, transit);
+    }
+}
+
+fn reason_phrase(response: &Message) -> &str {
+    match response.start() {
+        Start::Response { reason, .. } => reason,
+        Start::Request { .. } => "",
+    }
+}
+
+impl Envelope {
+    fn record_id(&self) -> RecordId {
+        RecordId(self.record.clone())
+    }
+
+    /// Who is told what, for the log.
+    fn facts(&self) -> super::Facts {
+        super::Facts {
+            from: self.from.clone(),
+            to: self.to.clone(),
+            action: Action::Message,
+            side: Side::Inside,
+            protocol: Protocol::Xmpp,
+            partner: self.partner.clone(),
+            peer: None,
+        }
+    }
+
+    fn reply_hop(&self) -> Option<HopKey> {
+        let domain = |text: &str| Jid::parse(text).ok().map(|jid| jid.bare.domain().clone());
+        let (from, to): (Domain, Domain) = (domain(&self.to)?, domain(&self.from)?);
+        Some(HopKey::Node { node: self.node.clone(), from, to })
+    }
+
+    fn error_stanza(&self, error: &StanzaError) -> Element {
+        let mut stanza =
+            Element::new("message", NS_SERVER).attr("type", "error").attr("from", &self.to).attr("to", &self.from);
+        if let Some(id) = &self.id {
+            stanza = stanza.attr("id", id);
+        }
+        stanza.child(error.to_element(NS_SERVER))
+    }
+}

@@ -1,0 +1,289 @@
+//! The admin listener: health, metrics, the status page, decisions, reload and drain (HTTP/1.1).
+//!
+//! A browser of the inside can be made to send requests here, so the Host must be an address or `localhost` (no DNS rebinding) and an Origin,
+//! if there is one, our own. Beyond loopback everything but health and metrics needs the token; what changes something always does.
+
+mod page;
+
+use super::edge::{Arrival, Edge, Phase};
+use super::settings::Admin;
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, ORIGIN, X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value, json};
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+/// Requests at once.
+const CONNECTIONS: usize = 64;
+/// A request's head.
+const HEAD_BYTES: usize = 16_384;
+const HEADERS: usize = 64;
+/// To receive a head.
+const HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// For one connection as a whole.
+const CONNECTION: Duration = Duration::from_secs(60);
+/// Decisions in one answer when nobody says how many, and at most.
+const DECISIONS: usize = 100;
+
+/// Opens it.
+pub fn bind(admin: &Admin) -> Result<TcpListener, String> {
+    super::listen::open(admin.listen, &[])
+        .map_err(|error| format!("[admin] cannot listen on {}: {error}", admin.listen))
+}
+
+/// Answers until the process ends: health is asked for while draining, too.
+pub async fn serve(edge: Arc<Edge>, listener: TcpListener) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let (socket, local) = match listener.accept().await {
+            Ok((socket, _)) => {
+                let Ok(local) = socket.local_addr() else { continue };
+                (socket, local)
+            }
+            Err(_) => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let edge = Arc::clone(&edge);
+        tokio::spawn(async move {
+            let service = service_fn(|request| {
+                let edge = Arc::clone(&edge);
+                async move { Ok::<_, Infallible>(answer(&edge, local, &request).await) }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_WITHIN)
+                .max_headers(HEADERS)
+                .max_buf_size(HEAD_BYTES)
+                .keep_alive(false)
+                .serve_connection(TokioIo::new(socket), service);
+            let _ = tokio::time::timeout(CONNECTION, connection).await;
+            drop(place);
+        });
+    }
+}
+
+/// What a request may do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Need {
+    Nothing,
+    TokenBeyondLoopback,
+    Token,
+}
+
+async fn answer(edge: &Edge, local: SocketAddr, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let path = request.uri().path();
+    let need = match (request.method(), path) {
+        (&Method::GET, "/healthz" | "/readyz" | "/metrics") => Need::Nothing,
+        (&Method::POST, _) => Need::Token,
+        _ => Need::TokenBeyondLoopback,
+    };
+    let token = edge.live.load().settings.admin.as_ref().map(|admin| admin.token.clone()).unwrap_or_default();
+    if let Err(refusal) = admit(request, local.ip(), need, &token) {
+        return *refusal;
+    }
+    match (request.method(), path) {
+        (&Method::GET, "/healthz") => text(StatusCode::OK, "alive\n"),
+        (&Method::GET, "/readyz") => match *edge.phase.borrow() {
+            Phase::Ready => text(StatusCode::OK, "ready\n"),
+            Phase::Starting => text(StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
+            Phase::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        },
+        (&Method::GET, "/metrics") => {
+            let body = edge.telemetry.metrics.text(edge.snapshot().await.as_ref());
+            reply(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body)
+        }
+        (&Method::GET, "/") => reply(StatusCode::OK, "text/html; charset=utf-8", page::render(edge).await),
+        (&Method::GET, "/api/status") => json_reply(StatusCode::OK, &status(edge).await),
+        (&Method::GET, "/api/partners") => json_reply(StatusCode::OK, &partners(edge)),
+        (&Method::GET, "/api/decisions") => {
+            let limit = parameter(request, "limit").and_then(|n| n.parse().ok()).unwrap_or(DECISIONS);
+            let all = edge.telemetry.decisions().last(limit.min(super::telemetry::decisions::KEPT));
+            json_reply(StatusCode::OK, &Value::Array(all.iter().map(|entry| (**entry).clone()).collect()))
+        }
+        (&Method::POST, "/api/reload") => match edge.reload().await {
+            Ok(()) => json_reply(StatusCode::OK, &json!({ "reloaded": true })),
+            Err(error) => json_reply(StatusCode::UNPROCESSABLE_ENTITY, &json!({ "reloaded": false, "error": error })),
+        },
+        (&Method::POST, "/api/drain") => {
+            let told = edge.tell(Arrival::Drain).await.is_ok();
+            json_reply(StatusCode::ACCEPTED, &json!({ "draining": told }))
+        }
+        (&Method::GET, _) => match path.strip_prefix("/api/decisions/").map(|id| edge.telemetry.decisions().find(id)) {
+            Some(Some(decision)) => json_reply(StatusCode::OK, &decision),
+            Some(None) => json_reply(StatusCode::NOT_FOUND, &json!({ "error": "no such decision is kept here" })),
+            None => text(StatusCode::NOT_FOUND, "not found\n"),
+        },
+        (&Method::POST, _) => text(StatusCode::NOT_FOUND, "not found\n"),
+        _ => text(StatusCode::METHOD_NOT_ALLOWED, "GET or POST\n"),
+    }
+}
+
+fn admit(
+    request: &Request<Incoming>,
+    local: IpAddr,
+    need: Need,
+    token: &str,
+) -> Result<(), Box<Response<Full<Bytes>>>> {
+    let headers = request.headers();
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if headers.get_all(HOST).iter().count() != 1 || !is_address(host) {
+        return Err(Box::new(text(
+            StatusCode::MISDIRECTED_REQUEST,
+            "Host must be this listener's address or localhost\n",
+        )));
+    }
+    if let Some(origin) = headers.get(ORIGIN)
+        && origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://")) != Some(host)
+    {
+        return Err(Box::new(text(StatusCode::FORBIDDEN, "foreign Origin\n")));
+    }
+    let needed = match need {
+        Need::Nothing => false,
+        Need::TokenBeyondLoopback => !local.to_canonical().is_loopback(),
+        Need::Token => true,
+    };
+    if !needed {
+        return Ok(());
+    }
+    if token.is_empty() {
+        return Err(Box::new(text(StatusCode::FORBIDDEN, "this needs [admin] token to be set\n")));
+    }
+    let shown = headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
+        .is_some_and(|shown| aws_lc_rs::constant_time::verify_slices_are_equal(shown, token.as_bytes()).is_ok());
+    if shown {
+        return Ok(());
+    }
+    let mut refusal = text(StatusCode::UNAUTHORIZED, "Authorization: Bearer TOKEN is needed\n");
+    refusal.headers_mut().insert(hyper::header::WWW_AUTHENTICATE, hyper::header::HeaderValue::from_static("Bearer"));
+    Err(Box::new(refusal))
+}
+
+/// An address literal or `localhost`, with or without port: names that no DNS answer can point elsewhere.
+fn is_address(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((v6, port)) if port.is_empty() || port.starts_with(':') => v6,
+            _ => return false,
+        },
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+}
+
+async fn status(edge: &Edge) -> Value {
+    let snapshot = edge.snapshot().await;
+    let phase = match *edge.phase.borrow() {
+        Phase::Starting => "starting",
+        Phase::Ready => "ready",
+        Phase::Draining => "draining",
+    };
+    let mut status = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "phase": phase,
+        "policy_version": edge.live.load().settings.policy.version,
+    });
+    if let (Some(snapshot), Some(fields)) = (snapshot, status.as_object_mut()) {
+        let links = snapshot.links.iter().map(
+            |(side, protocol, open)| json!({ "side": side.as_str(), "protocol": protocol.as_str(), "open": open }),
+        );
+        fields.insert("links".into(), links.collect());
+        let nodes = snapshot.nodes_up.iter().map(|(node, up)| json!({ "node": node, "up": up }));
+        fields.insert("nodes".into(), nodes.collect());
+        let subscriptions = snapshot
+            .subscriptions
+            .iter()
+            .map(|(partner, state, count)| json!({ "partner": partner, "state": state, "count": count }));
+        fields.insert("subscriptions".into(), subscriptions.collect());
+        fields.insert("unresolved".into(), snapshot.unresolved.into());
+    }
+    status
+}
+
+fn partners(edge: &Edge) -> Value {
+    let live = edge.live.load();
+    live.settings
+        .policy
+        .partners
+        .iter()
+        .map(|partner| {
+            json!({
+                "partner": partner.label,
+                "protocol": partner.protocol.as_str(),
+                "profile": partner.profile.as_str(),
+                "direction": partner.direction.as_str(),
+                "allow": partner.allow.iter().map(|action| action.as_str()).collect::<Vec<_>>(),
+                "origin": partner.origin,
+            })
+        })
+        .collect()
+}
+
+fn parameter<'a>(request: &'a Request<Incoming>, name: &str) -> Option<&'a str> {
+    let query = request.uri().query()?;
+    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+}
+
+fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
+    reply(status, "text/plain; charset=utf-8", body)
+}
+
+fn json_reply(status: StatusCode, body: &Value) -> Response<Full<Bytes>> {
+    reply(status, "application/json", format!("{body}\n"))
+}
+
+fn reply(status: StatusCode, media: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(media));
+    headers.insert(CACHE_CONTROL, hyper::header::HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, hyper::header::HeaderValue::from_static("nosniff"));
+    headers.insert(
+        CONTENT_SECURITY_POLICY,
+        hyper::header::HeaderValue::from_static(
+            "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+        ),
+    );
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_address;
+
+    #[test]
+    fn names_that_dns_could_point_here_are_refused() {
+        for host in
+            ["127.0.0.1:9630", "127.0.0.1", "[::1]:9630", "[::1]", "localhost:9630", "LOCALHOST", "192.0.2.1:80"]
+        {
+            assert!(is_address(host), "{host}");
+        }
+        for host in [
+            "",
+            "evil.example",
+            "evil.example:9630",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example:1",
+            "[::1",
+            "[::1]x",
+        ] {
+            assert!(!is_address(host), "{host}");
+        }
+    }
+}

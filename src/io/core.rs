@@ -1,0 +1,184 @@
+//! The loop: the one task that owns the gate. It feeds it inputs, many at a wake, and does what it wants; it never waits for anything
+//! but the next arrival or the gate's next deadline.
+
+use super::dial;
+use super::edge::{Arrival, Edge, Handle, Live, Order, Phase};
+use super::store::{Store, StoreError};
+use crate::app::{Load, Loaded};
+use crate::gate::{Event, Gate, Input, LinkId, Output};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+/// Arrivals taken at one wake.
+const BATCH: usize = 256;
+/// For the gate to settle what is under way.
+const DRAIN: Duration = Duration::from_secs(10);
+/// For links to write out their last bytes.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// The gate and what it acts on.
+pub struct Core {
+    edge: Arc<Edge>,
+    gate: Gate,
+    store: Box<dyn Store>,
+    links: HashMap<LinkId, Handle>,
+    load: Option<Load>,
+    drain_by: Option<Instant>,
+}
+
+impl Core {
+    /// Gives the gate what was kept before the restart; nothing else has reached it yet.
+    pub fn new(edge: Arc<Edge>, gate: Gate, store: Box<dyn Store>, load: Option<Load>) -> Result<Self, StoreError> {
+        let mut core = Self { edge, gate, store, links: HashMap::new(), load, drain_by: None };
+        let begun = Instant::now();
+        let records = core.store.restore()?;
+        core.edge.telemetry.metrics.store("restore", begun.elapsed());
+        for record in records {
+            core.gate.handle_input(core.edge.clock.now(), Input::Restored(record));
+        }
+        core.act();
+        Ok(core)
+    }
+
+    /// Runs until drained. `gone` ends when the last link is.
+    pub async fn run(mut self, mut arrivals: mpsc::Receiver<Arrival>, mut gone: mpsc::Receiver<()>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let due = self.gate.poll_timeout().map(|at| self.edge.clock.instant(at));
+            let deadline = [due, self.drain_by].into_iter().flatten().min();
+            tokio::select! {
+                n = arrivals.recv_many(&mut batch, BATCH) => {
+                    if n == 0 {
+                        break;
+                    }
+                }
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {}
+            }
+            for arrival in batch.drain(..) {
+                self.take(arrival);
+            }
+            let now = self.edge.clock.now();
+            if self.gate.poll_timeout().is_some_and(|at| at <= now) {
+                self.gate.handle_input(now, Input::Timeout);
+            }
+            self.act();
+            if let Some(by) = self.drain_by
+                && (self.gate.is_drained() || Instant::now() >= by)
+            {
+                if !self.gate.is_drained() {
+                    tracing::warn!("not all was settled within {DRAIN:?}; stopping all the same");
+                }
+                break;
+            }
+        }
+        // Links write out what they were given and close; what they still say reaches nobody.
+        arrivals.close();
+        self.links.clear();
+        self.edge.forget_alive();
+        let emptied = async { while arrivals.recv().await.is_some() {} };
+        let last = async { while gone.recv().await.is_some() {} };
+        let _ = tokio::time::timeout(GOODBYE, async { tokio::join!(emptied, last) }).await;
+    }
+
+    fn take(&mut self, arrival: Arrival) {
+        let now = self.edge.clock.now();
+        match arrival {
+            Arrival::Linked(link, handle) => {
+                self.links.insert(link, handle);
+            }
+            Arrival::Input(input) => {
+                if let Input::Closed { link, .. } = &*input {
+                    self.links.remove(link);
+                }
+                self.gate.handle_input(now, *input);
+            }
+            Arrival::Snapshot(answer) => {
+                let _ = answer.send(self.gate.snapshot());
+            }
+            Arrival::Reload(answer) => self.reload(answer),
+            Arrival::Loaded(loaded, answer) => {
+                let outcome = loaded.and_then(|loaded| self.put_in_force(loaded));
+                self.edge.telemetry.metrics.reload(outcome.is_ok());
+                if let Err(error) = &outcome {
+                    tracing::error!(error, "reload failed; the old settings stay in force");
+                }
+                let _ = answer.send(outcome);
+            }
+            Arrival::Drain => {
+                if self.drain_by.is_none() {
+                    tracing::info!("draining");
+                    self.drain_by = Some(Instant::now() + DRAIN);
+                    self.edge.phase.send_replace(Phase::Draining);
+                    self.gate.handle_input(now, Input::Drain);
+                }
+            }
+        }
+    }
+
+    /// Reading files would hold up the loop, so a thread of the blocking pool does.
+    fn reload(&self, answer: oneshot::Sender<Result<(), String>>) {
+        let Some(load) = self.load.clone() else {
+            let _ = answer.send(Err("this edge was started without a configuration file".to_owned()));
+            return;
+        };
+        let edge = Arc::clone(&self.edge);
+        tokio::spawn(async move {
+            let loaded = tokio::task::spawn_blocking(move || load())
+                .await
+                .unwrap_or_else(|_| Err("reading the configuration panicked".to_owned()));
+            let _ = edge.tell(Arrival::Loaded(Box::new(loaded), answer)).await;
+        });
+    }
+
+    fn put_in_force(&mut self, loaded: Loaded) -> Result<(), String> {
+        let live = Live::build(loaded.io)?;
+        let before = self.edge.live.load();
+        if before.settings.listeners != live.settings.listeners || before.settings.admin != live.settings.admin {
+            tracing::warn!("listening addresses changed: they take effect at the next start");
+        }
+        crate::app::tell(&loaded.notices);
+        crate::app::describe(&self.edge.telemetry, &live.settings);
+        self.edge.live.store(Arc::new(live));
+        self.gate.handle_input(self.edge.clock.now(), Input::Reload(Box::new(loaded.gate)));
+        Ok(())
+    }
+
+    /// Does all that the gate wants.
+    fn act(&mut self) {
+        while let Some(output) = self.gate.poll_output() {
+            match output {
+                Output::Send { link, bytes, transit } => self.order(link, Order::Send { bytes, transit }),
+                Output::Close { link, error } => self.order(link, Order::Close(error)),
+                Output::Connect { hop, target } => {
+                    tokio::spawn(dial::dial(Arc::clone(&self.edge), hop, target));
+                }
+                Output::Keep(record) => self.stored("keep", |store| store.keep(record)),
+                Output::Forget(id) => self.stored("forget", |store| store.forget(&id)),
+                Output::Event(event) => self.edge.telemetry.record(*event),
+            }
+        }
+    }
+
+    /// A link that takes nothing is ended; the others never notice. Its end reaches the gate as [`Input::Closed`] from its task.
+    fn order(&mut self, link: LinkId, order: Order) {
+        let Some(handle) = self.links.get(&link) else { return };
+        if let Err(TrySendError::Full(_)) = handle.orders.try_send(order)
+            && let Some(handle) = self.links.remove(&link)
+        {
+            let _ = handle.kill.send("its queue is full: the peer takes messages too slowly".to_owned());
+        }
+    }
+
+    /// The memory engine commits at once, so that what follows in the gate's outputs follows the commit.
+    fn stored(&mut self, operation: &'static str, act: impl FnOnce(&mut dyn Store) -> Result<(), StoreError>) {
+        let begun = Instant::now();
+        if let Err(error) = act(self.store.as_mut()) {
+            self.edge.telemetry.record(Event::Noticed { what: format!("{operation}: {error}") });
+        }
+        self.edge.telemetry.metrics.store(operation, begun.elapsed());
+    }
+}

@@ -1,0 +1,242 @@
+//! Connections that we open: to SIP partners, to XMPP nodes, and to have dialback keys verified. Every address is tried, and a failure names
+//! each of them with what it said.
+
+use super::edge::Edge;
+use super::link::{self, Stream, sip, xmpp};
+use super::settings::Srv;
+use crate::gate::link::{Verdict, VerifyRequest, XmppLink};
+use crate::gate::partner::{HostPort, Identity, Node, NodeProtocol, Protocol, Side, TrustId};
+use crate::gate::{HopId, Input, Target};
+use crate::wire::address::Domain;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+/// For one address to answer.
+const CONNECT: Duration = Duration::from_secs(5);
+/// For a hop as a whole, so that its waiting requests are answered in time (RFC 4320).
+const DIAL: Duration = Duration::from_secs(20);
+/// For a key to be verified.
+const VERIFY: Duration = Duration::from_secs(20);
+
+/// Where to try, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Candidate {
+    host: String,
+    port: u16,
+    typed: bool,
+}
+
+/// Opens what the gate asked for, or tells it why not.
+pub async fn dial(edge: Arc<Edge>, hop: HopId, target: Target) {
+    let outcome = match target {
+        Target::SipPartner { domain, next_hop, identity } => {
+            to_sip_partner(&edge, hop, &domain, next_hop, identity).await
+        }
+        Target::XmppNode { node, address, from, to } => to_xmpp_node(&edge, hop, node, &address, from, to).await,
+    };
+    if let Err(cause) = outcome {
+        let _ = edge.input(Input::Unreachable { hop, cause }).await;
+    }
+}
+
+async fn to_sip_partner(
+    edge: &Arc<Edge>,
+    hop: HopId,
+    domain: &Domain,
+    next_hop: Option<HostPort>,
+    identity: usize,
+) -> Result<(), String> {
+    let live = edge.live.load_full();
+    let policy = &live.settings.policy;
+    let partner = policy.partner_for(domain, Protocol::Sip).map(|id| policy.partner(id));
+    let trust = partner.map_or(TrustId(0), |partner| partner.trust);
+    // RFC 5922 §7.8: SNI asks for the domain's certificate; whoever is known by its host's name is asked by that.
+    let by_domain = partner.is_none_or(|partner| partner.identity == Identity::Domain);
+
+    let give_up = Instant::now() + DIAL;
+    let candidates = sip_candidates(edge, domain, next_hop).await?;
+    let mut attempts = Vec::new();
+    for candidate in &candidates {
+        for address in addresses(edge, candidate, &mut attempts).await {
+            let at = SocketAddr::new(address, candidate.port);
+            if Instant::now() >= give_up {
+                attempts.push(format!("{} {at}: not tried, {DIAL:?} are over", candidate.host));
+                continue;
+            }
+            let literal = candidate.host.parse::<IpAddr>().is_ok();
+            let name = if by_domain || literal { domain.as_str() } else { candidate.host.as_str() };
+            match try_sip(edge, at, name, identity, trust).await {
+                Ok((stream, chain)) => {
+                    if let (Some(chain), Some(partner)) = (&chain, partner) {
+                        edge.telemetry.metrics.partner_certificate(&partner.label, chain.not_after);
+                    }
+                    let dialled = (!literal).then(|| (candidate.host.clone(), candidate.typed));
+                    let start =
+                        sip::Start { side: Side::Outside, peer: at, hop: Some(hop), dialled, chain, permit: None };
+                    tokio::spawn(sip::run(Arc::clone(edge), stream, start));
+                    return Ok(());
+                }
+                Err(cause) => attempts.push(format!("{} {at}: {cause}", candidate.host)),
+            }
+        }
+    }
+    Err(attempts.join("; "))
+}
+
+async fn try_sip(
+    edge: &Arc<Edge>,
+    at: SocketAddr,
+    name: &str,
+    identity: usize,
+    trust: TrustId,
+) -> Result<(Stream, Option<Arc<crate::wire::certificate::Chain>>), String> {
+    let live = edge.live.load_full();
+    let socket = connect(at).await?;
+    let (config, refusal) = live.tls.to_sip_partner(identity, trust)?;
+    let begun = Instant::now();
+    let connected = link::connect(socket, config, name, live.settings.limits.handshake).await;
+    let done = connected.map_err(|failure| refusal.take().unwrap_or_else(|| failure.to_string()))?;
+    edge.telemetry.metrics.handshake(begun.elapsed());
+    Ok(done)
+}
+
+/// `next_hop`; else Microsoft's SRV name, else RFC 3263's for TLS. Static records come first in both.
+async fn sip_candidates(edge: &Edge, domain: &Domain, next_hop: Option<HostPort>) -> Result<Vec<Candidate>, String> {
+    if let Some(HostPort { host, port }) = next_hop {
+        return Ok(vec![Candidate { host, port, typed: true }]);
+    }
+    let live = edge.live.load_full();
+    let names = [format!("_sipfederationtls._tcp.{domain}"), format!("_sips._tcp.{domain}")];
+    for name in &names {
+        let found = live.resolver.srv(name).await.map_err(|error| error.to_string())?;
+        if !found.is_empty() {
+            return Ok(found.into_iter().map(candidate).collect());
+        }
+    }
+    Err(format!("DNS has neither {} nor {}; set next_hop to reach it without", names[0], names[1]))
+}
+
+fn candidate(srv: Srv) -> Candidate {
+    Candidate { host: srv.target, port: srv.port, typed: false }
+}
+
+async fn addresses(edge: &Edge, candidate: &Candidate, attempts: &mut Vec<String>) -> Vec<IpAddr> {
+    match edge.live.load_full().resolver.addresses(&candidate.host).await {
+        Ok(addresses) => addresses,
+        Err(error) => {
+            attempts.push(error.to_string());
+            Vec::new()
+        }
+    }
+}
+
+async fn connect(at: SocketAddr) -> Result<TcpStream, String> {
+    match tokio::time::timeout(CONNECT, TcpStream::connect(at)).await {
+        Ok(Ok(socket)) => {
+            super::listen::tune(&socket);
+            Ok(socket)
+        }
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer within {CONNECT:?}")),
+    }
+}
+
+/// The first address that answers.
+async fn connect_any(edge: &Edge, candidates: &[Candidate]) -> Result<(TcpStream, SocketAddr), String> {
+    let mut attempts = Vec::new();
+    for candidate in candidates {
+        for address in addresses(edge, candidate, &mut attempts).await {
+            let at = SocketAddr::new(address, candidate.port);
+            match connect(at).await {
+                Ok(socket) => return Ok((socket, at)),
+                Err(cause) => attempts.push(format!("{} {at}: {cause}", candidate.host)),
+            }
+        }
+    }
+    Err(attempts.join("; "))
+}
+
+async fn to_xmpp_node(
+    edge: &Arc<Edge>,
+    hop: HopId,
+    node: String,
+    address: &HostPort,
+    from: Domain,
+    to: Domain,
+) -> Result<(), String> {
+    let candidate = Candidate { host: address.host.clone(), port: address.port, typed: true };
+    let (socket, at) = connect_any(edge, &[candidate]).await?;
+    let live = edge.live.load_full();
+    let tls = xmpp::ClientTls { name: tls_name(&live.settings.nodes, &node, &to), identity: 0 };
+    let machine = XmppLink::open(
+        Arc::clone(&live.settings.xmpp),
+        Side::Inside,
+        Some(node),
+        from,
+        to,
+        rand::random(),
+        edge.clock.now(),
+    );
+    let (edge, start) = (Arc::clone(edge), xmpp::Start::Opened { hop, tls });
+    tokio::spawn(async move {
+        let Some(_alive) = edge.alive() else { return };
+        xmpp::run(edge, machine, Stream::Plain(socket), Side::Inside, at, start).await;
+    });
+    Ok(())
+}
+
+/// The name that a node's certificate carries: typed, else the domain it serves.
+fn tls_name(nodes: &[Node], node: &str, domain: &Domain) -> String {
+    let typed = nodes.iter().find(|other| other.name == node).and_then(|node| node.tls_name.clone());
+    typed.unwrap_or_else(|| domain.as_str().to_owned())
+}
+
+/// Asks the authoritative server of the originating domain whether a key is its own: an inside node of that domain, or (outside) the server
+/// that DNS names (RFC 6120 §3.2).
+pub async fn verify(edge: Arc<Edge>, side: Side, request: VerifyRequest) -> Verdict {
+    let asked = async {
+        let live = edge.live.load_full();
+        let domain = request.originating.clone();
+        let (candidates, name) = match side {
+            Side::Inside => {
+                let node = live
+                    .settings
+                    .nodes
+                    .iter()
+                    .filter(|node| node.protocol == NodeProtocol::Xmpp && node.domains.contains(&domain))
+                    .min_by_key(|node| node.priority)
+                    .ok_or_else(|| format!("no XMPP node serves {domain}"))?;
+                let HostPort { host, port } = node.address.clone();
+                (vec![Candidate { host, port, typed: true }], tls_name(&live.settings.nodes, &node.name, &domain))
+            }
+            Side::Outside => (xmpp_candidates(&edge, &domain).await?, domain.as_str().to_owned()),
+        };
+        let (socket, at) = connect_any(&edge, &candidates).await?;
+        let machine =
+            XmppLink::verify(Arc::clone(&live.settings.xmpp), side, request.clone(), rand::random(), edge.clock.now());
+        let identity = live.settings.identities.iter().position(|own| own.domains.contains(&request.receiving));
+        let tls = xmpp::ClientTls { name, identity: identity.unwrap_or(0) };
+        let start = xmpp::Start::Verify { tls };
+        let end = xmpp::run(Arc::clone(&edge), machine, Stream::Plain(socket), side, at, start).await;
+        end.verdict.ok_or(end.cause)
+    };
+    let outcome =
+        tokio::time::timeout(VERIFY, asked).await.unwrap_or_else(|_| Err(format!("no answer within {VERIFY:?}")));
+    outcome.unwrap_or_else(|cause| {
+        tracing::warn!(originating = %request.originating, receiving = %request.receiving, cause, "dialback key could not be verified");
+        Verdict::Error
+    })
+}
+
+async fn xmpp_candidates(edge: &Edge, domain: &Domain) -> Result<Vec<Candidate>, String> {
+    let live = edge.live.load_full();
+    let found = live.resolver.srv(&format!("_xmpp-server._tcp.{domain}")).await.map_err(|error| error.to_string())?;
+    if found.is_empty() {
+        // RFC 6120 §3.2.2: without SRV, the domain's own addresses and the default port.
+        return Ok(vec![Candidate { host: domain.as_str().to_owned(), port: 5269, typed: false }]);
+    }
+    Ok(found.into_iter().map(candidate).collect())
+}

@@ -1,0 +1,197 @@
+//! What every task of io shares: the settings in force, the clock, telemetry, and the way to the gate.
+
+use super::clock::Clock;
+use super::resolve::Resolver;
+use super::settings::Settings;
+use super::telemetry::Telemetry;
+use super::tls::Tls;
+use crate::gate::partner::{LinkId, Protocol, Side};
+use crate::gate::reject::{DecisionId, Reject};
+use crate::gate::{Input, Path, Snapshot, Time};
+use crate::wire::xmpp::StreamError;
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Inputs that may wait for the gate; beyond, links stop reading.
+pub const INBOX: usize = 4_096;
+/// Messages that may wait for one link; beyond, the link is closed.
+pub const LINK_QUEUE: usize = 1_024;
+
+/// The settings in force and what is built from them.
+pub struct Live {
+    /// As configured.
+    pub settings: Settings,
+    /// TLS configurations.
+    pub tls: Tls,
+    /// Name resolution.
+    pub resolver: Resolver,
+}
+
+/// Shared by all tasks of io.
+pub struct Edge {
+    /// The gate's clock.
+    pub clock: Clock,
+    /// The settings in force.
+    pub live: ArcSwap<Live>,
+    /// Where events go.
+    pub telemetry: Arc<Telemetry>,
+    /// Starting, ready, draining.
+    pub phase: watch::Sender<Phase>,
+    inbox: mpsc::Sender<Arrival>,
+    links: AtomicU64,
+    alive: Mutex<Option<mpsc::Sender<()>>>,
+}
+
+/// Where in its life the edge is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Records are being restored, listeners opened.
+    Starting,
+    /// Taking connections.
+    Ready,
+    /// Refusing new ones, settling what is under way.
+    Draining,
+}
+
+/// What reaches the loop.
+pub enum Arrival {
+    /// For the gate.
+    Input(Box<Input>),
+    /// A link exists; comes before its first input.
+    Linked(LinkId, Handle),
+    /// The admin listener asks for the gate's state.
+    Snapshot(oneshot::Sender<Snapshot>),
+    /// SIGHUP, or the admin listener; the answer is the error's text.
+    Reload(oneshot::Sender<Result<(), String>>),
+    /// New settings were read, or could not be.
+    Loaded(Box<Result<crate::app::Loaded, String>>, oneshot::Sender<Result<(), String>>),
+    /// SIGTERM, SIGINT, or the admin listener.
+    Drain,
+}
+
+/// The loop's end of a link.
+pub struct Handle {
+    /// What the link is to do, in order.
+    pub orders: mpsc::Sender<Order>,
+    /// Ends it at once, with this cause.
+    pub kill: oneshot::Sender<String>,
+}
+
+/// What a link is to do.
+#[derive(Debug)]
+pub enum Order {
+    /// Write these bytes.
+    Send {
+        /// One message or stanza.
+        bytes: Bytes,
+        /// For `transit_seconds`.
+        transit: Option<(Time, Path)>,
+    },
+    /// Flush and close.
+    Close(Option<(StreamError, String)>),
+}
+
+/// A link's end of its handle.
+pub struct Orders {
+    /// In order.
+    pub orders: mpsc::Receiver<Order>,
+    /// At once.
+    pub kill: oneshot::Receiver<String>,
+}
+
+/// The loop is gone: the edge is stopping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopped;
+
+impl Live {
+    /// Builds what the settings ask for.
+    pub fn build(settings: Settings) -> Result<Self, String> {
+        Ok(Self { tls: Tls::build(&settings)?, resolver: Resolver::new(settings.dns.clone()), settings })
+    }
+}
+
+impl Edge {
+    /// With the receiver that the loop reads and the one that ends when the last link is gone.
+    pub fn new(
+        clock: Clock,
+        live: Live,
+        telemetry: Arc<Telemetry>,
+    ) -> (Arc<Self>, mpsc::Receiver<Arrival>, mpsc::Receiver<()>) {
+        let (inbox, arrivals) = mpsc::channel(INBOX);
+        let (alive, gone) = mpsc::channel(1);
+        let edge = Self {
+            clock,
+            live: ArcSwap::from_pointee(live),
+            telemetry,
+            phase: watch::Sender::new(Phase::Starting),
+            inbox,
+            links: AtomicU64::new(1),
+            alive: Mutex::new(Some(alive)),
+        };
+        (Arc::new(edge), arrivals, gone)
+    }
+
+    /// To the loop; waits while it is busy, which is how a link stops reading.
+    pub async fn tell(&self, arrival: Arrival) -> Result<(), Stopped> {
+        self.inbox.send(arrival).await.map_err(|_| Stopped)
+    }
+
+    /// To the gate.
+    pub async fn input(&self, input: Input) -> Result<(), Stopped> {
+        self.tell(Arrival::Input(Box::new(input))).await
+    }
+
+    /// Makes a link known to the loop.
+    pub async fn link(&self) -> Result<(LinkId, Orders), Stopped> {
+        let link = LinkId(self.links.fetch_add(1, Ordering::Relaxed));
+        let (orders, received) = mpsc::channel(LINK_QUEUE);
+        let (kill, killed) = oneshot::channel();
+        self.tell(Arrival::Linked(link, Handle { orders, kill })).await?;
+        Ok((link, Orders { orders: received, kill: killed }))
+    }
+
+    /// A connection refused before any message, for a reason of ours.
+    pub async fn refused(
+        &self,
+        side: Side,
+        protocol: Protocol,
+        peer: SocketAddr,
+        domain: Option<String>,
+        reject: Reject,
+        id: Option<DecisionId>,
+    ) {
+        self.telemetry.metrics.link(side, protocol, super::telemetry::Count::Refused);
+        let _ = self.input(Input::Refused { side, protocol, peer, domain, reject, id }).await;
+    }
+
+    /// Held by every link task, so that stopping can wait for the last.
+    pub fn alive(&self) -> Option<mpsc::Sender<()>> {
+        self.alive.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// No new link counts as alive; those that are, hold their own.
+    pub fn forget_alive(&self) {
+        drop(self.alive.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// The gate's state, if the loop answers soon.
+    pub async fn snapshot(&self) -> Option<Snapshot> {
+        let (ask, answer) = oneshot::channel();
+        let asked = async {
+            self.tell(Arrival::Snapshot(ask)).await.ok()?;
+            answer.await.ok()
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(2), asked).await.ok().flatten()
+    }
+
+    /// Reads the configuration again.
+    pub async fn reload(&self) -> Result<(), String> {
+        let (ask, answer) = oneshot::channel();
+        self.tell(Arrival::Reload(ask)).await.map_err(|_| "stopping".to_owned())?;
+        answer.await.unwrap_or_else(|_| Err("stopping".to_owned()))
+    }
+}

@@ -1,0 +1,208 @@
+//! A socket, plain or TLS, that is read and written at the same time by one task, with a bounded write buffer.
+
+use super::{OUT_BYTES, STALL};
+use crate::gate::{Path, Time};
+use crate::io::edge::Edge;
+use bytes::BytesMut;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_rustls::TlsStream;
+
+/// Bytes asked of the socket at a time.
+const READ: usize = 16_384;
+
+/// A connection.
+pub enum Stream {
+    /// In the clear.
+    Plain(TcpStream),
+    /// Under TLS.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// What [`Conduit::drive`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Bytes were put into the input buffer.
+    Read,
+    /// The peer closed its half.
+    Eof,
+    /// Bytes were written.
+    Wrote,
+}
+
+/// A stream and what waits to be written to it.
+pub struct Conduit {
+    edge: Arc<Edge>,
+    stream: Stream,
+    out: BytesMut,
+    flushed: bool,
+    queued: u64,
+    written: u64,
+    marks: VecDeque<(u64, Time, Path)>,
+    moved: Instant,
+}
+
+impl Conduit {
+    /// Around a stream.
+    pub fn new(edge: Arc<Edge>, stream: Stream) -> Self {
+        Self {
+            edge,
+            stream,
+            out: BytesMut::new(),
+            flushed: true,
+            queued: 0,
+            written: 0,
+            marks: VecDeque::new(),
+            moved: Instant::now(),
+        }
+    }
+
+    /// Puts bytes behind those that wait.
+    pub fn push(&mut self, bytes: &[u8], transit: Option<(Time, Path)>) {
+        if self.out.is_empty() {
+            self.moved = Instant::now();
+        }
+        self.out.extend_from_slice(bytes);
+        self.queued += bytes.len() as u64;
+        if let Some((received, path)) = transit {
+            self.marks.push_back((self.queued, received, path));
+        }
+    }
+
+    /// Whether further orders may be taken.
+    pub fn has_room(&self) -> bool {
+        self.out.len() < OUT_BYTES
+    }
+
+    /// When the peer counts as gone because it takes nothing.
+    pub fn stalls_at(&self) -> Option<Instant> {
+        (!self.is_flushed()).then(|| self.moved + STALL)
+    }
+
+    /// Whether nothing waits to be written.
+    pub fn is_flushed(&self) -> bool {
+        self.out.is_empty() && self.flushed
+    }
+
+    /// When bytes last moved either way.
+    pub fn moved(&self) -> Instant {
+        self.moved
+    }
+
+    /// Writes what waits and reads into `input` (`None`: does not read), whichever can be done. Dropping the future loses nothing.
+    pub async fn drive(&mut self, mut input: Option<&mut BytesMut>) -> io::Result<Progress> {
+        poll_fn(|cx| {
+            let before = self.written;
+            while !self.out.is_empty() {
+                match pin!(self.stream.write_buf(&mut self.out)).poll(cx) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    Poll::Ready(Ok(n)) => {
+                        self.written += n as u64;
+                        self.flushed = false;
+                        self.moved = Instant::now();
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => break,
+                }
+            }
+            if self.out.is_empty() && !self.flushed {
+                match Pin::new(&mut self.stream).poll_flush(cx) {
+                    Poll::Ready(Ok(())) => {
+                        self.flushed = true;
+                        self.moved = Instant::now();
+                        self.settle();
+                        return Poll::Ready(Ok(Progress::Wrote));
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => {}
+                }
+            }
+            self.settle();
+            if let Some(input) = input.as_deref_mut() {
+                input.reserve(READ);
+                match pin!(self.stream.read_buf(input)).poll(cx) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Ok(Progress::Eof)),
+                    Poll::Ready(Ok(_)) => {
+                        self.moved = Instant::now();
+                        return Poll::Ready(Ok(Progress::Read));
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => {}
+                }
+            }
+            if self.written > before { Poll::Ready(Ok(Progress::Wrote)) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    /// Writes out all that waits.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        while !self.is_flushed() {
+            self.drive(None).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes out what waits, says goodbye (TLS close_notify, FIN), within `STALL`.
+    pub async fn close(mut self) {
+        let goodbye = async {
+            self.flush().await?;
+            self.stream.shutdown().await
+        };
+        let _ = tokio::time::timeout(STALL, goodbye).await;
+    }
+
+    /// The bare socket, for a TLS handshake in mid-stream; `None` if it is under TLS already.
+    pub fn into_socket(self) -> Option<TcpStream> {
+        match self.stream {
+            Stream::Plain(socket) => Some(socket),
+            Stream::Tls(_) => None,
+        }
+    }
+
+    fn settle(&mut self) {
+        while let Some(&(end, received, path)) = self.marks.front()
+            && end <= self.written
+        {
+            self.marks.pop_front();
+            self.edge.telemetry.metrics.transit(path, self.edge.clock.now().since(received));
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(socket) => Pin::new(socket).poll_read(cx, buffer),
+            Stream::Tls(tls) => Pin::new(tls).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Stream::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
+        }
+    }
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(socket) => Pin::new(socket).poll_flush(cx),
+            Stream::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        }
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Stream::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
+    }
+}

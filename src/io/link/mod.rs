@@ -1,0 +1,97 @@
+//! One task a connection: it owns the socket, cuts the byte stream into messages and hands them to the gate.
+
+pub mod conduit;
+pub mod sip;
+pub mod xmpp;
+
+pub use conduit::{Conduit, Stream};
+
+use crate::wire::certificate::Chain;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, ServerConfig};
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+
+/// Bytes that may wait to be written before a link takes no further order.
+pub(super) const OUT_BYTES: usize = 65_536;
+/// A peer that takes no byte for this long while some wait is gone.
+pub(super) const STALL: Duration = Duration::from_secs(30);
+
+/// Why a TLS handshake came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsFailure {
+    /// It took too long.
+    #[error("TLS handshake took longer than {0:?}")]
+    Slow(Duration),
+    /// The peer showed no certificate where one is required.
+    #[error("the peer showed no certificate")]
+    NoCertificate,
+    /// Any other reason, ours or theirs.
+    #[error("TLS: {0}")]
+    Failed(String),
+}
+
+impl From<io::Error> for TlsFailure {
+    fn from(error: io::Error) -> Self {
+        use tokio_rustls::rustls::{AlertDescription as Alert, Error};
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+            Some(Error::NoCertificatesPresented) => TlsFailure::NoCertificate,
+            Some(Error::AlertReceived(alert)) => TlsFailure::Failed(match alert {
+                Alert::HandshakeFailure | Alert::ProtocolVersion | Alert::InsufficientSecurity => {
+                    format!(
+                        "the peer says {alert:?}: no common version or cipher suite (TLS 1.2 with ECDHE and AEAD, or 1.3)"
+                    )
+                }
+                Alert::UnknownCA | Alert::BadCertificate | Alert::CertificateUnknown | Alert::AccessDenied => {
+                    format!("the peer says {alert:?}: it does not accept our certificate")
+                }
+                Alert::CertificateRequired => format!("the peer says {alert:?}"),
+                other => format!("the peer says {other:?}"),
+            }),
+            Some(other) => TlsFailure::Failed(other.to_string()),
+            None if error.kind() == io::ErrorKind::UnexpectedEof => {
+                TlsFailure::Failed("the peer closed the connection in the handshake".to_owned())
+            }
+            None => TlsFailure::Failed(error.to_string()),
+        }
+    }
+}
+
+/// Handshake as server.
+pub async fn accept(
+    socket: TcpStream,
+    config: Arc<ServerConfig>,
+    within: Duration,
+) -> Result<(Stream, Option<Arc<Chain>>), TlsFailure> {
+    let handshake = tokio::time::timeout(within, TlsAcceptor::from(config).accept(socket));
+    let stream = TlsStream::from(handshake.await.map_err(|_| TlsFailure::Slow(within))??);
+    let chain = super::tls::facts(stream.get_ref().1);
+    Ok((Stream::Tls(Box::new(stream)), chain))
+}
+
+/// Handshake as client.
+pub async fn connect(
+    socket: TcpStream,
+    config: Arc<ClientConfig>,
+    name: &str,
+    within: Duration,
+) -> Result<(Stream, Option<Arc<Chain>>), TlsFailure> {
+    let name = ServerName::try_from(name.to_owned())
+        .map_err(|_| TlsFailure::Failed(format!("`{name}` is not a server name")))?;
+    let handshake = tokio::time::timeout(within, TlsConnector::from(config).connect(name, socket));
+    let stream = TlsStream::from(handshake.await.map_err(|_| TlsFailure::Slow(within))??);
+    let chain = super::tls::facts(stream.get_ref().1);
+    Ok((Stream::Tls(Box::new(stream)), chain))
+}
+
+/// An error of a socket or TLS session, for people.
+pub(super) fn cause(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => "the peer closed the connection without TLS close_notify".to_owned(),
+        io::ErrorKind::ConnectionReset => "the peer reset the connection".to_owned(),
+        _ => TlsFailure::from(io::Error::new(error.kind(), error.to_string())).to_string().replacen("TLS: ", "", 1),
+    }
+}

@@ -1,0 +1,216 @@
+//! A SIP connection: framing, keepalives (RFC 5626 §3.5.1, §4.4.1), back-pressure. Takes orders from the loop, gives it messages.
+
+use super::conduit::{Conduit, Progress, Stream};
+use crate::gate::partner::{Protocol, Side};
+use crate::gate::{HopId, Incoming, Input, Proof, Proven};
+use crate::io::edge::{Edge, Order, Stopped};
+use crate::io::telemetry::Count;
+use crate::wire::certificate::Chain;
+use crate::wire::sip::{Frame, Framer};
+use rand::RngExt as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep_until};
+
+/// RFC 5626 §4.4.1: between 95 and 120 seconds over connection-oriented transports, drawn anew each time.
+const KEEPALIVE: std::ops::Range<u64> = 95..120;
+/// How long a link whose framing is lost waits for the gate to answer and close.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
+/// What is known of a connection when its handshake is done.
+pub struct Start {
+    /// Its side.
+    pub side: Side,
+    /// The other end.
+    pub peer: SocketAddr,
+    /// Set when we dialled for the gate.
+    pub hop: Option<HopId>,
+    /// The host name we dialled and whether it was typed.
+    pub dialled: Option<(String, bool)>,
+    /// The peer's chain.
+    pub chain: Option<Arc<Chain>>,
+    /// One of the places for unproven connections; given back once the gate knows.
+    pub permit: Option<OwnedSemaphorePermit>,
+}
+
+/// Runs the link to its end.
+pub async fn run(edge: Arc<Edge>, stream: Stream, start: Start) {
+    let Some(_alive) = edge.alive() else { return };
+    let Ok((link, mut orders)) = edge.link().await else { return };
+    let Start { side, peer, hop, dialled, chain, permit } = start;
+    let proven = Proven { link, side, peer, hop, proof: Proof::Sip { chain, dialled } };
+    if edge.input(Input::Proven(Box::new(proven))).await.is_err() {
+        return;
+    }
+    drop(permit);
+
+    let mut framer = {
+        let live = edge.live.load();
+        let limits = &live.settings.limits;
+        let body = live.settings.policy.partners.iter().map(|partner| partner.limits.body_bytes).max();
+        Framer::new(limits.sip_head_bytes, body.unwrap_or(0).max(limits.stanza_bytes))
+    };
+    let mut conduit = Conduit::new(Arc::clone(&edge), stream);
+    let mut reading = true;
+    let mut given_up_at = None::<Instant>;
+    let mut keepalive = keepalive_after(Instant::now());
+
+    let cause = loop {
+        match frames(&edge, link, &mut framer, &mut conduit, &mut reading).await {
+            Ok(()) => {}
+            Err(Stopped) => break "the edge is stopping".to_owned(),
+        }
+        if !reading && given_up_at.is_none() {
+            given_up_at = Some(Instant::now() + LAST_WORDS);
+        }
+        let deadline =
+            [Some(keepalive), conduit.stalls_at(), given_up_at].into_iter().flatten().min().unwrap_or(keepalive);
+        let has_room = conduit.has_room();
+        let input = reading.then(|| framer.buffer());
+        tokio::select! {
+            progress = conduit.drive(input) => match progress {
+                Ok(Progress::Read | Progress::Wrote) => keepalive = keepalive_after(conduit.moved()),
+                Ok(Progress::Eof) => break "the peer closed the connection".to_owned(),
+                Err(error) => break super::cause(&error),
+            },
+            order = orders.orders.recv(), if has_room => match order {
+                Some(Order::Send { bytes, transit }) => conduit.push(&bytes, transit),
+                Some(Order::Close(_)) => {
+                    conduit.close().await;
+                    closed(&edge, link, "closed here".to_owned()).await;
+                    return;
+                }
+                None => break "the edge is stopping".to_owned(),
+            },
+            Ok(cause) = &mut orders.kill => {
+                closed(&edge, link, cause).await;
+                return;
+            }
+            () = sleep_until(deadline) => {
+                let now = Instant::now();
+                if conduit.stalls_at().is_some_and(|at| at <= now) {
+                    closed(&edge, link, "the peer takes no bytes".to_owned()).await;
+                    return;
+                }
+                if given_up_at.is_some_and(|at| at <= now) {
+                    break "its byte stream can't be read as SIP".to_owned();
+                }
+                if keepalive <= now {
+                    // A ping without demanding its pong: RFC 5626 §3.5.1 was not negotiated.
+                    conduit.push(b"\r\n\r\n", None);
+                    keepalive = keepalive_after(now);
+                }
+            }
+        }
+    };
+    conduit.close().await;
+    closed(&edge, link, cause).await;
+}
+
+/// Hands on every whole frame.
+async fn frames(
+    edge: &Edge,
+    link: crate::gate::LinkId,
+    framer: &mut Framer,
+    conduit: &mut Conduit,
+    reading: &mut bool,
+) -> Result<(), Stopped> {
+    while *reading {
+        let message = match framer.next() {
+            Some(Frame::Message(message)) => Incoming::Sip(message),
+            Some(Frame::Ping) => {
+                // A flood of pings is answered only as fast as the answers are taken.
+                if conduit.has_room() {
+                    conduit.push(b"\r\n", None);
+                }
+                continue;
+            }
+            Some(Frame::Bad { message, fault, fatal }) => {
+                *reading = !fatal;
+                Incoming::BadSip { message, fault, fatal }
+            }
+            None => return Ok(()),
+        };
+        edge.input(Input::Received { link, at: edge.clock.now(), message }).await?;
+    }
+    Ok(())
+}
+
+fn keepalive_after(moved: Instant) -> Instant {
+    moved + Duration::from_secs(rand::rng().random_range(KEEPALIVE))
+}
+
+async fn closed(edge: &Edge, link: crate::gate::LinkId, cause: String) {
+    let _ = edge.input(Input::Closed { link, cause }).await;
+}
+
+/// An accepted connection on `[outside] sip`: mutual TLS first.
+pub async fn accept_outside(
+    edge: Arc<Edge>,
+    socket: tokio::net::TcpStream,
+    peer: SocketAddr,
+    permit: OwnedSemaphorePermit,
+) {
+    use crate::gate::reject::{Reason, Reject};
+    let live = edge.live.load_full();
+    let within = live.settings.limits.handshake;
+    let (config, refusal) = match live.tls.outside_sip() {
+        Ok(config) => config,
+        Err(error) => {
+            tracing::error!(%error, "no TLS configuration");
+            return;
+        }
+    };
+    let begun = Instant::now();
+    match super::accept(socket, config, within).await {
+        Ok((stream, chain)) => {
+            edge.telemetry.metrics.handshake(begun.elapsed());
+            let start = Start { side: Side::Outside, peer, hop: None, dialled: None, chain, permit: Some(permit) };
+            run(edge, stream, start).await;
+        }
+        Err(failure) => {
+            let detail = match (refusal.take(), &failure) {
+                (Some(words), _) => Some(words),
+                (None, super::TlsFailure::NoCertificate) => {
+                    Some("the peer showed no certificate; a SIP partner must (RFC 5922 §7.4)".to_owned())
+                }
+                _ => None,
+            };
+            match detail {
+                Some(detail) => {
+                    let reject = Reject::new(Reason::Unproven, detail);
+                    edge.refused(Side::Outside, Protocol::Sip, peer, None, reject, None).await;
+                }
+                None => {
+                    edge.telemetry.metrics.link(Side::Outside, Protocol::Sip, Count::Failed);
+                    tracing::debug!(%peer, %failure, "handshake failed");
+                }
+            }
+        }
+    }
+}
+
+/// An accepted connection on `[inside] sip`, in the clear or under TLS; its address was checked.
+pub async fn accept_inside(edge: Arc<Edge>, socket: tokio::net::TcpStream, peer: SocketAddr, tls: bool) {
+    let (stream, chain) = if tls {
+        let live = edge.live.load_full();
+        let begun = Instant::now();
+        match super::accept(socket, live.tls.streams(), live.settings.limits.handshake).await {
+            Ok(accepted) => {
+                edge.telemetry.metrics.handshake(begun.elapsed());
+                accepted
+            }
+            Err(failure) => {
+                edge.telemetry.metrics.link(Side::Inside, Protocol::Sip, Count::Failed);
+                tracing::warn!(%peer, %failure, "handshake of a node failed");
+                return;
+            }
+        }
+    } else {
+        (Stream::Plain(socket), None)
+    };
+    let start = Start { side: Side::Inside, peer, hop: None, dialled: None, chain, permit: None };
+    run(edge, stream, start).await;
+}

@@ -1,0 +1,320 @@
+//! An XMPP connection: drives the pure [`XmppLink`] with a socket, TLS in mid-stream, timers, and verify connections of its own.
+
+use super::conduit::{Conduit, Progress, Stream};
+use crate::gate::link::{LinkInput, LinkOutput, Verdict, VerifyRequest, XmppLink};
+use crate::gate::partner::{LinkId, Protocol, Side};
+use crate::gate::{HopId, Incoming, Input, Proof, Proven};
+use crate::io::dial;
+use crate::io::edge::{Edge, Order, Orders, Stopped};
+use crate::io::telemetry::Count;
+use crate::wire::certificate::Chain;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::{Instant, sleep_until};
+
+/// Verify connections that one stream may have under way; a further key is answered with an error.
+const VERIFYING: usize = 8;
+/// After this, negotiation is over whatever the machine thinks: its own deadline comes first.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How a stream began.
+pub enum Start {
+    /// The peer connected to us.
+    Accepted {
+        /// One of the places for unproven connections.
+        permit: Option<OwnedSemaphorePermit>,
+        /// The chain, when TLS came before the stream (XEP-0368).
+        direct: Option<Option<Arc<Chain>>>,
+    },
+    /// We connected for the gate.
+    Opened {
+        /// The gate's name for it.
+        hop: HopId,
+        /// The TLS server name and the identity we show.
+        tls: ClientTls,
+    },
+    /// We connected to have a key verified.
+    Verify {
+        /// The TLS server name and the identity we show.
+        tls: ClientTls,
+    },
+}
+
+/// How we do TLS on a stream that we opened.
+#[derive(Clone, Debug)]
+pub struct ClientTls {
+    /// SNI.
+    pub name: String,
+    /// Whose certificate we show.
+    pub identity: usize,
+}
+
+/// How a stream ended.
+pub struct End {
+    /// Why.
+    pub cause: String,
+    /// The answer, if it was a verify stream that got one.
+    pub verdict: Option<Verdict>,
+}
+
+/// An accepted connection.
+pub async fn accept(
+    edge: Arc<Edge>,
+    socket: TcpStream,
+    side: Side,
+    peer: SocketAddr,
+    permit: Option<OwnedSemaphorePermit>,
+    direct_tls: bool,
+) {
+    let Some(_alive) = edge.alive() else { return };
+    let live = edge.live.load_full();
+    let (stream, direct) = if direct_tls {
+        let begun = Instant::now();
+        match super::accept(socket, live.tls.direct(), live.settings.limits.handshake).await {
+            Ok((stream, chain)) => {
+                edge.telemetry.metrics.handshake(begun.elapsed());
+                (stream, Some(chain))
+            }
+            Err(failure) => {
+                edge.telemetry.metrics.link(side, Protocol::Xmpp, Count::Failed);
+                tracing::debug!(%peer, %failure, "handshake failed");
+                return;
+            }
+        }
+    } else {
+        (Stream::Plain(socket), None)
+    };
+    let machine = XmppLink::accept(Arc::clone(&live.settings.xmpp), side, peer.ip(), rand::random(), edge.clock.now());
+    drop(live);
+    run(edge, machine, stream, side, peer, Start::Accepted { permit, direct }).await;
+}
+
+/// Runs a stream to its end.
+pub async fn run(
+    edge: Arc<Edge>,
+    machine: XmppLink,
+    stream: Stream,
+    side: Side,
+    peer: SocketAddr,
+    start: Start,
+) -> End {
+    let (hop, permit, tls, direct) = match start {
+        Start::Accepted { permit, direct } => (None, permit, None, direct),
+        Start::Opened { hop, tls } => (Some(hop), None, Some(tls), None),
+        Start::Verify { tls } => (None, None, Some(tls), None),
+    };
+    let (verified, verdicts) = mpsc::channel(VERIFYING);
+    let mut task = Task {
+        conduit: Some(Conduit::new(Arc::clone(&edge), stream)),
+        edge,
+        machine,
+        side,
+        peer,
+        hop,
+        permit,
+        tls,
+        link: None,
+        verified,
+        verifying: 0,
+        verdict: None,
+    };
+    if let Some(chain) = direct {
+        task.machine.handle_input(task.edge.clock.now(), LinkInput::TlsEstablished(chain));
+    }
+    let cause = task.turn(verdicts).await.unwrap_or_else(|Stopped| "the edge is stopping".to_owned());
+    if let Some(conduit) = task.conduit.take() {
+        conduit.close().await;
+    }
+    match (&task.link, task.hop) {
+        (Some((link, _)), _) => {
+            let _ = task.edge.input(Input::Closed { link: *link, cause: cause.clone() }).await;
+        }
+        (None, Some(hop)) => {
+            let cause = format!("{peer}: {cause}");
+            let _ = task.edge.input(Input::Unreachable { hop, cause }).await;
+        }
+        (None, None) => {
+            task.edge.telemetry.metrics.link(side, Protocol::Xmpp, Count::Failed);
+            tracing::debug!(%peer, cause, "stream ended before proof");
+        }
+    }
+    End { cause, verdict: task.verdict }
+}
+
+struct Task {
+    edge: Arc<Edge>,
+    machine: XmppLink,
+    conduit: Option<Conduit>,
+    side: Side,
+    peer: SocketAddr,
+    hop: Option<HopId>,
+    permit: Option<OwnedSemaphorePermit>,
+    tls: Option<ClientTls>,
+    link: Option<(LinkId, Orders)>,
+    verified: mpsc::Sender<(VerifyRequest, Verdict)>,
+    verifying: usize,
+    verdict: Option<Verdict>,
+}
+
+impl Task {
+    /// Goes on until the stream ends; gives the cause.
+    async fn turn(&mut self, mut verdicts: mpsc::Receiver<(VerifyRequest, Verdict)>) -> Result<String, Stopped> {
+        let negotiation = self.edge.live.load().settings.limits.negotiation + GRACE;
+        let unproven_until = Instant::now() + negotiation;
+        let mut eof = false;
+        loop {
+            while let Some(output) = self.machine.poll_output() {
+                if let Some(cause) = self.take(output).await? {
+                    return Ok(cause);
+                }
+            }
+            let Some(conduit) = self.conduit.as_mut() else { return Ok("the socket is gone".to_owned()) };
+            let clock = self.edge.clock;
+            let timer = self.machine.poll_timeout().map(|at| clock.instant(at));
+            let stall = conduit.stalls_at();
+            let proof = self.link.is_none().then_some(unproven_until);
+            let deadline = [timer, stall, proof].into_iter().flatten().min();
+            let idle = Instant::now() + Duration::from_secs(3_600);
+            let has_room = conduit.has_room();
+            let input = if eof { None } else { Some(self.machine.buffer()) };
+            let event = tokio::select! {
+                progress = conduit.drive(input) => match progress {
+                    Ok(Progress::Read) => LinkInput::Readable,
+                    Ok(Progress::Wrote) => continue,
+                    Ok(Progress::Eof) => { eof = true; LinkInput::Eof }
+                    Err(error) => return Ok(super::cause(&error)),
+                },
+                order = next_order(&mut self.link), if has_room => match order {
+                    Next::Order(Order::Send { bytes, transit }) => {
+                        if let Some((received, path)) = transit {
+                            // The machine may hold a stanza back until TLS and proof are done; what counts is when it was handed over.
+                            self.edge.telemetry.metrics.transit(path, clock.now().since(received));
+                        }
+                        LinkInput::Send(bytes)
+                    }
+                    Next::Order(Order::Close(error)) => LinkInput::Close(error),
+                    Next::Killed(cause) => { self.conduit = None; return Ok(cause) }
+                    Next::Stopping => return Err(Stopped),
+                },
+                Some((request, verdict)) = verdicts.recv() => {
+                    self.verifying = self.verifying.saturating_sub(1);
+                    LinkInput::Verified(request, verdict)
+                }
+                () = sleep_until(deadline.unwrap_or(idle)) => {
+                    let now = Instant::now();
+                    if stall.is_some_and(|at| at <= now) {
+                        self.conduit = None;
+                        return Ok("the peer takes no bytes".to_owned());
+                    }
+                    if proof.is_some_and(|at| at <= now) {
+                        return Ok(format!("nothing was proven within {negotiation:?}"));
+                    }
+                    LinkInput::Timeout
+                }
+            };
+            self.machine.handle_input(clock.now(), event);
+        }
+    }
+
+    /// Does what the machine wants; gives the cause when that was to close.
+    async fn take(&mut self, output: LinkOutput) -> Result<Option<String>, Stopped> {
+        match output {
+            LinkOutput::Write(bytes) => {
+                let Some(conduit) = self.conduit.as_mut() else { return Ok(Some("the socket is gone".to_owned())) };
+                conduit.push(&bytes, None);
+                if !conduit.has_room() {
+                    match tokio::time::timeout(super::STALL, conduit.flush()).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => return Ok(Some(super::cause(&error))),
+                        Err(_) => {
+                            self.conduit = None;
+                            return Ok(Some("the peer takes no bytes".to_owned()));
+                        }
+                    }
+                }
+            }
+            LinkOutput::StartTls => return Ok(self.start_tls().await.err()),
+            LinkOutput::Proven { from, to, ours, node } => {
+                let link = match &self.link {
+                    Some((link, _)) => *link,
+                    None => {
+                        let (link, orders) = self.edge.link().await?;
+                        self.link = Some((link, orders));
+                        self.permit = None;
+                        link
+                    }
+                };
+                let proof = Proof::Xmpp { from, to, ours, node };
+                let proven = Proven { link, side: self.side, peer: self.peer, hop: self.hop, proof };
+                self.edge.input(Input::Proven(Box::new(proven))).await?;
+            }
+            LinkOutput::Stanza(stanza) => {
+                if let Some((link, _)) = &self.link {
+                    let message = Incoming::Stanza(stanza);
+                    self.edge.input(Input::Received { link: *link, at: self.edge.clock.now(), message }).await?;
+                }
+            }
+            LinkOutput::Verify(request) => self.verify(request),
+            LinkOutput::VerifyDone(_, verdict) => self.verdict = Some(verdict),
+            LinkOutput::Refused { domain, reject, id } => {
+                self.edge.refused(self.side, Protocol::Xmpp, self.peer, domain, reject, Some(id)).await;
+            }
+            LinkOutput::Close { cause } => return Ok(Some(cause)),
+        }
+        Ok(None)
+    }
+
+    /// TLS in mid-stream: everything written goes out in the clear first (RFC 6120 §5.4.2.3).
+    async fn start_tls(&mut self) -> Result<(), String> {
+        let mut conduit = self.conduit.take().ok_or("the socket is gone")?;
+        let live = self.edge.live.load_full();
+        let within = live.settings.limits.handshake;
+        tokio::time::timeout(within, conduit.flush())
+            .await
+            .map_err(|_| "the peer takes no bytes".to_owned())?
+            .map_err(|error| super::cause(&error))?;
+        let socket = conduit.into_socket().ok_or("TLS over TLS")?;
+        let begun = Instant::now();
+        let (stream, chain) = match &self.tls {
+            None => super::accept(socket, live.tls.streams(), within).await,
+            Some(tls) => super::connect(socket, live.tls.to_stream(tls.identity)?, &tls.name, within).await,
+        }
+        .map_err(|failure| failure.to_string())?;
+        self.edge.telemetry.metrics.handshake(begun.elapsed());
+        self.conduit = Some(Conduit::new(Arc::clone(&self.edge), stream));
+        self.machine.handle_input(self.edge.clock.now(), LinkInput::TlsEstablished(chain));
+        Ok(())
+    }
+
+    /// XEP-0220 §2.3: on a connection of its own.
+    fn verify(&mut self, request: VerifyRequest) {
+        if self.verifying >= VERIFYING {
+            self.machine.handle_input(self.edge.clock.now(), LinkInput::Verified(request, Verdict::Error));
+            return;
+        }
+        self.verifying += 1;
+        let (edge, side, answer) = (Arc::clone(&self.edge), self.side, self.verified.clone());
+        tokio::spawn(async move {
+            let verdict = dial::verify(edge, side, request.clone()).await;
+            let _ = answer.send((request, verdict)).await;
+        });
+    }
+}
+
+enum Next {
+    Order(Order),
+    Killed(String),
+    Stopping,
+}
+
+/// The loop's next word to this link; never, while the loop does not know it.
+async fn next_order(link: &mut Option<(LinkId, Orders)>) -> Next {
+    let Some((_, orders)) = link else { return std::future::pending().await };
+    tokio::select! {
+        Ok(cause) = &mut orders.kill => Next::Killed(cause),
+        order = orders.orders.recv() => order.map_or(Next::Stopping, Next::Order),
+    }
+}

@@ -1,0 +1,157 @@
+//! Where a domain's servers are: static records first, then DNS (RFC 2782, RFC 3263 §4.2).
+
+use super::settings::{Dns, Srv};
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{NameServerConfig, ResolverConfig};
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::RData;
+use rand::RngExt as _;
+use std::net::IpAddr;
+
+/// SRV targets and addresses that are tried; the rest of a longer answer is left out.
+const ANSWERS_MAX: usize = 16;
+
+/// Static records and a DNS client.
+pub struct Resolver {
+    records: Dns,
+    client: Result<TokioResolver, String>,
+}
+
+/// A name resolved to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotFound(pub String);
+
+impl Resolver {
+    /// From `[dns]`.
+    pub fn new(records: Dns) -> Self {
+        let client = client(&records).map_err(|error| error.to_string());
+        Self { records, client }
+    }
+
+    /// SRV answers in the order in which they are to be tried. Empty = the name does not exist; a single target `.` is an error: the service
+    /// is decidedly not offered (RFC 2782).
+    pub async fn srv(&self, name: &str) -> Result<Vec<Srv>, NotFound> {
+        if let Some(records) = self.records.srv.get(&name.to_ascii_lowercase()) {
+            return Ok(order(records.clone()));
+        }
+        let client = self.client.as_ref().map_err(|error| NotFound(format!("DNS: {error}")))?;
+        let answer = match client.srv_lookup(format!("{name}.")).await {
+            Ok(answer) => answer,
+            Err(error) if error.is_no_records_found() || error.is_nx_domain() => return Ok(Vec::new()),
+            Err(error) => return Err(NotFound(format!("DNS {name}: {error}"))),
+        };
+        let records: Vec<Srv> = answer
+            .answers()
+            .iter()
+            .filter_map(|record| match &record.data {
+                RData::SRV(srv) => Some(Srv {
+                    target: srv.target.to_ascii().trim_end_matches('.').to_ascii_lowercase(),
+                    port: srv.port,
+                    priority: srv.priority,
+                    weight: srv.weight,
+                }),
+                _ => None,
+            })
+            .collect();
+        if !records.is_empty() && records.iter().all(|record| record.target.is_empty()) {
+            return Err(NotFound(format!("{name} says that the service is not offered (target \".\")")));
+        }
+        Ok(order(records.into_iter().filter(|record| !record.target.is_empty()).collect()))
+    }
+
+    /// Addresses of a host name or address literal.
+    pub async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, NotFound> {
+        if let Ok(address) = host.parse() {
+            return Ok(vec![address]);
+        }
+        if let Some(addresses) = self.records.hosts.get(&host.to_ascii_lowercase()) {
+            return Ok(addresses.clone());
+        }
+        let client = self.client.as_ref().map_err(|error| NotFound(format!("DNS: {error}")))?;
+        // With a trailing dot: search domains have no say in where a partner is.
+        let name = if host == "localhost" { host.to_owned() } else { format!("{host}.") };
+        match client.lookup_ip(name).await {
+            Ok(found) => Ok(found.iter().take(ANSWERS_MAX).collect()),
+            Err(error) if error.is_no_records_found() || error.is_nx_domain() => {
+                Err(NotFound(format!("{host} has no address")))
+            }
+            Err(error) => Err(NotFound(format!("DNS {host}: {error}"))),
+        }
+    }
+}
+
+fn client(records: &Dns) -> Result<TokioResolver, NetError> {
+    if records.servers.is_empty() {
+        return TokioResolver::builder_tokio()?.build();
+    }
+    let servers = records
+        .servers
+        .iter()
+        .map(|address| {
+            let mut server = NameServerConfig::udp_and_tcp(address.ip());
+            for connection in &mut server.connections {
+                connection.port = address.port();
+            }
+            server
+        })
+        .collect();
+    TokioResolver::builder_with_config(ResolverConfig::from_name_servers(servers), TokioRuntimeProvider::default())
+        .build()
+}
+
+/// RFC 2782: by priority; within one, drawn by weight, those without weight last (almost).
+fn order(mut records: Vec<Srv>) -> Vec<Srv> {
+    records.sort_by_key(|record| record.priority);
+    let mut ordered = Vec::with_capacity(records.len());
+    while let Some(priority) = records.first().map(|record| record.priority) {
+        let class = records.iter().take_while(|record| record.priority == priority).count();
+        let total: u64 = records[..class].iter().map(|record| u64::from(record.weight)).sum();
+        let mut draw = rand::rng().random_range(0..=total);
+        let drawn = records[..class]
+            .iter()
+            .position(|record| {
+                let weight = u64::from(record.weight);
+                let hit = weight > 0 && draw <= weight;
+                draw = draw.saturating_sub(weight);
+                hit
+            })
+            .unwrap_or(0);
+        ordered.push(records.remove(drawn));
+    }
+    ordered.truncate(ANSWERS_MAX);
+    ordered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn srv(target: &str, priority: u16, weight: u16) -> Srv {
+        Srv { target: target.into(), port: 5061, priority, weight }
+    }
+
+    #[test]
+    fn order_is_by_priority_then_weight() {
+        let mut first = 0;
+        for _ in 0..300 {
+            let ordered = order(vec![srv("c", 20, 0), srv("a", 10, 90), srv("b", 10, 10)]);
+            assert_eq!(ordered.len(), 3);
+            assert_eq!(ordered[2].target, "c");
+            first += usize::from(ordered[0].target == "a");
+        }
+        assert!((200..=299).contains(&first), "{first} of 300 drew the one with nine tenths of the weight");
+    }
+
+    #[tokio::test]
+    async fn static_records_come_first() {
+        let mut dns = Dns { servers: vec!["127.0.0.1:1".parse().unwrap()], ..Dns::default() };
+        dns.srv.insert("_sipfederationtls._tcp.lync.example".into(), vec![srv("sip.lync.example", 0, 0)]);
+        dns.hosts.insert("sip.lync.example".into(), vec!["127.0.0.9".parse().unwrap()]);
+        let resolver = Resolver::new(dns);
+        assert_eq!(resolver.srv("_SIPfederationtls._tcp.lync.example").await.unwrap()[0].target, "sip.lync.example");
+        assert_eq!(resolver.addresses("SIP.lync.example").await.unwrap(), ["127.0.0.9".parse::<IpAddr>().unwrap()]);
+        assert_eq!(resolver.addresses("192.0.2.7").await.unwrap(), ["192.0.2.7".parse::<IpAddr>().unwrap()]);
+    }
+}

@@ -1,0 +1,106 @@
+//! What io needs of the configuration, built whole by `config` and swapped whole on reload.
+
+use crate::gate::limits::Limits;
+use crate::gate::link;
+use crate::gate::partner::Node;
+use crate::gate::peer::TrustSets;
+use crate::gate::policy::Table;
+use crate::wire::address::Domain;
+use ipnet::IpNet;
+use rustls::sign::CertifiedKey;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The settings of everything that touches the world.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where we listen. Read at start only: new addresses need a restart.
+    pub listeners: Listeners,
+    /// `[inside] networks`: only these may connect to the inside listeners.
+    pub inside_networks: Vec<IpNet>,
+    /// Whose certificates we show; the same order as the gate's identities, the first is the default.
+    pub identities: Vec<Identity>,
+    /// `[tls] minimum`: TLS 1.3 only.
+    pub tls13_only: bool,
+    /// Whom chains of SIP partners must lead to.
+    pub trust: Arc<TrustSets>,
+    /// Partner entries: their trust when we dial them, their labels.
+    pub policy: Arc<Table>,
+    /// The inside.
+    pub nodes: Vec<Node>,
+    /// `[dns]`.
+    pub dns: Dns,
+    /// `[admin]`; `None` = no listener.
+    pub admin: Option<Admin>,
+    /// `[log] format = "json"`. Read at start only.
+    pub log_json: bool,
+    /// `[log] audit`; `None` = off. Read at start only.
+    pub audit: Option<PathBuf>,
+    /// Bounds.
+    pub limits: Limits,
+    /// For XMPP stream negotiation.
+    pub xmpp: Arc<link::Settings>,
+}
+
+/// Addresses to listen on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listeners {
+    /// `[outside] sip`: TLS, always.
+    pub outside_sip: Vec<SocketAddr>,
+    /// `[outside] xmpp`: STARTTLS.
+    pub outside_xmpp: Vec<SocketAddr>,
+    /// `[outside] xmpps`: direct TLS (XEP-0368).
+    pub outside_xmpps: Vec<SocketAddr>,
+    /// `[inside] sip = ["tcp:…"]`.
+    pub inside_sip_tcp: Vec<SocketAddr>,
+    /// `[inside] sip = ["tls:…"]`.
+    pub inside_sip_tls: Vec<SocketAddr>,
+    /// `[inside] xmpp`.
+    pub inside_xmpp: Vec<SocketAddr>,
+}
+
+/// A certificate and its key, checked to belong together.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Chosen by this SNI…
+    pub hostname: String,
+    /// …or one of these.
+    pub domains: Vec<Domain>,
+    /// Chain and key.
+    pub key: Arc<CertifiedKey>,
+}
+
+/// Name resolution.
+#[derive(Clone, Debug, Default)]
+pub struct Dns {
+    /// `[dns] servers`; empty = the system's resolver.
+    pub servers: Vec<SocketAddr>,
+    /// Static SRV answers by lower-case owner name (`_sipfederationtls._tcp.lync.example`), tried first.
+    pub srv: BTreeMap<String, Vec<Srv>>,
+    /// Static addresses by lower-case host name, tried first.
+    pub hosts: BTreeMap<String, Vec<IpAddr>>,
+}
+
+/// One SRV answer (RFC 2782).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Srv {
+    /// Host name.
+    pub target: String,
+    /// Port.
+    pub port: u16,
+    /// Lower first.
+    pub priority: u16,
+    /// Share among equals.
+    pub weight: u16,
+}
+
+/// The admin listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Where.
+    pub listen: SocketAddr,
+    /// Empty = none.
+    pub token: String,
+}

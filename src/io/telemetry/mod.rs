@@ -1,0 +1,103 @@
+//! From events to what people see: log lines, metrics, the audit file and the ring of decisions.
+//!
+//! Metrics are counted where the event happens; log, audit and ring are fed by a thread of their own through a bounded queue, so that
+//! a slow disk or terminal never holds up the loop.
+
+pub mod audit;
+pub mod decisions;
+pub mod log;
+pub mod metrics;
+
+pub use metrics::{Count, Metrics};
+
+use crate::gate::{Event, Time};
+use crate::io::clock::Clock;
+use audit::Audit;
+use decisions::Decisions;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+/// Events that may wait for the recording thread.
+const QUEUE: usize = 16_384;
+
+/// The one place events go.
+#[derive(Debug)]
+pub struct Telemetry {
+    /// Counters, gauges, histograms.
+    pub metrics: Metrics,
+    decisions: Arc<Decisions>,
+    queue: Mutex<Option<SyncSender<(Time, Event)>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    clock: Clock,
+    dropped: AtomicU64,
+}
+
+impl Telemetry {
+    /// Opens the audit file, if any, and starts the recording thread. `labels`: the partner entries' labels.
+    pub fn start(clock: Clock, audit: Option<PathBuf>, labels: Vec<String>) -> Result<Arc<Self>, String> {
+        let audit = audit.map(Audit::open).transpose()?;
+        let decisions = Arc::new(Decisions::default());
+        let (sender, receiver) = sync_channel(QUEUE);
+        let ring = Arc::clone(&decisions);
+        let thread = std::thread::Builder::new()
+            .name("telemetry".to_owned())
+            .spawn(move || record(&receiver, audit, &ring))
+            .map_err(|error| format!("telemetry thread: {error}"))?;
+        Ok(Arc::new(Self {
+            metrics: Metrics::new(labels)?,
+            decisions,
+            queue: Mutex::new(Some(sender)),
+            thread: Mutex::new(Some(thread)),
+            clock,
+            dropped: AtomicU64::new(0),
+        }))
+    }
+
+    /// Takes an event.
+    pub fn record(&self, event: Event) {
+        self.metrics.count(&event);
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(sender) = queue.as_ref() else { return };
+        match sender.try_send((self.clock.now(), event)) {
+            Ok(()) => {
+                let lost = self.dropped.swap(0, Ordering::Relaxed);
+                if lost > 0 {
+                    tracing::error!(lost, "log and audit fell behind; events were left out of them");
+                }
+            }
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// The last decisions.
+    pub fn decisions(&self) -> &Decisions {
+        &self.decisions
+    }
+
+    /// Writes out what is queued; nothing is recorded afterwards.
+    pub fn finish(&self) {
+        drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn record(queue: &Receiver<(Time, Event)>, mut audit: Option<Audit>, ring: &Decisions) {
+    while let Ok((at, event)) = queue.recv() {
+        log::write(&event);
+        if let Event::Decided(decision) = event {
+            let entry = decisions::entry(at, &decision);
+            if let Some(audit) = &mut audit {
+                audit.write(&entry);
+            }
+            ring.push(decision.id.as_str().to_owned(), entry);
+        }
+    }
+}

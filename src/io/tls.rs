@@ -1,0 +1,343 @@
+//! TLS as a source of facts: our verifiers check signatures and (for SIP) that a chain leads to some trust at all; `gate::peer` judges
+//! names and the partner's own trust for every connection, resumed ones too, from the chain that the session carries.
+//!
+//! TLS 1.2 and 1.3 only, aws-lc-rs named explicitly, no early data.
+
+use super::settings::{Identity, Settings};
+use crate::gate::Time;
+use crate::gate::partner::TrustId;
+use crate::gate::peer::{TrustSets, Untrusted, Use};
+use crate::wire::certificate::Chain;
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache, StoresServerSessions};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{
+    CertificateError, ClientConfig, CommonState, DigitallySignedStruct, DistinguishedName, Error, ServerConfig,
+    SignatureScheme, SupportedProtocolVersion,
+};
+use std::sync::{Arc, OnceLock};
+
+/// ALPN of XMPP server-to-server streams over direct TLS (XEP-0368 §3).
+const ALPN_XMPP: &[u8] = b"xmpp-server";
+static TLS13_ONLY: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
+/// TLS sessions of SIP partners kept for resumption.
+const SESSIONS: usize = 1_024;
+
+/// All TLS configurations of one version of the settings.
+#[derive(Debug)]
+pub struct Tls {
+    provider: Arc<CryptoProvider>,
+    versions: &'static [&'static SupportedProtocolVersion],
+    identities: Vec<Identity>,
+    trust: Arc<TrustSets>,
+    certificates: Arc<Certificates>,
+    sip_sessions: Arc<dyn StoresServerSessions>,
+    streams: Arc<ServerConfig>,
+    direct: Arc<ServerConfig>,
+}
+
+/// What a verifier refused in one handshake, in words: the error that rustls returns carries only the alert.
+#[derive(Clone, Debug, Default)]
+pub struct Refusal(Arc<OnceLock<String>>);
+
+impl Refusal {
+    /// The words, if the handshake failed for our verifier's reasons.
+    pub fn take(&self) -> Option<String> {
+        self.0.get().cloned()
+    }
+}
+
+impl Tls {
+    /// Builds all of them.
+    pub fn build(settings: &Settings) -> Result<Self, String> {
+        let provider = provider();
+        let versions = if settings.tls13_only { TLS13_ONLY } else { rustls::DEFAULT_VERSIONS };
+        if settings.identities.is_empty() {
+            return Err("no identity: TLS needs at least one certificate".to_owned());
+        }
+        let certificates = Arc::new(Certificates { identities: settings.identities.clone() });
+        let mut tls = Self {
+            identities: settings.identities.clone(),
+            trust: Arc::clone(&settings.trust),
+            sip_sessions: ServerSessionMemoryCache::new(SESSIONS),
+            streams: Arc::new(server(
+                &provider,
+                versions,
+                &settings.trust,
+                &certificates,
+                Demand::Ask,
+                &Refusal::default(),
+            )?),
+            direct: Arc::new(server(
+                &provider,
+                versions,
+                &settings.trust,
+                &certificates,
+                Demand::Ask,
+                &Refusal::default(),
+            )?),
+            certificates,
+            versions,
+            provider,
+        };
+        if let Some(direct) = Arc::get_mut(&mut tls.direct) {
+            direct.alpn_protocols = vec![ALPN_XMPP.to_vec()];
+        }
+        tls.outside_sip()?;
+        Ok(tls)
+    }
+
+    /// For connections accepted on `[outside] sip`: a certificate that leads to some trust is required (RFC 5922 §7.4).
+    ///
+    /// Built for one connection, so that the refusal is that connection's; the sessions are shared by all of them and by nobody else, so
+    /// that no session made without a trusted certificate can be resumed here.
+    pub fn outside_sip(&self) -> Result<(Arc<ServerConfig>, Refusal), String> {
+        let refusal = Refusal::default();
+        let mut config =
+            server(&self.provider, self.versions, &self.trust, &self.certificates, Demand::Trusted, &refusal)?;
+        config.session_storage = Arc::clone(&self.sip_sessions);
+        Ok((Arc::new(config), refusal))
+    }
+
+    /// For accepted XMPP streams after STARTTLS and for SIP nodes: any certificate or none; facts only.
+    pub fn streams(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.streams)
+    }
+
+    /// For XMPP over direct TLS (XEP-0368).
+    pub fn direct(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.direct)
+    }
+
+    /// For a connection to a SIP partner: shows the identity's certificate; the partner's chain must lead to `trust` (or the common one).
+    pub fn to_sip_partner(&self, identity: usize, trust: TrustId) -> Result<(Arc<ClientConfig>, Refusal), String> {
+        let refusal = Refusal::default();
+        let config = self.client(identity, Some(trust), &refusal)?;
+        Ok((Arc::new(config), refusal))
+    }
+
+    /// For an XMPP stream that we opened: any server certificate; facts only, dialback proves.
+    pub fn to_stream(&self, identity: usize) -> Result<Arc<ClientConfig>, String> {
+        self.client(identity, None, &Refusal::default()).map(Arc::new)
+    }
+
+    fn client(&self, identity: usize, trust: Option<TrustId>, refusal: &Refusal) -> Result<ClientConfig, String> {
+        let identity = self.identities.get(identity).or_else(|| self.identities.first()).ok_or("no identity")?;
+        let verifier = Arc::new(ServerFacts {
+            algorithms: self.provider.signature_verification_algorithms,
+            trust: trust.map(|id| (Arc::clone(&self.trust), id)),
+            refusal: refusal.clone(),
+        });
+        let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(self.versions)
+            .map_err(|error| error.to_string())?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from((*identity.key).clone())));
+        // Links live long: a full handshake each time costs little and always shows the partner's present certificate.
+        config.resumption = Resumption::disabled();
+        Ok(config)
+    }
+}
+
+fn server(
+    provider: &Arc<CryptoProvider>,
+    versions: &[&'static SupportedProtocolVersion],
+    trust: &Arc<TrustSets>,
+    certificates: &Arc<Certificates>,
+    demand: Demand,
+    refusal: &Refusal,
+) -> Result<ServerConfig, String> {
+    let verifier = Arc::new(ClientFacts {
+        algorithms: provider.signature_verification_algorithms,
+        trust: Arc::clone(trust),
+        demand,
+        refusal: refusal.clone(),
+    });
+    Ok(ServerConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(versions)
+        .map_err(|error| error.to_string())?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::clone(certificates) as Arc<dyn ResolvesServerCert>))
+}
+
+/// The crypto provider, by name: a process default would depend on what else is linked.
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+/// The peer's chain as facts. Sessions carry it over resumption, so it is there on every connection whose peer ever showed one.
+pub fn facts(connection: &CommonState) -> Option<Arc<Chain>> {
+    let der = connection.peer_certificates()?.iter().map(|der| der.clone().into_owned()).collect();
+    Chain::parse(der).ok().map(Arc::new)
+}
+
+/// Certificate by SNI (an identity's hostname or one of its domains), else the first identity's.
+#[derive(Debug)]
+struct Certificates {
+    identities: Vec<Identity>,
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let asked = hello.server_name().and_then(|name| {
+            self.identities.iter().find(|identity| {
+                identity.hostname.eq_ignore_ascii_case(name)
+                    || identity.domains.iter().any(|domain| domain.as_str().eq_ignore_ascii_case(name))
+            })
+        });
+        asked.or_else(|| self.identities.first()).map(|identity| Arc::clone(&identity.key))
+    }
+}
+
+/// What is demanded of a client's certificate in the handshake itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Demand {
+    /// Required, and its path must lead to one of the trust sets.
+    Trusted,
+    /// Asked for; anything goes.
+    Ask,
+}
+
+#[derive(Debug)]
+struct ClientFacts {
+    algorithms: WebPkiSupportedAlgorithms,
+    trust: Arc<TrustSets>,
+    demand: Demand,
+    refusal: Refusal,
+}
+
+impl ClientCertVerifier for ClientFacts {
+    fn client_auth_mandatory(&self) -> bool {
+        self.demand == Demand::Trusted
+    }
+
+    /// No hints: whom we trust is nobody's business, and old peers choose wrongly by them.
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        if self.demand == Demand::Trusted {
+            let chain = read(leaf, intermediates)?;
+            let time = Time::from_unix_seconds(now.as_secs());
+            // Which partner it is nobody knows yet: any trust will do here, the partner's own is judged with its first message. The refusal
+            // that says most wins: an expired certificate of a known authority over an unknown authority.
+            let mut worst = Untrusted::UnknownIssuer(chain.root_issuer());
+            for set in self.trust.iter() {
+                match set.verify(&chain, Use::Any, time) {
+                    Ok(()) => return Ok(ClientCertVerified::assertion()),
+                    Err(Untrusted::UnknownIssuer(_)) => {}
+                    Err(other) => worst = other,
+                }
+            }
+            return Err(self.refusal.refuse(&chain, &worst));
+        }
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+#[derive(Debug)]
+struct ServerFacts {
+    algorithms: WebPkiSupportedAlgorithms,
+    trust: Option<(Arc<TrustSets>, TrustId)>,
+    refusal: Refusal,
+}
+
+impl ServerCertVerifier for ServerFacts {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if let Some((sets, id)) = &self.trust {
+            let chain = read(leaf, intermediates)?;
+            let time = Time::from_unix_seconds(now.as_secs());
+            let verdict = match sets.get(*id) {
+                Some(set) => set.verify(&chain, Use::Any, time),
+                None => Err(Untrusted::Other("no authority is trusted here: [tls] trust is empty".to_owned())),
+            };
+            verdict.map_err(|why| self.refusal.refuse(&chain, &why))?;
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+impl Refusal {
+    /// Keeps the words and gives the alert.
+    fn refuse(&self, chain: &Chain, why: &Untrusted) -> Error {
+        let fingerprint = chain.fingerprint.get(..16).unwrap_or_default();
+        let _ = self
+            .0
+            .set(format!("the peer's certificate ({}; sha256 {fingerprint}…) does not count: {why}", chain.names));
+        Error::InvalidCertificate(match why {
+            Untrusted::UnknownIssuer(_) => CertificateError::UnknownIssuer,
+            Untrusted::Expired => CertificateError::Expired,
+            Untrusted::NotYetValid => CertificateError::NotValidYet,
+            Untrusted::Revoked => CertificateError::Revoked,
+            Untrusted::Usage => CertificateError::InvalidPurpose,
+            Untrusted::Other(_) => CertificateError::ApplicationVerificationFailure,
+        })
+    }
+}
+
+fn read(leaf: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) -> Result<Chain, Error> {
+    let der = std::iter::once(leaf).chain(intermediates).map(|der| der.clone().into_owned()).collect();
+    Chain::parse(der).map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))
+}

@@ -1,0 +1,91 @@
+//! A user of corp.example at a slixmpp client.
+
+use crate::process::{Event, PATIENCE, Puppet};
+use crate::prosody::PASSWORD;
+use crate::stand::Net;
+use serde_json::{Value, json};
+use std::path::Path;
+use std::time::Duration;
+
+/// The client.
+pub struct Client {
+    puppet: Puppet,
+}
+
+impl Client {
+    /// Logs in as `user@corp.example/desk`; shows no presence yet.
+    pub fn login(user: &str, net: Net, folder: &Path) -> Self {
+        let mut puppet = Puppet::start(user, "xmpp_client.py", &folder.join(format!("client-{user}.log")));
+        puppet.tell(json!({
+            "do": "login", "jid": format!("{user}@corp.example/desk"), "password": PASSWORD,
+            "host": net.prosody().to_string(), "port": 5222,
+        }));
+        let first = puppet.wait("its session", |e| e.is("online") || e.is("failed"));
+        assert!(first.is("online"), "{user} cannot log in: {first}");
+        Self { puppet }
+    }
+
+    /// Shows itself available, so (`dnd`, `away`, …) and with that status.
+    pub fn show(&mut self, show: Option<&str>, status: Option<&str>) {
+        self.puppet.tell(json!({ "do": "presence", "show": show, "status": status }));
+    }
+
+    /// Sends presence of a type to someone: `subscribe`, `subscribed`, `unsubscribed`, ….
+    pub fn presence(&mut self, kind: &str, to: &str) {
+        self.puppet.tell(json!({ "do": "presence", "type": kind, "to": to }));
+    }
+
+    /// Sends a chat message.
+    pub fn message(&mut self, to: &str, id: &str, body: &str) {
+        self.puppet.tell(json!({ "do": "message", "to": to, "id": id, "body": body, "type": "chat" }));
+    }
+
+    /// Goes offline.
+    pub fn logout(&mut self) {
+        self.puppet.tell(json!({ "do": "logout" }));
+        self.puppet.wait("its end", |e| e.is("offline"));
+    }
+
+    /// Waits for presence of a type (empty: available) from a bare JID.
+    pub fn presence_from(&mut self, from: &str, kind: &str) -> Event {
+        self.puppet.wait(&format!("presence {kind:?} from {from}"), |e| is_from(e, "presence", from, kind))
+    }
+
+    /// Asserts that presence of this type does not come.
+    pub fn assert_no_presence(&mut self, from: &str, kind: &str, time: Duration) {
+        let what = format!("presence {kind:?} from {from}");
+        self.puppet.assert_none(&what, time, |e| is_from(e, "presence", from, kind));
+    }
+
+    /// Waits for a message with a body from a bare JID.
+    pub fn message_from(&mut self, from: &str) -> Event {
+        self.puppet.wait(&format!("a message from {from}"), |e| {
+            is_from(e, "message", from, e.text("type")) && e.text("type") != "error"
+        })
+    }
+
+    /// Asserts that no message comes from a bare JID.
+    pub fn assert_no_message(&mut self, from: &str, time: Duration) {
+        self.puppet.assert_none("a message", time, |e| is_from(e, "message", from, e.text("type")));
+    }
+
+    /// Waits for the error that answers the message `id`: its condition and text.
+    pub fn error_of(&mut self, id: &str, patience: Duration) -> (String, String) {
+        let event = self.puppet.wait_for(&format!("the error of message {id}"), patience.max(PATIENCE), |e| {
+            e.is("message") && e.text("type") == "error" && e.text("id") == id
+        });
+        let of = |field: &str| event.0["error"][field].as_str().unwrap_or_default().to_owned();
+        (of("condition"), of("text"))
+    }
+
+    /// Asserts that the message `id` is not answered by an error.
+    pub fn assert_no_error(&mut self, id: &str, time: Duration) {
+        self.puppet.assert_none("an error", time, |e| e.0["error"] != Value::Null && e.text("id") == id);
+    }
+}
+
+fn is_from(event: &Event, stanza: &str, from: &str, kind: &str) -> bool {
+    let sender = event.text("from");
+    let bare = sender.split_once('/').map_or(sender, |(bare, _)| bare);
+    event.is(stanza) && bare == from && event.text("type") == kind
+}

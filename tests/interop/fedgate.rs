@@ -1,0 +1,185 @@
+//! The program under test: its configuration, its life, and what an operator can see of it.
+
+use crate::pki::Certificate;
+use crate::process::{PATIENCE, Process};
+use crate::stand::{Net, Setup, wait_until};
+use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+/// The running edge.
+pub struct Fedgate {
+    folder: PathBuf,
+    admin: SocketAddr,
+    process: Process,
+}
+
+/// The entries every stand has. `other.example` is listed, so that a partner can prove the wrong one of two listed domains.
+const POLICY: &str = r#"
+[default]
+unlisted = "refuse"
+
+[[partner]]
+domain   = "lync.example"
+protocol = "sip"
+profile  = "lync"
+chat     = "page"
+
+[[partner]]
+domain   = "other.example"
+protocol = "sip"
+profile  = "lync"
+chat     = "page"
+"#;
+
+impl Fedgate {
+    /// Writes the configuration, starts the program and waits until it is ready.
+    pub fn start(
+        program: &Path,
+        folder: &Path,
+        net: Net,
+        edge: &Certificate,
+        trust: &Certificate,
+        setup: Setup,
+    ) -> Self {
+        let admin = SocketAddr::new(net.admin(), 9630);
+        let config = format!(
+            r#"[edge]
+policies = "policies"
+
+[[identity]]
+hostname    = "sip.corp.example"
+domains     = ["corp.example"]
+certificate = "{chain}"
+key         = "{key}"
+
+[tls]
+trust = ["{trust}"]
+
+[outside]
+sip  = ["{outside}:5061"]
+xmpp = []
+
+[inside]
+sip      = []
+xmpp     = ["{inside}:{port}", "{inside}:5269"]
+networks = ["127.0.0.0/8"]
+tls      = "{tls}"
+
+[[node]]
+name     = "imp-1"
+protocol = "xmpp"
+address  = "{prosody}:5269"
+verify   = "{verify}"
+sources  = ["127.0.0.1", "{prosody}"]   # Linux connects from 127.0.0.1 whatever loopback address it connects to
+domains  = ["corp.example"]
+
+[dns.records]
+"_sipfederationtls._tcp.lync.example" = [{{ target = "sip.lync.example", port = 5061, priority = 0, weight = 0 }}]
+"sip.lync.example" = ["{partner}"]
+
+[presence]
+expires         = "1h"
+minimum         = "2s"
+notify_interval = "1s"
+
+[state]
+engine = "memory"
+
+[admin]
+listen = "{admin}"
+
+[log]
+format = "json"
+audit  = "audit.jsonl"
+"#,
+            chain = edge.chain.display(),
+            key = edge.key.display(),
+            trust = trust.chain.display(),
+            outside = net.outside(),
+            inside = net.inside(),
+            port = Net::INSIDE_PORT,
+            tls = if setup.tls { "optional" } else { "off" },
+            prosody = net.prosody(),
+            verify = setup.verify,
+            partner = net.partner(),
+        );
+        std::fs::create_dir_all(folder.join("policies")).expect("a folder for policies");
+        std::fs::write(folder.join("fedgate.toml"), config).expect("a configuration");
+        write_policy(folder, setup.policy);
+        let arguments: [&OsStr; 3] = ["run".as_ref(), "--config".as_ref(), "fedgate.toml".as_ref()];
+        let process = Process::start("fedgate", program.as_os_str(), &arguments, folder, &folder.join("fedgate.log"));
+        let mut fedgate = Self { folder: folder.to_owned(), admin, process };
+        wait_until("fedgate is ready", PATIENCE, || {
+            fedgate.process.assert_running();
+            fedgate.fetch("/readyz").is_some_and(|(status, _)| status == 200)
+        });
+        fedgate
+    }
+
+    /// Status and body of a GET on the admin listener; `None` when nobody answers.
+    pub fn fetch(&self, path: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect_timeout(&self.admin, Duration::from_secs(2)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.admin).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let status = answer.split(' ').nth(1)?.parse().ok()?;
+        let (_, body) = answer.split_once("\r\n\r\n")?;
+        Some((status, body.to_owned()))
+    }
+
+    /// The sum of a metric's samples whose labels hold all of `labels` (`reason="rule"`).
+    pub fn metric(&self, name: &str, labels: &[&str]) -> Option<f64> {
+        let (status, text) = self.fetch("/metrics")?;
+        assert_eq!(status, 200, "/metrics: {text}");
+        let samples: Vec<f64> = text
+            .lines()
+            .filter_map(|line| {
+                let (sample, value) = line.rsplit_once(' ')?;
+                let (metric, set) = sample.split_once('{').unwrap_or((sample, ""));
+                (metric == name && labels.iter().all(|label| set.contains(label))).then(|| value.parse().ok())?
+            })
+            .collect();
+        (!samples.is_empty()).then(|| samples.iter().sum())
+    }
+
+    /// Replaces the further policy text.
+    pub fn set_policy(&self, text: &str) {
+        write_policy(&self.folder, text);
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: &str) {
+        self.process.signal(signal);
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.process.wait(PATIENCE)
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("fedgate.log")).unwrap_or_default()
+    }
+
+    /// What it has written to the audit file.
+    pub fn audit(&self) -> String {
+        std::fs::read_to_string(self.folder.join("audit.jsonl")).unwrap_or_default()
+    }
+
+    /// Waits until log and audit hold a line with all of `words`.
+    pub fn assert_recorded(&self, words: &[&str]) {
+        let holds = |text: &str| text.lines().any(|line| words.iter().all(|word| line.contains(word)));
+        wait_until(&format!("the audit has a line with {words:?}"), PATIENCE, || holds(&self.audit()));
+        wait_until(&format!("the log has a line with {words:?}"), PATIENCE, || holds(&self.log()));
+    }
+}
+
+fn write_policy(folder: &Path, further: &str) {
+    std::fs::write(folder.join("policies/10-partners.toml"), format!("{POLICY}\n{further}")).expect("a policy");
+}

@@ -1,0 +1,19 @@
+//! fedgate between real peers: inside a Prosody with slixmpp clients, outside a Microsoft-shaped SIP partner over mutual TLS.
+//!
+//! Each test raises a stand of its own on loopback addresses of its own (see [`stand`]), drives both ends, and reads
+//! fedgate's answers, log, audit and admin listener. What the stand needs (Prosody, slixmpp, openssl, a release build of fedgate) may be
+//! absent: the test then says on one line what is missing and passes, unless `FEDGATE_REQUIRE_PEERS` is set. `tests/run` installs
+//! and builds everything first.
+
+mod client;
+mod fedgate;
+mod messages;
+mod operation;
+mod partner;
+mod peers;
+mod pki;
+mod presence;
+mod process;
+mod prosody;
+mod refusals;
+mod stand;

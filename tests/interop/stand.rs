@@ -1,0 +1,177 @@
+//! One test's world: loopback addresses of its own, a folder of its own, Prosody inside, the partner outside, fedgate between them.
+
+use crate::client::Client;
+use crate::fedgate::Fedgate;
+use crate::partner::Partner;
+use crate::peers;
+use crate::pki::{Certificate, Pki};
+use crate::prosody::Prosody;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+/// What varies between stands.
+#[derive(Clone, Copy)]
+pub struct Setup {
+    /// Prosody's `s2s_require_encryption`, with `[inside] tls = "optional"`; else TLS is off inside.
+    pub tls: bool,
+    /// `[[node]] verify`.
+    pub verify: &'static str,
+    /// Further text of the policy.
+    pub policy: &'static str,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { tls: false, verify: "network", policy: "" }
+    }
+}
+
+/// The world. Fields end in this order: fedgate first, so that nobody sees its peers die.
+pub struct Stand {
+    /// The program under test.
+    pub fedgate: Fedgate,
+    /// The server inside.
+    pub prosody: Prosody,
+    /// The partner outside.
+    pub partner: Partner,
+    /// Certificates.
+    pub pki: Pki,
+    /// The partner's own certificate.
+    pub partner_certificate: Certificate,
+    net: Net,
+    folder: Folder,
+}
+
+impl Stand {
+    /// Raises it; `None` when something it needs is missing and that is allowed.
+    pub fn raise(test: &str, setup: Setup) -> Option<Self> {
+        let peers = peers::find(test)?;
+        let folder = Folder::new(test);
+        let net = Net::pick();
+        let pki = Pki::new(&folder.path().join("pki"));
+        let edge = pki.leaf("edge", &["sip.corp.example", "corp.example"], &pki.authority);
+        let partner_certificate = pki.leaf("partner", &["sip.lync.example"], &pki.authority);
+        // As most servers inside have it: signed by nobody we know.
+        let server = pki.leaf("corp.example", &["corp.example"], &pki.stranger);
+        let prosody = Prosody::start(&subfolder(&folder, "prosody"), net, &server, setup.tls);
+        let partner = Partner::start(folder.path(), net, &partner_certificate, &pki.authority.chain);
+        let fedgate = Fedgate::start(&peers.fedgate, &subfolder(&folder, "fedgate"), net, &edge, &pki.authority, setup);
+        Some(Self { fedgate, prosody, partner, pki, partner_certificate, net, folder })
+    }
+
+    /// A user's client, logged in.
+    pub fn login(&self, user: &str) -> Client {
+        Client::login(user, self.net, self.folder.path())
+    }
+
+    /// The partner connects with its own certificate, as link `out`.
+    pub fn dial(&mut self) {
+        let certificate = self.partner_certificate.clone();
+        self.partner.dial("out", Some(&certificate));
+    }
+}
+
+fn subfolder(folder: &Folder, name: &str) -> PathBuf {
+    let path = folder.path().join(name);
+    std::fs::create_dir_all(&path).expect("a folder");
+    path
+}
+
+/// The addresses of a stand: every program has one to itself, so that ports are the real ones.
+#[derive(Clone, Copy, Debug)]
+pub struct Net(u8, u8);
+
+impl Net {
+    /// The port of fedgate's inside XMPP listener that DNS names; it also listens on 5269.
+    pub const INSIDE_PORT: u16 = 5270;
+
+    /// A net of 127.0.0.0/8 that nobody uses.
+    fn pick() -> Self {
+        static NEXT: AtomicU8 = AtomicU8::new(1);
+        let second = 64 + u8::try_from(std::process::id() % 128).unwrap_or_default();
+        let free = |net: &Net| {
+            [
+                (net.prosody(), 5222),
+                (net.prosody(), 5269),
+                (net.inside(), 5269),
+                (net.outside(), 5061),
+                (net.partner(), 5061),
+            ]
+            .into_iter()
+            .all(|address| TcpListener::bind(address).is_ok())
+        };
+        std::iter::repeat_with(|| Net(second, NEXT.fetch_add(1, Ordering::Relaxed)))
+            .take(250)
+            .find(free)
+            .expect("a free loopback net")
+    }
+
+    fn host(self, last: u8) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::new(127, self.0, self.1, last))
+    }
+    /// Prosody's.
+    pub fn prosody(self) -> IpAddr {
+        self.host(2)
+    }
+    /// fedgate's towards the inside.
+    pub fn inside(self) -> IpAddr {
+        self.host(5)
+    }
+    /// fedgate's towards the outside.
+    pub fn outside(self) -> IpAddr {
+        self.host(6)
+    }
+    /// fedgate's admin listener's.
+    pub fn admin(self) -> IpAddr {
+        self.host(7)
+    }
+    /// The partner's.
+    pub fn partner(self) -> IpAddr {
+        self.host(9)
+    }
+}
+
+/// A folder for one test: removed, but kept and shown when the test fails.
+struct Folder(Option<tempfile::TempDir>);
+
+impl Folder {
+    fn new(test: &str) -> Self {
+        let folder =
+            tempfile::Builder::new().prefix(&format!("fedgate-interop-{test}-")).tempdir().expect("a temporary folder");
+        Self(Some(folder))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.as_ref().expect("held until dropped").path()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let Some(folder) = self.0.take() else { return };
+        if !std::thread::panicking() {
+            return;
+        }
+        let path = folder.keep();
+        println!("\nThe stand is kept in {}", path.display());
+        for (file, lines) in
+            [("fedgate/fedgate.log", 80), ("fedgate/audit.jsonl", 20), ("partner.log", 30), ("prosody/prosody.log", 40)]
+        {
+            let text = std::fs::read_to_string(path.join(file)).unwrap_or_default();
+            let skipped = text.lines().count().saturating_sub(lines);
+            println!("--- {file}, the last {lines} lines");
+            text.lines().skip(skipped).for_each(|line| println!("{line}"));
+        }
+    }
+}
+
+/// Waits until `met`.
+pub fn wait_until(what: &str, patience: Duration, mut met: impl FnMut() -> bool) {
+    let end = Instant::now() + patience;
+    while !met() {
+        assert!(Instant::now() < end, "not within {patience:?}: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

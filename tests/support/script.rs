@@ -1,0 +1,396 @@
+//! Scenarios as text: one statement a line, what belongs to it indented below.
+//!
+//! ```text
+//! lync.example sends: SUBSCRIBE sip:juliet@corp.example
+//!     From: <sip:romeo@lync.example>;tag=r1
+//! lync.example receives: 200
+//!     To: <sip:juliet@corp.example>;tag={tag}
+//! imp-1 receives: <presence type='subscribe' from='romeo@lync.example' to='juliet@corp.example'/>
+//! after: 5s
+//! ```
+//!
+//! Headers that a request needs and a statement leaves out are filled in. In what is received `{name}` captures (or, known already, must
+//! be equal), `*` stands for anything; `!Header` must be absent; `| ` lines are the body, each must occur in it; `||` = no body.
+
+use super::world::{Seen, World};
+use fedgate::gate::{Event, Input};
+use fedgate::wire::sip::header::Name;
+use fedgate::wire::sip::{self, Start};
+use fedgate::wire::xmpp::{Element, NS_SERVER};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// One statement and the lines below it.
+#[derive(Debug, Clone)]
+struct Statement {
+    line: usize,
+    text: String,
+    below: Vec<String>,
+}
+
+struct Player {
+    world: Option<World>,
+    config: String,
+    policy: String,
+    names: BTreeMap<String, String>,
+    last: BTreeMap<String, Seen>,
+    branch: u32,
+}
+
+/// Plays a scenario; panics with file and line where it does not hold.
+pub fn play(file: &str, text: &str) {
+    let mut player = Player {
+        world: None,
+        config: super::world::CONFIG.to_owned(),
+        policy: super::world::POLICY.to_owned(),
+        names: BTreeMap::new(),
+        last: BTreeMap::new(),
+        branch: 0,
+    };
+    for statement in statements(text) {
+        let line = statement.line;
+        if let Err(why) = player.step(&statement) {
+            panic!("{file}:{line}: {}\n{why}\nrecent events: {:#?}", statement.text, player.recent());
+        }
+    }
+    if let Some(world) = &player.world {
+        for (party, inbox) in &world.inbox {
+            assert!(inbox.is_empty(), "{file}: at the end {party} has received what no statement names: {inbox:#?}");
+        }
+    }
+}
+
+fn statements(text: &str) -> Vec<Statement> {
+    let mut statements: Vec<Statement> = Vec::new();
+    for (at, line) in text.lines().enumerate() {
+        if line.trim_start().starts_with('#') || line.trim().is_empty() {
+            continue;
+        }
+        match (line.starts_with([' ', '\t']), statements.last_mut()) {
+            (true, Some(statement)) => statement.below.push(line.trim().to_owned()),
+            _ => statements.push(Statement { line: at + 1, text: line.to_owned(), below: Vec::new() }),
+        }
+    }
+    statements
+}
+
+impl Player {
+    fn recent(&self) -> Vec<&Event> {
+        self.world.iter().flat_map(|world| world.events.iter().rev().take(6)).collect()
+    }
+
+    fn world(&mut self) -> &mut World {
+        let (config, policy) = (self.config.clone(), self.policy.clone());
+        self.world.get_or_insert_with(|| World::with(&config, &policy))
+    }
+
+    fn step(&mut self, statement: &Statement) -> Result<(), String> {
+        let text = statement.text.as_str();
+        let below = &statement.below;
+        match text {
+            "config:" => self.config = format!("{}\n{}", self.config, below.join("\n")),
+            "policy:" => self.policy = below.join("\n"),
+            "policy too:" => self.policy = format!("{}\n{}", self.policy, below.join("\n")),
+            "reload:" => {
+                let policy = below.join("\n");
+                self.world().reload(&policy);
+            }
+            "restart" => {
+                self.world().restart();
+            }
+            "drain" => self.world().input(Input::Drain),
+            "drained" => {
+                if !self.world().gate.is_drained() {
+                    return Err("something is still owed".to_owned());
+                }
+            }
+            _ => return self.said(text, below),
+        }
+        Ok(())
+    }
+
+    fn said(&mut self, text: &str, below: &[String]) -> Result<(), String> {
+        if let Some(time) = text.strip_prefix("after: ") {
+            let time = duration(time)?;
+            self.world().advance(time);
+            return Ok(());
+        }
+        if let Some(reason) = text.strip_prefix("logged: ") {
+            let found = self.world().events.iter().rev().find_map(|event| match event {
+                Event::Decided(decision) => Some(match decision.refused {
+                    Some(reason) => format!("refused {}", reason.as_str()),
+                    None => "allowed".to_owned(),
+                }),
+                _ => None,
+            });
+            return if found.as_deref() == Some(reason) { Ok(()) } else { Err(format!("logged was {found:?}")) };
+        }
+        let (party, verb) = text.split_once(' ').ok_or("no party")?;
+        let party = party.to_owned();
+        self.world().advance(Duration::ZERO);
+        match verb {
+            "disconnects" => self.world().cut(&party),
+            "is unreachable" => {
+                self.world().unreachable.insert(party);
+            }
+            "is reachable" => {
+                self.world().unreachable.remove(&party);
+            }
+            "receives nothing" => {
+                let inbox = self.world().inbox.remove(&party).unwrap_or_default();
+                if !inbox.is_empty() {
+                    return Err(format!("it received {inbox:#?}"));
+                }
+            }
+            "is disconnected" => {
+                if self.world().connected().contains(party.as_str()) {
+                    return Err("it is connected".to_owned());
+                }
+            }
+            _ => return self.exchange(&party, verb, below),
+        }
+        Ok(())
+    }
+
+    fn exchange(&mut self, party: &str, verb: &str, below: &[String]) -> Result<(), String> {
+        let (verb, rest) = verb.split_once(": ").ok_or("no such statement")?;
+        let rest = self.fill(rest)?;
+        let below: Vec<String> = match verb {
+            "receives" => below.to_vec(),
+            _ => below.iter().map(|line| self.fill(line)).collect::<Result<_, _>>()?,
+        };
+        match (verb, rest.starts_with('<')) {
+            ("shows", _) => {
+                let (host, authority) = rest.split_once(" by ").unwrap_or((&rest, "ca"));
+                let shown = (authority.to_owned(), host.to_owned());
+                self.world().certificates.insert(party.to_owned(), shown);
+            }
+            ("sends", true) => {
+                let whole = format!("{rest}{}", below.concat());
+                let stanza = Element::parse(whole.as_bytes(), NS_SERVER).map_err(|e| e.to_string())?;
+                self.world().stanza(party, &stanza);
+            }
+            ("sends", false) => {
+                let bytes = self.request(party, &rest, &below);
+                self.world().sip(party, &bytes);
+            }
+            ("sends bytes", _) => {
+                let path = format!("{}/tests/vectors/{rest}", env!("CARGO_MANIFEST_DIR"));
+                let bytes = std::fs::read(&path).map_err(|e| format!("{path}: {e}"))?;
+                self.world().sip(party, &bytes);
+            }
+            ("answers", true) => {
+                let whole = format!("{rest}{}", below.concat());
+                let mut answer = Element::parse(whole.as_bytes(), NS_SERVER).map_err(|e| e.to_string())?;
+                let Some(Seen::Xml(last)) = self.last.get(party) else { return Err("nothing to answer".to_owned()) };
+                for (ours, theirs) in [("from", "to"), ("to", "from"), ("id", "id")] {
+                    if answer.get_attr(ours).is_none()
+                        && let Some(value) = last.get_attr(theirs)
+                    {
+                        answer.attrs.push((ours.to_owned(), value.to_owned()));
+                    }
+                }
+                self.world().stanza(party, &answer);
+            }
+            ("answers", false) => {
+                let bytes = self.response(party, &rest, &below)?;
+                self.world().sip_answer(party, &bytes);
+            }
+            ("receives", true) => {
+                let whole = format!("{rest}{}", below.concat());
+                let expected = Element::parse(whole.as_bytes(), NS_SERVER).map_err(|e| format!("{whole}: {e}"))?;
+                let Seen::Xml(seen) = self.take(party)? else { return Err("it received SIP".to_owned()) };
+                self.same_element(&expected, &seen)?;
+                self.last.insert(party.to_owned(), Seen::Xml(seen));
+            }
+            ("receives", false) => {
+                let Seen::Sip(seen) = self.take(party)? else { return Err("it received XML".to_owned()) };
+                self.same_message(&rest, &below, &seen)
+                    .map_err(|why| format!("{why}\nin\n{}", String::from_utf8_lossy(seen.bytes())))?;
+                self.last.insert(party.to_owned(), Seen::Sip(seen));
+            }
+            _ => return Err("no such statement".to_owned()),
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, party: &str) -> Result<Seen, String> {
+        let taken = self.world().inbox.get_mut(party).and_then(|inbox| inbox.pop_front());
+        taken.ok_or_else(|| "it received nothing".to_owned())
+    }
+
+    fn request(&mut self, party: &str, start: &str, below: &[String]) -> Vec<u8> {
+        self.branch += 1;
+        let (method, uri) = start.split_once(' ').unwrap_or((start, ""));
+        let mut headers = vec![
+            ("Via".to_owned(), format!("SIP/2.0/TLS sip.{party}:5061;branch=z9hG4bKscn{}", self.branch)),
+            ("Max-Forwards".to_owned(), "70".to_owned()),
+            ("From".to_owned(), format!("<sip:romeo@{party}>;tag=r1")),
+            ("To".to_owned(), format!("<{uri}>")),
+            ("Call-ID".to_owned(), "c1".to_owned()),
+            ("CSeq".to_owned(), format!("1 {method}")),
+        ];
+        if matches!(method, "SUBSCRIBE" | "INVITE") {
+            headers.push(("Contact".to_owned(), format!("<sip:romeo@sip.{party}:5061;transport=tls>")));
+        }
+        if method == "SUBSCRIBE" {
+            headers.push(("Event".to_owned(), "presence".to_owned()));
+        }
+        let mut body = Vec::new();
+        for line in below {
+            if let Some(text) = line.strip_prefix('|') {
+                body.push(text.strip_prefix(' ').unwrap_or(text).to_owned());
+            } else if let Some(name) = line.strip_prefix('!') {
+                headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
+            } else if let Some((name, value)) = line.split_once(':') {
+                if let Some(at) = headers.iter().position(|(known, _)| known.eq_ignore_ascii_case(name)) {
+                    headers.remove(at);
+                }
+                headers.push((name.to_owned(), value.trim().to_owned()));
+            }
+        }
+        let body = body.join("\n");
+        if !body.is_empty() && !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
+            headers.push(("Content-Type".to_owned(), "text/plain;charset=UTF-8".to_owned()));
+        }
+        headers.push(("Content-Length".to_owned(), body.len().to_string()));
+        let head: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        format!("{start} SIP/2.0\r\n{head}\r\n{body}").into_bytes()
+    }
+
+    fn response(&mut self, party: &str, status: &str, below: &[String]) -> Result<Vec<u8>, String> {
+        let Some(Seen::Sip(last)) = self.last.get(party) else { return Err("nothing to answer".to_owned()) };
+        let mut text = format!("SIP/2.0 {status} Because\r\n");
+        for name in [Name::Via, Name::From, Name::To, Name::CallId, Name::CSeq] {
+            for row in last.rows(name) {
+                text.push_str(&format!("{}: {row}\r\n", name.as_str()));
+            }
+        }
+        for line in below {
+            text.push_str(line);
+            text.push_str("\r\n");
+        }
+        text.push_str("Content-Length: 0\r\n\r\n");
+        Ok(text.into_bytes())
+    }
+
+    fn same_message(&mut self, start: &str, below: &[String], seen: &sip::Message) -> Result<(), String> {
+        seen.check().map_err(|fault| format!("what we sent is wrong: {fault}"))?;
+        let actual = match seen.start() {
+            Start::Request { method, uri } => format!("{method} {uri}"),
+            Start::Response { status, .. } => status.to_string(),
+        };
+        let actual = if start.contains(' ') { actual } else { actual.split(' ').next().unwrap_or_default().to_owned() };
+        self.same(start, &actual).map_err(|why| format!("start line: {why}"))?;
+        let body = String::from_utf8_lossy(seen.body()).into_owned();
+        for line in below {
+            if line == "||" {
+                if !body.is_empty() {
+                    return Err("it has a body".to_owned());
+                }
+            } else if let Some(text) = line.strip_prefix('|') {
+                let text = self.fill(text.strip_prefix(' ').unwrap_or(text))?;
+                if !body.contains(&text) {
+                    return Err(format!("the body lacks {text}"));
+                }
+            } else if let Some(name) = line.strip_prefix('!') {
+                if seen.header_named(name).is_some() {
+                    return Err(format!("it has {name}"));
+                }
+            } else if let Some((name, value)) = line.split_once(':') {
+                let rows: Vec<String> = seen.rows_named(name).map(str::to_owned).collect();
+                if rows.is_empty() {
+                    return Err(format!("it lacks {name}"));
+                }
+                let tried: Vec<Result<(), String>> = rows.iter().map(|row| self.same(value.trim(), row)).collect();
+                if !tried.iter().any(Result::is_ok) {
+                    return Err(format!("{name}: {tried:?}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn same_element(&mut self, expected: &Element, seen: &Element) -> Result<(), String> {
+        let shown = || seen.print(NS_SERVER);
+        if expected.name != seen.name || expected.ns != seen.ns {
+            return Err(format!("expected <{}>, got {}", expected.name, shown()));
+        }
+        for (name, value) in &expected.attrs {
+            let actual = seen.get_attr(name).ok_or_else(|| format!("no {name} in {}", shown()))?.to_owned();
+            self.same(value, &actual).map_err(|why| format!("{name}: {why} in {}", shown()))?;
+        }
+        let text = expected.content();
+        if !text.trim().is_empty() {
+            self.same(&text, &seen.content()).map_err(|why| format!("{why} in {}", shown()))?;
+        }
+        if expected.get_attr("type").is_none() && seen.get_attr("type").is_some() {
+            return Err(format!("unexpected type in {}", shown()));
+        }
+        for child in expected.elements() {
+            let tried: Vec<_> = seen.elements().cloned().collect();
+            if !tried.iter().any(|candidate| self.same_element(child, candidate).is_ok()) {
+                return Err(format!("no {} in {}", child.print(NS_SERVER), shown()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts known names into a text.
+    fn fill(&self, text: &str) -> Result<String, String> {
+        let mut filled = text.to_owned();
+        for (name, value) in &self.names {
+            filled = filled.replace(&format!("{{{name}}}"), value);
+        }
+        Ok(filled)
+    }
+
+    /// Whether a value is as the pattern says; captures names.
+    fn same(&mut self, pattern: &str, actual: &str) -> Result<(), String> {
+        let pattern = self.fill(pattern)?;
+        let mut captured = BTreeMap::new();
+        if !matches(&pattern, actual, &mut captured) {
+            return Err(format!("expected {pattern}, got {actual}"));
+        }
+        self.names.extend(captured);
+        Ok(())
+    }
+}
+
+fn matches(pattern: &str, actual: &str, captured: &mut BTreeMap<String, String>) -> bool {
+    let wild = pattern.find(['*', '{']);
+    let Some(at) = wild else { return pattern == actual };
+    let (fixed, rest) = pattern.split_at(at);
+    let Some(actual) = actual.strip_prefix(fixed) else { return false };
+    let (name, rest) = match rest.strip_prefix('{') {
+        Some(named) => match named.split_once('}') {
+            Some((name, rest)) => (Some(name), rest),
+            None => return false,
+        },
+        None => (None, rest.get(1..).unwrap_or_default()),
+    };
+    for (end, _) in actual.char_indices().chain([(actual.len(), ' ')]) {
+        let mut inner = captured.clone();
+        if let Some(name) = name {
+            inner.insert(name.to_owned(), actual[..end].to_owned());
+        }
+        if matches(rest, &actual[end..], &mut inner) {
+            *captured = inner;
+            return true;
+        }
+    }
+    false
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let at = text.find(|c: char| !c.is_ascii_digit()).ok_or("a duration needs a unit")?;
+    let (number, unit) = text.split_at(at);
+    let number: u64 = number.parse().map_err(|_| "no number")?;
+    match unit.trim() {
+        "ms" => Ok(Duration::from_millis(number)),
+        "s" => Ok(Duration::from_secs(number)),
+        "m" => Ok(Duration::from_secs(number * 60)),
+        "h" => Ok(Duration::from_secs(number * 3600)),
+        unit => Err(format!("no unit {unit}")),
+    }
+}

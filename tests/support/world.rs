@@ -1,0 +1,324 @@
+//! The gate between partners and nodes, in virtual time: the same three verbs as in production, no socket.
+
+use super::pki::pki;
+use bytes::Bytes;
+use fedgate::config::{self, Options};
+use fedgate::gate::reject::Reason;
+use fedgate::gate::settings::Settings;
+use fedgate::gate::{
+    Event, Gate, HopId, Incoming, Input, LinkId, Output, Proof, Proven, Record, RecordId, Side, Target, Time,
+};
+use fedgate::wire::address::{Domain, Jid};
+use fedgate::wire::sip::{self, Frame, Framer};
+use fedgate::wire::xmpp::{Element, NS_SERVER, Stanza};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Where the worlds begin: after the test certificates do, before they end.
+pub fn start() -> Time {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    Time::from_unix_seconds(now.as_secs())
+}
+
+/// The configuration most worlds use; policies are appended.
+pub const CONFIG: &str = r#"
+[edge]
+policies = "policies"
+[[identity]]
+hostname = "sip.corp.example"
+domains = ["corp.example"]
+certificate = "edge.pem"
+key = "edge.key"
+[tls]
+trust = ["ca.pem"]
+[outside]
+sip = ["127.0.0.1:5061"]
+[inside]
+xmpp = ["127.0.0.1:5270"]
+networks = ["127.0.0.0/8"]
+[[node]]
+name = "imp-1"
+protocol = "xmpp"
+address = "127.0.0.1:5269"
+domains = ["corp.example"]
+[state]
+engine = "memory"
+secrets = ["test-secret-of-the-worlds"]
+"#;
+
+/// The partner most worlds have.
+pub const POLICY: &str = r#"
+[[partner]]
+domain = "lync.example"
+protocol = "sip"
+profile = "lync"
+"#;
+
+/// What a party saw.
+#[derive(Debug, Clone)]
+pub enum Seen {
+    Sip(sip::Message),
+    Xml(Element),
+}
+
+/// A world.
+pub struct World {
+    pub gate: Gate,
+    pub now: Time,
+    pub config: String,
+    pub policy: String,
+    /// What each party received and no statement has taken yet.
+    pub inbox: BTreeMap<String, VecDeque<Seen>>,
+    /// What happened.
+    pub events: Vec<Event>,
+    /// What was kept.
+    pub records: BTreeMap<RecordId, Record>,
+    /// Parties that do not answer connections.
+    pub unreachable: BTreeSet<String>,
+    /// (authority, host) of the certificate a party shows; default: `ca`, `sip.<domain>`.
+    pub certificates: BTreeMap<String, (String, String)>,
+    /// Links by party: those it opened to us (`in`) and we to it (`out`, by pair).
+    links: BTreeMap<LinkId, Wire>,
+    next_link: u64,
+    restarts: u8,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Wire {
+    party: String,
+    ours: bool,
+    pair: Option<(Domain, Domain)>,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::with(CONFIG, POLICY)
+    }
+
+    pub fn with(config: &str, policy: &str) -> Self {
+        let now = start();
+        let mut world = Self {
+            gate: Gate::new(settings(config, policy, now), [7; 32], now),
+            now,
+            config: config.to_owned(),
+            policy: policy.to_owned(),
+            inbox: BTreeMap::new(),
+            events: Vec::new(),
+            records: BTreeMap::new(),
+            unreachable: BTreeSet::new(),
+            certificates: BTreeMap::new(),
+            links: BTreeMap::new(),
+            next_link: 1,
+            restarts: 0,
+        };
+        world.pump();
+        world
+    }
+
+    /// Feeds one input and carries out everything it leads to, at once.
+    pub fn input(&mut self, input: Input) {
+        self.gate.handle_input(self.now, input);
+        self.pump();
+    }
+
+    /// Lets time pass, deadline by deadline.
+    pub fn advance(&mut self, by: Duration) {
+        let until = self.now + by;
+        for _ in 0..100_000 {
+            match self.gate.poll_timeout() {
+                Some(at) if at <= until => {
+                    self.now = self.now.max(at);
+                    self.input(Input::Timeout);
+                }
+                _ => {
+                    self.now = until;
+                    return;
+                }
+            }
+        }
+        panic!("the gate's deadlines do not come to rest: {:?}", self.gate.poll_timeout());
+    }
+
+    /// The process dies and a new one starts from what was kept.
+    pub fn restart(&mut self) {
+        self.restarts += 1;
+        self.links.clear();
+        self.gate = Gate::new(settings(&self.config, &self.policy, self.now), [7 + self.restarts; 32], self.now);
+        for record in self.records.values().cloned().collect::<Vec<_>>() {
+            self.input(Input::Restored(record));
+        }
+    }
+
+    pub fn reload(&mut self, policy: &str) {
+        self.policy = policy.to_owned();
+        let settings = settings(&self.config, policy, self.now);
+        self.input(Input::Reload(Box::new(settings)));
+        self.advance(Duration::ZERO);
+    }
+
+    /// A SIP partner's bytes arrive, on the link it opened.
+    pub fn sip(&mut self, party: &str, bytes: &[u8]) {
+        let link = self.link_of_partner(party);
+        let mut framer = Framer::new(65_536, 65_536);
+        framer.buffer().extend_from_slice(bytes);
+        while let Some(frame) = framer.next() {
+            let message = match frame {
+                Frame::Ping => continue,
+                Frame::Message(message) => Incoming::Sip(message),
+                Frame::Bad { message, fault, fatal } => Incoming::BadSip { message, fault, fatal },
+            };
+            self.input(Input::Received { link, at: self.now, message });
+        }
+    }
+
+    /// A partner answers on the link we opened to it.
+    pub fn sip_answer(&mut self, party: &str, bytes: &[u8]) {
+        let Some((link, _)) = self.links.iter().find(|(_, w)| w.party == party && w.ours) else {
+            panic!("{party} has no connection of ours to answer on");
+        };
+        let message = sip::Message::parse(Bytes::copy_from_slice(bytes)).expect("a message");
+        let link = *link;
+        self.input(Input::Received { link, at: self.now, message: Incoming::Sip(message) });
+    }
+
+    /// A node's stanza arrives, on a stream it opened for its pair of domains.
+    pub fn stanza(&mut self, node: &str, stanza: &Element) {
+        let raw = Bytes::from(stanza.print(NS_SERVER));
+        let stanza = Stanza::parse(raw, NS_SERVER).expect("well-formed").expect("a stanza");
+        let domain = |jid: &Result<Option<Jid>, _>| match jid {
+            Ok(Some(jid)) => jid.bare.domain().clone(),
+            _ => panic!("a stanza needs from and to"),
+        };
+        let pair = (domain(&stanza.from), domain(&stanza.to));
+        let link = self.link_of_node(node, pair);
+        self.input(Input::Received { link, at: self.now, message: Incoming::Stanza(stanza) });
+    }
+
+    /// Every connection of a party is cut.
+    pub fn cut(&mut self, party: &str) {
+        let gone: Vec<LinkId> = self.links.iter().filter(|(_, w)| w.party == party).map(|(id, _)| *id).collect();
+        for link in gone {
+            self.links.remove(&link);
+            self.input(Input::Closed { link, cause: "cut".to_owned() });
+        }
+    }
+
+    /// The parties whose connections are there.
+    pub fn connected(&self) -> BTreeSet<&str> {
+        self.links.values().map(|wire| wire.party.as_str()).collect()
+    }
+
+    /// Reasons of the refusals so far.
+    pub fn refusals(&self) -> Vec<Reason> {
+        self.events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Decided(decision) => decision.refused,
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub fn link_of_partner(&mut self, party: &str) -> LinkId {
+        if let Some((link, _)) = self.links.iter().find(|(_, w)| w.party == party && !w.ours) {
+            return *link;
+        }
+        let link = self.new_link(Wire { party: party.to_owned(), ours: false, pair: None });
+        self.prove_sip(link, party, None, None);
+        link
+    }
+
+    fn link_of_node(&mut self, node: &str, pair: (Domain, Domain)) -> LinkId {
+        let known = self.links.iter().find(|(_, w)| w.party == node && !w.ours && w.pair.as_ref() == Some(&pair));
+        if let Some((link, _)) = known {
+            return *link;
+        }
+        let link = self.new_link(Wire { party: node.to_owned(), ours: false, pair: Some(pair.clone()) });
+        let proof = Proof::Xmpp { from: pair.0, to: pair.1, ours: false, node: Some(node.to_owned()) };
+        let proven = Proven { link, side: Side::Inside, peer: address(1), hop: None, proof };
+        self.input(Input::Proven(Box::new(proven)));
+        link
+    }
+
+    fn new_link(&mut self, wire: Wire) -> LinkId {
+        let link = LinkId(self.next_link);
+        self.next_link += 1;
+        self.links.insert(link, wire);
+        link
+    }
+
+    fn prove_sip(&mut self, link: LinkId, party: &str, hop: Option<HopId>, dialled: Option<(String, bool)>) {
+        let (authority, host) =
+            self.certificates.get(party).cloned().unwrap_or_else(|| ("ca".to_owned(), format!("sip.{party}")));
+        let chain = Some(pki().chain(&authority, &host));
+        let proof = Proof::Sip { chain, dialled };
+        let proven = Proven { link, side: Side::Outside, peer: address(9), hop, proof };
+        self.input(Input::Proven(Box::new(proven)));
+    }
+
+    fn pump(&mut self) {
+        while let Some(output) = self.gate.poll_output() {
+            match output {
+                Output::Send { link, bytes, .. } => {
+                    let Some(wire) = self.links.get(&link).cloned() else { continue };
+                    let seen = match wire.pair {
+                        None => Seen::Sip(sip::Message::parse(bytes).expect("what we send can be read")),
+                        Some(_) => Seen::Xml(Element::parse(&bytes, NS_SERVER).expect("what we send can be read")),
+                    };
+                    self.inbox.entry(wire.party).or_default().push_back(seen);
+                }
+                Output::Connect { hop, target } => self.connect(hop, target),
+                Output::Close { link, .. } => {
+                    if self.links.remove(&link).is_some() {
+                        self.gate.handle_input(self.now, Input::Closed { link, cause: "closed by us".to_owned() });
+                    }
+                }
+                Output::Keep(record) => {
+                    self.records.insert(record.id.clone(), record);
+                }
+                Output::Forget(id) => {
+                    self.records.remove(&id);
+                }
+                Output::Event(event) => self.events.push(*event),
+            }
+        }
+    }
+
+    fn connect(&mut self, hop: HopId, target: Target) {
+        let (party, pair) = match &target {
+            Target::SipPartner { domain, .. } => (domain.to_string(), None),
+            Target::XmppNode { node, from, to, .. } => (node.clone(), Some((from.clone(), to.clone()))),
+        };
+        if self.unreachable.contains(&party) {
+            self.gate.handle_input(self.now, Input::Unreachable { hop, cause: "connection refused".to_owned() });
+            return;
+        }
+        let link = self.new_link(Wire { party: party.clone(), ours: true, pair: pair.clone() });
+        match pair {
+            None => {
+                let host = format!("sip.{party}");
+                self.prove_sip(link, &party, Some(hop), Some((host, false)));
+            }
+            Some((from, to)) => {
+                let proof = Proof::Xmpp { from, to, ours: true, node: Some(party) };
+                let proven = Proven { link, side: Side::Inside, peer: address(1), hop: Some(hop), proof };
+                self.gate.handle_input(self.now, Input::Proven(Box::new(proven)));
+            }
+        }
+    }
+}
+
+/// Settings from texts, through the real configuration reader.
+pub fn settings(config: &str, policy: &str, now: Time) -> Settings {
+    let texts = [("fedgate.toml", config), ("policies/test.toml", policy)];
+    let report = config::load_str(pki().folder.clone(), "fedgate.toml", texts, Options::check(now));
+    match report.into_result() {
+        Ok(loaded) => loaded.gate,
+        Err(problems) => panic!("the world's configuration has problems: {problems:#?}"),
+    }
+}
+
+fn address(last: u8) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, last], 40_000))
+}
