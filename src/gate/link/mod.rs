@@ -58,6 +58,7 @@ pub enum LinkInput {
 
 /// What a link wants done.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // moved once; a box would be an allocation a stanza
 pub enum LinkOutput {
     /// Write.
     Write(Bytes),
