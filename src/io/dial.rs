@@ -70,9 +70,6 @@ async fn to_sip_partner(
             let name = if by_domain || literal { domain.as_str() } else { candidate.host.as_str() };
             match try_sip(edge, at, name, identity, trust).await {
                 Ok((stream, chain)) => {
-                    if let (Some(chain), Some(partner)) = (&chain, partner) {
-                        edge.telemetry.metrics.partner_certificate(&partner.label, chain.not_after);
-                    }
                     let dialled = (!literal).then(|| (candidate.host.clone(), candidate.typed));
                     let start =
                         sip::Start { side: Side::Outside, peer: at, hop: Some(hop), dialled, chain, permit: None };
