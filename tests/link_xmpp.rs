@@ -198,6 +198,16 @@ fn nothing_said_before_tls_is_read_after_it() {
 }
 
 #[test]
+fn tls_from_the_first_byte_is_tls() {
+    let mut ours = End::accepting(edge(NodeProof::Network, TlsMode::Required));
+    ours.input(LinkInput::TlsEstablished(None)).feed(HEADER);
+    let features = ours.said();
+    assert!(!features.contains("starttls") && features.contains("features:dialback"), "{features}");
+    ours.feed("<db:result from='corp.example' to='lync.example'>x</db:result>");
+    assert_eq!(ours.proven(), ["corp.example>lync.example"]);
+}
+
+#[test]
 fn tls_comes_first_where_it_is_required() {
     let mut ours = End::accepting(edge(NodeProof::Network, TlsMode::Required));
     ours.feed(HEADER);
@@ -439,6 +449,15 @@ fn a_stream_ends_politely() {
     ours.feed("</stream:stream>");
     assert!(ours.closed().is_some());
     assert_eq!(ours.said(), "");
+
+    // Behind our end nothing is written, not even an error.
+    for wrong in ["<message/>", "<!-- x -->", "text", "<stream:error/>"] {
+        let mut ours = proven();
+        ours.input(LinkInput::Close(None)).said();
+        ours.feed(wrong);
+        assert!(ours.closed().is_some(), "{wrong}");
+        assert_eq!(ours.said(), "", "{wrong}");
+    }
 
     let mut ours = proven();
     ours.feed("</stream:stream>");
