@@ -4,8 +4,9 @@
 #[path = "support/xmpp.rs"]
 mod support;
 
+use fedgate::gate::limits::PAIRS_PER_STREAM;
 use fedgate::gate::link::{LinkInput, LinkOutput, Settings, Verdict, VerifyRequest, XmppLink, dialback};
-use fedgate::gate::partner::{NodeProof, TlsMode};
+use fedgate::gate::partner::{DomainPattern, NodeProof, Partner, TlsMode};
 use fedgate::gate::{Side, Time};
 use fedgate::wire::xmpp::StreamError;
 use std::sync::Arc;
@@ -198,6 +199,16 @@ fn nothing_said_before_tls_is_read_after_it() {
 }
 
 #[test]
+fn tls_from_the_first_byte_is_tls() {
+    let mut ours = End::accepting(edge(NodeProof::Network, TlsMode::Required));
+    ours.input(LinkInput::TlsEstablished(None)).feed(HEADER);
+    let features = ours.said();
+    assert!(!features.contains("starttls") && features.contains("features:dialback"), "{features}");
+    ours.feed("<db:result from='corp.example' to='lync.example'>x</db:result>");
+    assert_eq!(ours.proven(), ["corp.example>lync.example"]);
+}
+
+#[test]
 fn tls_comes_first_where_it_is_required() {
     let mut ours = End::accepting(edge(NodeProof::Network, TlsMode::Required));
     ours.feed(HEADER);
@@ -322,6 +333,65 @@ fn on_our_own_streams_only_the_answer_to_our_question_counts() {
 }
 
 #[test]
+fn a_verdict_is_for_the_stream_that_was_asked_about() {
+    let request = VerifyRequest {
+        originating: domain("corp.example"),
+        receiving: domain("lync.example"),
+        stream_id: "s1".into(),
+        key: "k".into(),
+    };
+    let settings = Arc::new(edge(NodeProof::Dialback, TlsMode::Off));
+    let mut asking = End::new(XmppLink::verify(settings, Side::Inside, request, [1; 32], now()));
+    asking.feed(server_header("id='1'"));
+    assert!(asking.said().ends_with("<db:verify from='lync.example' to='corp.example' id='s1'>k</db:verify>"));
+    for forged in [
+        "<db:verify from='corp.example' to='lync.example' id='s2' type='valid'/>",
+        "<db:verify from='corp.example' to='lync.example' type='valid'/>",
+        "<db:verify from='evil.example' to='lync.example' id='s1' type='valid'/>",
+        "<db:result from='corp.example' to='lync.example' id='s1' type='valid'/>",
+    ] {
+        asking.feed(forged);
+        assert!(asking.wants.is_empty(), "{forged}");
+    }
+    asking.feed("<db:verify from='corp.example' to='lync.example' id='s1' type='invalid'/>");
+    assert!(matches!(asking.wants[..], [LinkOutput::VerifyDone(_, Verdict::Invalid), LinkOutput::Close { .. }]));
+}
+
+#[test]
+fn one_stream_has_only_so_many_pairs() {
+    let mut settings = edge(NodeProof::Network, TlsMode::Off);
+    let many = DomainPattern::Under(domain("many.example"));
+    Arc::make_mut(&mut settings.policy).partners.push(Partner { domain: many, ..support::partner("many.example") });
+    let mut ours = End::accepting(settings);
+    ours.feed(HEADER);
+    for i in 0..=PAIRS_PER_STREAM {
+        ours.feed(format!("<db:result from='corp.example' to='p{i}.many.example'>k</db:result>"));
+    }
+    assert_eq!(ours.proven().len(), PAIRS_PER_STREAM);
+    assert!(ours.said().contains("type='error'><error type='wait'><resource-constraint "));
+    assert!(ours.closed().is_none());
+}
+
+#[test]
+fn a_pair_is_asked_about_once_at_a_time() {
+    let mut ours = End::accepting(edge(NodeProof::Dialback, TlsMode::Off));
+    ours.feed(HEADER);
+    for key in ["k", "k", "l"] {
+        ours.feed(format!("<db:result from='corp.example' to='lync.example'>{key}</db:result>"));
+    }
+    assert_eq!(ours.questions().len(), 1);
+}
+
+#[test]
+fn a_node_to_be_known_by_certificate_is_not_known_otherwise() {
+    let mut ours = End::accepting(edge(NodeProof::Certificate, TlsMode::Optional));
+    ours.feed(HEADER).feed("<db:result from='corp.example' to='lync.example'>k</db:result>");
+    assert!(ours.said().contains("type='error'><error type='cancel'><not-authorized "));
+    assert!(ours.proven().is_empty() && ours.questions().is_empty());
+    assert_eq!(ours.refusals(), ["unproven"]);
+}
+
+#[test]
 fn the_key_is_for_the_stream_behind_tls() {
     let mut ours = End::opening(edge(NodeProof::Network, TlsMode::Optional), "lync.example", "corp.example");
     ours.feed(server_header("id='before' version='1.0'"));
@@ -336,21 +406,30 @@ fn the_key_is_for_the_stream_behind_tls() {
 
 #[test]
 fn external_is_tried_before_dialback() {
-    let to_tls = || {
+    let to_tls_with = |dialback_ns: &str, dialback: &str| {
+        let header = |id: &str| {
+            server_header(&format!("id='{id}' version='1.0'")).replace("xmlns:db='jabber:server:dialback'", dialback_ns)
+        };
         let mut ours = End::opening(edge(NodeProof::Network, TlsMode::Optional), "lync.example", "corp.example");
-        ours.feed(server_header("id='1' version='1.0'"));
+        ours.feed(header("1"));
         ours.feed("<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:features>");
         ours.feed("<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
         ours.input(LinkInput::TlsEstablished(None));
-        ours.feed(server_header("id='2' version='1.0'"));
-        ours.feed(
+        ours.feed(header("2"));
+        ours.feed(format!(
             "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>EXTERNAL</mechanism>\
-             </mechanisms><dialback xmlns='urn:xmpp:features:dialback'><errors/></dialback></stream:features>",
-        );
+             </mechanisms>{dialback}</stream:features>"
+        ));
         let said = ours.said();
         // base64("lync.example")
         assert!(said.ends_with("mechanism='EXTERNAL'>bHluYy5leGFtcGxl</auth>"), "{said}");
         ours
+    };
+    let to_tls = || {
+        to_tls_with(
+            "xmlns:db='jabber:server:dialback'",
+            "<dialback xmlns='urn:xmpp:features:dialback'><errors/></dialback>",
+        )
     };
     let mut ours = to_tls();
     ours.feed("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>");
@@ -366,6 +445,20 @@ fn external_is_tried_before_dialback() {
     assert!(ours.said().contains(&expected_key("2")));
     ours.feed("<db:result from='corp.example' to='lync.example' type='valid'/>");
     assert_eq!(ours.proven(), ["lync.example>corp.example!"]);
+
+    // Nothing is left to try.
+    let mut ours = to_tls_with("xmlns:nothing='urn:x'", "");
+    ours.feed("<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><not-authorized/><text>no\nway</text></failure>");
+    assert!(ours.closed().unwrap().contains("SASL not-authorized (no way)"), "{:?}", ours.closed());
+
+    // A certificate can't have been seen without TLS.
+    let mut ours = End::opening(edge(NodeProof::Network, TlsMode::Off), "lync.example", "corp.example");
+    ours.feed(server_header("id='1' version='1.0'"));
+    ours.feed(
+        "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>EXTERNAL</mechanism>\
+         </mechanisms></stream:features>",
+    );
+    assert!(ours.said().contains("<db:result "));
 
     // Success for what was never begun proves nothing.
     let mut ours = End::opening(edge(NodeProof::Network, TlsMode::Off), "lync.example", "corp.example");
@@ -439,6 +532,15 @@ fn a_stream_ends_politely() {
     ours.feed("</stream:stream>");
     assert!(ours.closed().is_some());
     assert_eq!(ours.said(), "");
+
+    // Behind our end nothing is written, not even an error.
+    for wrong in ["<message/>", "<!-- x -->", "text", "<stream:error/>"] {
+        let mut ours = proven();
+        ours.input(LinkInput::Close(None)).said();
+        ours.feed(wrong);
+        assert!(ours.closed().is_some(), "{wrong}");
+        assert_eq!(ours.said(), "", "{wrong}");
+    }
 
     let mut ours = proven();
     ours.feed("</stream:stream>");

@@ -1,5 +1,7 @@
 //! Two ends of an XMPP stream without a network: settings, and a hand that carries bytes.
 
+#![allow(dead_code)] // not every test needs all of it
+
 use fedgate::gate::limits::Limits;
 use fedgate::gate::link::{LinkInput, LinkOutput, Settings, XmppLink};
 use fedgate::gate::partner::{
