@@ -91,8 +91,8 @@ impl Gate {
         let domain = inward::claimed_domain(request)?;
         let claim = self.links.claim(&self.settings, link, &domain, now)?;
         // Their words to ours.
-        let from = inward::sender(request, &claim)?;
         let (profile, budget, label) = self.entry(claim.partner());
+        let from = inward::sender(request, &claim, profile)?;
         if self.sessions.servers.is_repeated(link, request) {
             return Ok(Taken::Never);
         }
