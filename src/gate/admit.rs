@@ -61,6 +61,8 @@ impl Gate {
                     }
                 }
                 if fatal {
+                    // The answer leaves before the link does.
+                    self.carry(now);
                     self.outputs.push_back(Output::Close { link, error: None });
                 }
             }
