@@ -134,6 +134,8 @@ impl Gate {
         match method {
             Method::Subscribe => self.subscribe(now, permit, request, (&label, profile, budget.subscriptions)),
             Method::Message => self.page_in(now, link, at, permit, request, &label, budget.body_bytes),
+            // RFC 3261 §11.2: for a user too the edge is the UAS; what it can do is the same.
+            Method::Options => Ok(capabilities()),
             Method::Invite => {
                 Err(Reject::new(Reason::Unsupported, "IM sessions: not in this version").with_status(488))
             }
