@@ -109,8 +109,8 @@ impl Pages {
         let says = message::write_sip(&carried.text, &turn.token())?;
         let profile = permit.partner().map_or(STRANGER_PROFILE, |id| turn.settings.policy.partner(id).profile);
         let uri = format!("sip:{}", aol::outward(profile, &key)?.to_sip());
-        let queue = self.queues.entry(key.clone()).or_default();
-        if queue.waiting.len() >= limits::PAGES_PER_DESTINATION || self.waiting >= limits::PAGES {
+        let waiting = self.queues.get(&key).map_or(0, |queue| queue.waiting.len());
+        if waiting >= limits::PAGES_PER_DESTINATION || self.waiting >= limits::PAGES {
             return Err(Reject::new(Reason::Overloaded, format!("too many messages wait for {key}")));
         }
         let record = format!("envelope {:016x} {}", self.next, turn.token());
@@ -125,7 +125,7 @@ impl Pages {
             partner: carried.partner.to_owned(),
         };
         turn.step(Step::Keep(Record { id: envelope.record_id(), kept: Kept::Envelope(envelope.clone()) }));
-        queue.waiting.push_back(Page { envelope, uri, from: carried.from, says, at: carried.at });
+        self.queues.entry(key.clone()).or_default().waiting.push_back(Page { envelope, uri, from: carried.from, says, at: carried.at });
         self.waiting += 1;
         self.send_next(turn, clients, &key);
         Ok(())
