@@ -79,7 +79,7 @@ pub fn no_other_route(request: &Message, settings: &Settings) -> Result<(), Reje
 pub fn no_loop(request: &Message, settings: &Settings) -> Result<(), Reject> {
     use crate::gate::session::transaction::OUR_BRANCH;
     use crate::wire::sip::header::Via;
-    if request.header(Name::MaxForwards).is_some_and(|hops| hops.trim() == "0") {
+    if request.header(Name::MaxForwards).is_some_and(|hops| hops.trim().parse() == Ok(0u8)) {
         return Err(Reject::new(Reason::Loop, "Max-Forwards is used up").with_status(483));
     }
     for via in request.values(Name::Via) {
