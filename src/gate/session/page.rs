@@ -125,7 +125,13 @@ impl Pages {
             partner: carried.partner.to_owned(),
         };
         turn.step(Step::Keep(Record { id: envelope.record_id(), kept: Kept::Envelope(envelope.clone()) }));
-        self.queues.entry(key.clone()).or_default().waiting.push_back(Page { envelope, uri, from: carried.from, says, at: carried.at });
+        self.queues.entry(key.clone()).or_default().waiting.push_back(Page {
+            envelope,
+            uri,
+            from: carried.from,
+            says,
+            at: carried.at,
+        });
         self.waiting += 1;
         self.send_next(turn, clients, &key);
         Ok(())
