@@ -86,15 +86,15 @@ impl Gate {
             return Err(Reject::new(Reason::Malformed, "no method"));
         };
         if method == Method::Negotiate {
-            return Ok(no_compression());
+            return Err(no_compression());
         }
         request.check()?;
         // Who says so.
         let domain = inward::claimed_domain(request)?;
         let claim = self.links.claim(&self.settings, link, &domain, now)?;
         // Their words to ours.
-        let from = inward::sender(request, &claim)?;
         let (profile, budget, label) = self.entry(claim.partner());
+        let from = inward::sender(request, &claim, profile)?;
         if self.sessions.servers.is_repeated(link, request) {
             return Ok(Taken::Never);
         }
@@ -555,8 +555,8 @@ fn no_such(status: u16) -> Taken {
 }
 
 /// COMPAT(lync): NEGOTIATE asks for compression hop by hop, with Max-Forwards 0 by design; declined, the link goes on without.
-fn no_compression() -> Taken {
-    Taken::Now { status: 405, headers: vec![("Allow", ALLOW.to_owned())], to_tag: None, makes_dialog: false }
+fn no_compression() -> Reject {
+    Reject::new(Reason::Unsupported, "compression").with_status(405).with_header("Allow", ALLOW)
 }
 
 fn capabilities() -> Taken {

@@ -5,10 +5,12 @@ use super::outcome::{Barriers, Owed, Pair};
 use super::transaction::{Clients, Ended, Purpose, Sent};
 use super::{Deadline, Step, Turn, partner_hop};
 use crate::gate::Path;
+use crate::gate::border::aol;
 use crate::gate::event::{Event, Outcome, Settled};
 use crate::gate::limits;
 use crate::gate::partner::{Action, Protocol, Side};
 use crate::gate::policy::Permit;
+use crate::gate::policy::table::STRANGER_PROFILE;
 use crate::gate::record::{Kept, Record, RecordId};
 use crate::gate::reject::{Reason, Reject};
 use crate::gate::route::HopKey;
@@ -47,6 +49,8 @@ struct Queue {
 #[derive(Debug)]
 struct Page {
     envelope: Envelope,
+    /// The destination in the partner's spelling.
+    uri: String,
     from: Jid,
     says: message::Page,
     at: Time,
@@ -104,8 +108,10 @@ impl Pages {
     ) -> Result<(), Reject> {
         let key = permit.to().clone();
         let says = message::write_sip(&carried.text, &turn.token())?;
-        let queue = self.queues.entry(key.clone()).or_default();
-        if queue.waiting.len() >= limits::PAGES_PER_DESTINATION || self.waiting >= limits::PAGES {
+        let profile = permit.partner().map_or(STRANGER_PROFILE, |id| turn.settings.policy.partner(id).profile);
+        let uri = format!("sip:{}", aol::outward(profile, &key)?.to_sip());
+        let waiting = self.queues.get(&key).map_or(0, |queue| queue.waiting.len());
+        if waiting >= limits::PAGES_PER_DESTINATION || self.waiting >= limits::PAGES {
             return Err(Reject::new(Reason::Overloaded, format!("too many messages wait for {key}")));
         }
         let record = format!("envelope {:016x} {}", self.next, turn.token());
@@ -120,7 +126,13 @@ impl Pages {
             partner: carried.partner.to_owned(),
         };
         turn.step(Step::Keep(Record { id: envelope.record_id(), kept: Kept::Envelope(envelope.clone()) }));
-        queue.waiting.push_back(Page { envelope, from: carried.from, says, at: carried.at });
+        self.queues.entry(key.clone()).or_default().waiting.push_back(Page {
+            envelope,
+            uri,
+            from: carried.from,
+            says,
+            at: carried.at,
+        });
         self.waiting += 1;
         self.send_next(turn, clients, &key);
         Ok(())
@@ -296,7 +308,7 @@ impl Pages {
         let branch = turn.branch();
         let tag = turn.token();
         let identity = &turn.settings.identities[turn.settings.identity_for(local)];
-        let uri = format!("sip:{}", key.to_sip());
+        let uri = page.uri.clone();
         let mut headers = vec![
             ("Via", format!("SIP/2.0/TLS {}:{};branch={branch}", identity.hostname, identity.sip_port)),
             ("Max-Forwards", "70".to_owned()),
