@@ -605,20 +605,27 @@ mod hostile {
         #[test]
         fn nothing_panics_and_nothing_is_proven_by_noise(
             parts in prop::collection::vec(prop::sample::select(vec![
-                HEADER, "<stream:features/>", "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>",
+                HEADER, "<stream:features/>",
+                "<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:features>",
+                "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>EXTERNAL</mechanism>\
+                 </mechanisms></stream:features>",
+                "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>",
                 "<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>", "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>",
-                "<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>", "<db:result from='corp.example' to='lync.example'>k</db:result>",
+                "<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>",
+                "<db:result from='corp.example' to='lync.example'>k</db:result>",
                 "<db:result from='corp.example' to='lync.example' type='valid'/>", "<db:verify/>", "<db:result/>",
                 "<message from='a@corp.example' to='b@lync.example'/>", "</stream:stream>", "<stream:error/>", "\u{0}", "<", " ",
             ]), 0..12),
             opened in any::<bool>(),
+            begun in prop::bool::weighted(0.9),
         ) {
             let mut ours = if opened {
                 End::opening(edge(NodeProof::Network, TlsMode::Optional), "evil.example", "corp.example")
             } else {
                 End::accepting(edge(NodeProof::Dialback, TlsMode::Optional))
             };
-            for part in parts {
+            let header = server_header("id='1' version='1.0'");
+            for part in begun.then_some(header.as_str()).into_iter().chain(parts) {
                 ours.feed(part);
                 if matches!(ours.wants.last(), Some(LinkOutput::StartTls)) {
                     ours.input(LinkInput::TlsEstablished(None));
