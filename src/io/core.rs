@@ -3,8 +3,8 @@
 
 use super::dial;
 use super::edge::{Arrival, Edge, Handle, Live, Order, Phase};
+use super::settings::{Load, Loaded};
 use super::store::{Store, StoreError};
-use crate::app::{Load, Loaded};
 use crate::gate::{Event, Gate, Input, LinkId, Output};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -135,13 +135,13 @@ impl Core {
     }
 
     fn put_in_force(&mut self, loaded: Loaded) -> Result<(), String> {
+        loaded.tell();
         let live = Live::build(loaded.io)?;
         let before = self.edge.live.load();
         if before.settings.listeners != live.settings.listeners || before.settings.admin != live.settings.admin {
             tracing::warn!("listening addresses changed: they take effect at the next start");
         }
-        crate::app::tell(&loaded.notices);
-        crate::app::describe(&self.edge.telemetry, &live.settings);
+        live.settings.describe(&self.edge.telemetry);
         self.edge.live.store(Arc::new(live));
         self.gate.handle_input(self.edge.clock.now(), Input::Reload(Box::new(loaded.gate)));
         Ok(())

@@ -68,7 +68,7 @@ pub enum Arrival {
     /// SIGHUP, or the admin listener; the answer is the error's text.
     Reload(oneshot::Sender<Result<(), String>>),
     /// New settings were read, or could not be.
-    Loaded(Box<Result<crate::app::Loaded, String>>, oneshot::Sender<Result<(), String>>),
+    Loaded(Box<Result<super::settings::Loaded, String>>, oneshot::Sender<Result<(), String>>),
     /// SIGTERM, SIGINT, or the admin listener.
     Drain,
 }
