@@ -254,6 +254,8 @@ impl Watches {
                     return true;
                 }
                 watch.standing = Standing::Granted;
+                // What was shown before is not what is there now: say nothing until the server does.
+                watch.known = false;
                 self.keep(turn, key);
             }
             Some("unsubscribed") => {
