@@ -254,6 +254,8 @@ impl Watches {
                     return true;
                 }
                 watch.standing = Standing::Granted;
+                // What was shown before is not what is there now: say nothing until the server does.
+                watch.known = false;
                 self.keep(turn, key);
             }
             Some("unsubscribed") => {
@@ -372,7 +374,7 @@ impl Watches {
             // RFC 6665 §4.2.2: these end the subscription, Timer F should.
             Ended::Answered(404 | 405 | 410 | 416 | 480..=485 | 489 | 501 | 604, _) | Ended::TimedOut => true,
             // Any other answer: it stands until it expires; the next change is told again.
-            Ended::Answered(..) => subscriber.ending.is_some(),
+            Ended::Answered(..) => subscriber.ending.is_some() && subscriber.due.is_none(),
             // The partner is away for a moment: tell it again, for as long as the subscription lasts.
             Ended::Unreachable(_) | Ended::LinkDied => {
                 subscriber.failures = subscriber.failures.saturating_add(1);
