@@ -13,16 +13,16 @@ use std::process::ExitCode;
 /// What can be typed after `explain`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A decision's ID, as in the reply, the log and the audit (not in this version)
+    /// A decision's ID, as in the reply, the log and the audit (not in this version: grep the audit file for it)
     #[arg(value_name = "ID", conflicts_with_all = ["from", "to", "action"])]
     pub id: Option<String>,
     /// Who asks: user@domain, sip:user@domain or xmpp:user@domain/resource
     #[arg(long, value_name = "ADDR", value_parser = ask::typed, required_unless_present = "id")]
     pub from: Option<Typed>,
-    /// Whom
+    /// Who is addressed, written likewise
     #[arg(long, value_name = "ADDR", value_parser = ask::typed, required_unless_present = "id")]
     pub to: Option<Typed>,
-    /// subscribe, presence, message, chat, groupchat, iq, file, call or other
+    /// What: subscribe, presence, message, chat, groupchat, iq, file, call or other
     #[arg(long = "do", value_name = "ACTION", value_parser = action, required_unless_present = "id")]
     pub action: Option<Action>,
     /// How the partner speaks: sip or xmpp; else as its address or entry says
@@ -31,7 +31,7 @@ pub struct Args {
     /// The config file; else ./fedgate.toml, else /etc/fedgate/fedgate.toml
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// For programs
+    /// Print JSON, for programs
     #[arg(long)]
     pub json: bool,
 }
