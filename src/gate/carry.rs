@@ -133,7 +133,7 @@ impl Gate {
         match parcel.passage {
             Passage::Request(branch) => sessions.clients.written(&branch, link),
             Passage::Message(pair, number) => sessions.barriers.written(&pair, number),
-            Passage::Ping(_) | Passage::Watch(_) | Passage::Fetch(_) | Passage::Answer => {}
+            Passage::Ping(_) | Passage::Watch(_) | Passage::Contact(_) | Passage::Fetch(_) | Passage::Answer => {}
         }
     }
 
@@ -148,6 +148,7 @@ impl Gate {
             }
             Passage::Ping(pair) => self.ping_silent(now, &pair),
             Passage::Watch(key) => sessions.watches.ask_later(&mut turn, &key),
+            Passage::Contact(key) => sessions.contacts.say_later(&mut turn, &key),
             Passage::Fetch(id) => sessions.fetches.finish(&mut turn, &mut sessions.clients, id),
             Passage::Answer => {}
         }
@@ -174,6 +175,9 @@ impl Gate {
         let (mut turn, sessions) = self.turn(now);
         match purpose {
             Purpose::Notify(key, tag) => sessions.watches.notified(&mut turn, key, tag, ended),
+            Purpose::Subscribe(key, tag) => {
+                sessions.contacts.answered(&mut turn, &mut sessions.clients, key, tag, ended)
+            }
             Purpose::FetchNotify => {}
             Purpose::Page(key) => {
                 sessions.pages.ended(&mut turn, (&mut sessions.clients, &mut sessions.barriers), key, ended);

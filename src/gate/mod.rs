@@ -155,7 +155,10 @@ impl Gate {
 
     /// Figures for the status page and the gauges.
     pub fn snapshot(&self) -> Snapshot {
-        let subscriptions = self.sessions.watches.counted();
+        let mut subscriptions = self.sessions.watches.counted();
+        for (key, count) in self.sessions.contacts.counted() {
+            *subscriptions.entry(key).or_insert(0) += count;
+        }
         Snapshot {
             subscriptions: subscriptions.into_iter().map(|((partner, state), n)| (partner, state, n)).collect(),
             nodes_up: self.nodes_up.iter().map(|(node, up)| (node.clone(), *up)).collect(),
@@ -252,6 +255,10 @@ impl Gate {
                 }
             }
             sessions.watches.node_restarted(&mut turn, &node);
+            for key in sessions.contacts.of_node(&node) {
+                let at = turn.jittered(limits::PROBE_AFTER_NODE_LOSS);
+                turn.deadlines.set(Deadline::Tell(key), at);
+            }
         }
         for branch in branches {
             self.request_ended(now, &branch, &Ended::LinkDied);
@@ -267,6 +274,11 @@ impl Gate {
         match record.kept {
             Kept::Watch(kept) => {
                 if !sessions.watches.restore(&mut turn, kept) {
+                    turn.step(Step::Forget(record.id));
+                }
+            }
+            Kept::Contact(kept) => {
+                if !sessions.contacts.restore(&mut turn, kept) {
                     turn.step(Step::Forget(record.id));
                 }
             }
@@ -291,6 +303,7 @@ impl Gate {
         self.close_unwanted(now);
         let (mut turn, sessions) = self.turn(now);
         sessions.watches.reloaded(&mut turn);
+        sessions.contacts.reloaded(&mut turn, &mut sessions.clients);
     }
 
     /// Links of ours that the settings in force no longer want.
@@ -336,6 +349,8 @@ impl Gate {
                 Deadline::TimerF(branch) => self.request_ended(now, &branch, &Ended::TimedOut),
                 Deadline::Ping(pair) => self.ping_silent(now, &pair),
                 Deadline::Watch(key) => sessions.watches.due(&mut turn, &mut sessions.clients, &key),
+                Deadline::Contact(key) => sessions.contacts.due(&mut turn, &mut sessions.clients, &key),
+                Deadline::Tell(key) => sessions.contacts.tell(&mut turn, &key),
                 Deadline::Fetch(id) => sessions.fetches.finish(&mut turn, &mut sessions.clients, id),
                 Deadline::Bounce(record) => sessions.pages.bounce(&mut turn, &mut sessions.barriers, &record),
                 Deadline::Sweep => sessions.watches.sweep(&mut turn),

@@ -56,6 +56,8 @@ struct Client {
 pub enum Purpose {
     /// A NOTIFY of a watch's dialog, by the dialog's local tag.
     Notify(super::watch::WatchKey, String),
+    /// A SUBSCRIBE of a contact's dialog, by the dialog's local tag.
+    Subscribe(super::contact::ContactKey, String),
     /// The one NOTIFY of a fetch.
     FetchNotify,
     /// A page-mode MESSAGE, by its destination.
