@@ -3,7 +3,7 @@
 use super::Gate;
 use super::event::{Event, Outcome, Settled};
 use super::exchange::{HopId, Output, Target};
-use super::partner::{Action, LinkId, Protocol, Side};
+use super::partner::{Action, DomainPattern, LinkId, Partner, Protocol, Side};
 use super::reject::{Reason, Reject};
 use super::route::HopKey;
 use super::route::hop::Passed;
@@ -70,8 +70,19 @@ impl Gate {
     fn target(&self, key: &HopKey) -> Option<Target> {
         match key {
             HopKey::Partner { domain, identity } => {
-                let id = self.settings.policy.partner_for(domain, Protocol::Sip)?;
-                let next_hop = self.settings.policy.partner(id).next_hop.clone();
+                let policy = &self.settings.policy;
+                let (domain, next_hop) = match policy.partner_for(domain, Protocol::Sip).map(|id| policy.partner(id)) {
+                    // A clearing house: its further domains are reached through it.
+                    Some(Partner { domain: DomainPattern::Exact(own), also, next_hop, .. })
+                        if also.contains(domain) =>
+                    {
+                        (own, next_hop.clone())
+                    }
+                    Some(partner) => (domain, partner.next_hop.clone()),
+                    // A stranger's own requests are answered.
+                    None if policy.stranger.is_some() => (domain, None),
+                    None => return None,
+                };
                 Some(Target::SipPartner { domain: domain.clone(), next_hop, identity: *identity })
             }
             HopKey::Node { node, from, to } => {

@@ -10,6 +10,7 @@ use crate::gate::Path;
 use crate::gate::event::{Event, Outcome, Settled};
 use crate::gate::limits;
 use crate::gate::partner::{Action, Profile, Protocol, Side};
+use crate::gate::policy::table::STRANGER_PROFILE;
 use crate::gate::policy::{Permit, Question};
 use crate::gate::record::{Kept, Record, RecordId};
 use crate::gate::reject::{Reason, Reject};
@@ -474,12 +475,16 @@ impl Watches {
             (crate::wire::address::Jid::parse(&kept.watcher), crate::wire::address::Jid::parse(&kept.presentity));
         let (Ok(watcher), Ok(presentity)) = parsed else { return false };
         let key = (watcher.bare, presentity.bare);
-        let Some(id) = turn.settings.policy.partner_for(key.0.domain(), Protocol::Sip) else { return false };
-        let partner = turn.settings.policy.partner(id);
+        let policy = &turn.settings.policy;
+        let (label, seen_by) = match policy.partner_for(key.0.domain(), Protocol::Sip).map(|id| policy.partner(id)) {
+            Some(partner) => (partner.label.as_str(), partner.profile),
+            None if policy.stranger.is_some() => ("other", STRANGER_PROFILE),
+            None => return false,
+        };
         let Ok(node) = table::node_for(turn.settings, &key.1) else { return false };
         let mut watch = Watch {
-            partner: partner.label.clone(),
-            seen_by: partner.profile,
+            partner: label.to_owned(),
+            seen_by,
             node: node.name.clone(),
             of: node.profile,
             policy_version: turn.settings.policy.version,
