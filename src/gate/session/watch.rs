@@ -441,6 +441,16 @@ impl Watches {
 
     fn decide_again(&mut self, turn: &mut Turn<'_>, key: &WatchKey) {
         let Some(watch) = self.table.get_mut(key) else { return };
+        // The user may have moved to another node: it is the one to ask from now on.
+        if let Ok(node) = table::node_for(turn.settings, &key.1)
+            && node.name != watch.node
+        {
+            watch.node = node.name.clone();
+            watch.of = node.profile;
+            watch.ask_at = Some(turn.now);
+            self.arm(turn, key);
+        }
+        let Some(watch) = self.table.get_mut(key) else { return };
         let question = Question {
             from: &key.0,
             to: &key.1,
