@@ -394,6 +394,12 @@ impl Watches {
     pub fn end(&mut self, turn: &mut Turn<'_>, key: &WatchKey, ending: Ending) {
         let Some(watch) = self.table.get_mut(key) else { return };
         watch.ask_at = None;
+        // Who comes back before the last NOTIFY is answered starts anew: nothing that was granted holds any more.
+        if matches!(ending, Ending::Rejected | Ending::NoResource) {
+            watch.standing = Standing::Asked;
+            watch.known = false;
+            watch.resources.clear();
+        }
         for subscriber in watch.subscribers.iter_mut().filter(|s| s.ending.is_none()) {
             subscriber.ending = Some(ending);
             subscriber.due = Some(turn.now);
