@@ -49,7 +49,9 @@ enum Standing {
     Asked,
     /// `subscribed`.
     Granted,
-    /// Refused, by policy or by the user, but shown as offline.
+    /// `unsubscribed`, but shown as offline; she may change her mind.
+    Declined,
+    /// A rule says so: shown as offline, whatever she says.
     Polite,
 }
 
@@ -246,6 +248,9 @@ impl Watches {
     /// Presence from the presentity's server to a watcher. `false`: nobody watches.
     pub fn presence(&mut self, turn: &mut Turn<'_>, key: &WatchKey, stanza: &Stanza, at: Time) -> bool {
         let Some(watch) = self.table.get_mut(key) else { return false };
+        if watch.standing == Standing::Polite {
+            return true;
+        }
         let resource = stanza.from.as_ref().ok().and_then(|jid| jid.as_ref()).and_then(|jid| jid.resource.clone());
         match stanza.type_.as_deref() {
             Some("subscribed") => {
@@ -263,7 +268,7 @@ impl Watches {
                 watch.resources.clear();
                 watch.ask_at = None;
                 if turn.settings.presence.polite_refusal {
-                    watch.standing = Standing::Polite;
+                    watch.standing = Standing::Declined;
                     self.keep(turn, key);
                 } else {
                     self.end(turn, key, Ending::Rejected);
@@ -328,7 +333,7 @@ impl Watches {
                 Standing::Asked => Some("subscribe"),
                 // RFC 6121 §4.3: in the watcher's own name, who is authorised.
                 Standing::Granted => Some("probe"),
-                Standing::Polite => None,
+                Standing::Declined | Standing::Polite => None,
             };
             if let Some(type_) = type_ {
                 let node = watch.node.clone();
@@ -421,7 +426,7 @@ impl Watches {
         for key in keys {
             let at = turn.jittered(limits::PROBE_AFTER_NODE_LOSS);
             if let Some(watch) = self.table.get_mut(&key)
-                && watch.standing != Standing::Polite
+                && matches!(watch.standing, Standing::Asked | Standing::Granted)
                 && watch.ask_at.is_none_or(|ask| ask > at)
             {
                 watch.ask_at = Some(at);
@@ -540,7 +545,7 @@ impl Watches {
         for watch in self.table.values() {
             let state = match watch.standing {
                 Standing::Asked => "pending",
-                Standing::Granted | Standing::Polite => "active",
+                Standing::Granted | Standing::Declined | Standing::Polite => "active",
             };
             *counted.entry((watch.partner.clone(), state)).or_insert(0) += watch.subscribers.len() as u64;
         }
@@ -589,7 +594,9 @@ impl Watches {
                 (Some(Ending::Deactivated), _) => ("terminated;reason=deactivated".to_owned(), None),
                 // RFC 6665 §4.1.3: active and pending carry `expires`.
                 (None, Standing::Asked) => (format!("pending;expires={left}"), None),
-                (None, Standing::Polite) => (format!("active;expires={left}"), Some(BTreeMap::new())),
+                (None, Standing::Declined | Standing::Polite) => {
+                    (format!("active;expires={left}"), Some(BTreeMap::new()))
+                }
                 // RFC 8048 §6.2.2: state not known yet, body empty.
                 (None, Standing::Granted) => {
                     (format!("active;expires={left}"), watch.known.then(|| watch.resources.clone()))
