@@ -1,8 +1,9 @@
 //! Page-mode messages from XMPP to SIP (RFC 7572 §4): one MESSAGE at a time for each destination (RFC 3428 §8), its final response the outcome,
 //! and an error to the sender whenever that is not a success.
 
-use super::transaction::{Clients, Ended, Purpose};
-use super::{Deadline, Parcel, Passage, Step, Turn, partner_hop};
+use super::outcome::{Barriers, Owed, Pair};
+use super::transaction::{Clients, Ended, Purpose, Sent};
+use super::{Deadline, Step, Turn, partner_hop};
 use crate::gate::Path;
 use crate::gate::border::aol;
 use crate::gate::event::{Event, Outcome, Settled};
@@ -138,7 +139,13 @@ impl Pages {
     }
 
     /// A MESSAGE of ours ended.
-    pub fn ended(&mut self, turn: &mut Turn<'_>, clients: &mut Clients, key: &PageKey, ended: &Ended<'_>) {
+    pub fn ended(
+        &mut self,
+        turn: &mut Turn<'_>,
+        (clients, barriers): (&mut Clients, &mut Barriers),
+        key: &PageKey,
+        ended: &Ended<'_>,
+    ) {
         let Some(page) = self.queues.get_mut(key).and_then(|queue| queue.sent.take()) else { return };
         self.waiting -= 1;
         let refuse = |turn: &mut Turn<'_>, reject: &Reject| {
@@ -165,14 +172,14 @@ impl Pages {
                 (Outcome::Uncertain, Some(refuse(turn, &reject)))
             }
         };
-        self.settle(turn, page.envelope, outcome, error);
+        self.settle(turn, barriers, page.envelope, outcome, error);
         self.send_next(turn, clients, key);
     }
 
     /// A message that is not taken on: its sender gets the error, handed over again if need be.
     pub fn refuse(
         &mut self,
-        turn: &mut Turn<'_>,
+        (turn, barriers): (&mut Turn<'_>, &mut Barriers),
         from: &Jid,
         to: &Address,
         ids: (Option<&str>, Option<&str>),
@@ -194,18 +201,18 @@ impl Pages {
         self.next += 1;
         let record = envelope.record_id();
         self.bounces.insert(record.clone(), Bounce { envelope, error, tries: 0 });
-        self.bounce(turn, &record);
+        self.bounce(turn, barriers, &record);
     }
 
     /// An envelope from before a restart: nobody can know what became of it, so its sender gets the error.
-    pub fn restore(&mut self, turn: &mut Turn<'_>, envelope: Envelope) {
+    pub fn restore(&mut self, turn: &mut Turn<'_>, barriers: &mut Barriers, envelope: Envelope) {
         let reject = Reject::new(Reason::Uncertain, "restarted before the outcome was known");
         let id = turn.refused(&reject, &envelope.facts());
         let error = reject.stanza_error(id);
-        self.settle(turn, envelope, Outcome::Uncertain, Some(error));
+        self.settle(turn, barriers, envelope, Outcome::Uncertain, Some(error));
     }
 
-    /// The error for this record was written to the sender's server: done.
+    /// The error for this record has arrived at the sender's server: done.
     pub fn bounced(&mut self, turn: &mut Turn<'_>, record: &RecordId) {
         if self.bounces.remove(record).is_some() {
             turn.deadlines.cancel(&Deadline::Bounce(record.clone()));
@@ -213,7 +220,7 @@ impl Pages {
         }
     }
 
-    /// It could not be: try again later. `false`: given up, the message is unresolved.
+    /// It did not arrive: try again later. `false`: given up, the message is unresolved.
     pub fn bounce_later(&mut self, turn: &mut Turn<'_>, record: &RecordId) -> bool {
         let Some(bounce) = self.bounces.get_mut(record) else { return true };
         bounce.tries += 1;
@@ -227,20 +234,18 @@ impl Pages {
         true
     }
 
-    /// Hands the error of this record to the sender's server.
-    pub fn bounce(&mut self, turn: &mut Turn<'_>, record: &RecordId) {
+    /// Hands the error of this record to the sender's server; behind a ping, so that it is known to have arrived.
+    pub fn bounce(&mut self, turn: &mut Turn<'_>, barriers: &mut Barriers, record: &RecordId) {
         let Some(bounce) = self.bounces.get(record) else { return };
-        let Some(hop) = bounce.envelope.reply_hop() else { return };
-        let stanza = bounce.envelope.error_stanza(&bounce.error);
-        let bytes = Bytes::from(stanza.print(NS_SERVER));
-        turn.step(Step::Pass {
-            hop,
-            parcel: Parcel { bytes, passage: Passage::Bounce(record.clone()), transit: None },
-        });
+        let Some((hop, pair)) = bounce.envelope.reply_hop() else { return };
+        let stanza = Bytes::from(bounce.envelope.error_stanza(&bounce.error).print(NS_SERVER));
+        if !barriers.carry(turn, hop, pair, stanza, Owed::Record(record.clone()), None) {
+            self.bounce_later(turn, record);
+        }
     }
 
     /// Draining is over: what is still under way is told to its senders as uncertain, what was never sent as not delivered.
-    pub fn give_up(&mut self, turn: &mut Turn<'_>) {
+    pub fn give_up(&mut self, turn: &mut Turn<'_>, barriers: &mut Barriers) {
         for (_, queue) in std::mem::take(&mut self.queues) {
             let sent = queue.sent.into_iter().map(|page| (Reason::Uncertain, page));
             let waiting = queue.waiting.into_iter().map(|page| (Reason::Timeout, page));
@@ -249,7 +254,7 @@ impl Pages {
                 let reject = Reject::new(reason, "stopping");
                 let id = turn.refused(&reject, &page.envelope.facts());
                 let outcome = if reason == Reason::Uncertain { Outcome::Uncertain } else { Outcome::Failed };
-                self.settle(turn, page.envelope, outcome, Some(reject.stanza_error(id)));
+                self.settle(turn, barriers, page.envelope, outcome, Some(reject.stanza_error(id)));
             }
         }
     }
@@ -264,7 +269,14 @@ impl Pages {
         self.len() == 0
     }
 
-    fn settle(&mut self, turn: &mut Turn<'_>, envelope: Envelope, outcome: Outcome, error: Option<StanzaError>) {
+    fn settle(
+        &mut self,
+        turn: &mut Turn<'_>,
+        barriers: &mut Barriers,
+        envelope: Envelope,
+        outcome: Outcome,
+        error: Option<StanzaError>,
+    ) {
         let settled = Settled {
             partner: envelope.partner.clone(),
             side: Side::Inside,
@@ -278,7 +290,7 @@ impl Pages {
             None => turn.step(Step::Forget(record)),
             Some(error) => {
                 self.bounces.insert(record.clone(), Bounce { envelope, error, tries: 0 });
-                self.bounce(turn, &record);
+                self.bounce(turn, barriers, &record);
             }
         }
     }
@@ -315,7 +327,8 @@ impl Pages {
         .print();
         let transit = Some((page.at, Path::XmppSip));
         queue.sent = Some(page);
-        clients.send(turn, hop, branch, Method::Message, Purpose::Page(key.clone()), bytes, transit);
+        let purpose = Purpose::Page(key.clone());
+        clients.send(turn, hop, Sent { branch, method: Method::Message, purpose, bytes, transit });
     }
 }
 
@@ -344,10 +357,10 @@ impl Envelope {
         }
     }
 
-    fn reply_hop(&self) -> Option<HopKey> {
+    fn reply_hop(&self) -> Option<(HopKey, Pair)> {
         let domain = |text: &str| Jid::parse(text).ok().map(|jid| jid.bare.domain().clone());
         let (from, to): (Domain, Domain) = (domain(&self.to)?, domain(&self.from)?);
-        Some(HopKey::Node { node: self.node.clone(), from, to })
+        Some((HopKey::Node { node: self.node.clone(), from: from.clone(), to: to.clone() }, (from, to)))
     }
 
     fn error_stanza(&self, error: &StanzaError) -> Element {

@@ -4,7 +4,7 @@
 //! a subscription that ends leaves the authorisation alone.
 
 use super::dialog::{Dialog, contact_of};
-use super::transaction::{Clients, Ended, Purpose};
+use super::transaction::{Clients, Ended, Purpose, Sent};
 use super::{Deadline, Parcel, Passage, Step, Turn, partner_hop};
 use crate::gate::Path;
 use crate::gate::event::{Event, Outcome, Settled};
@@ -386,7 +386,8 @@ impl Watches {
                 subscriber.failures = subscriber.failures.saturating_add(1);
                 let wait = limits::NOTIFY_AGAIN_FIRST * (1 << subscriber.failures.min(7).saturating_sub(1));
                 subscriber.due = Some(turn.now + wait.min(limits::NOTIFY_AGAIN));
-                subscriber.ending.is_some() && subscriber.failures > limits::LAST_NOTIFY_TRIES
+                let expired = subscriber.expires_at <= turn.now;
+                subscriber.ending.is_some() && expired && subscriber.failures > limits::LAST_NOTIFY_TRIES
             }
         };
         if is_over {
@@ -517,6 +518,8 @@ impl Watches {
             asks_failed: 0,
             changed_at: None,
         };
+        // What was owed when we died is not known, so each is told once; who may see presence, when it is known again.
+        let due = (watch.standing != Standing::Granted).then(|| turn.jittered(limits::ASK_AFTER_RESTART));
         for mut kept in kept.dialogs {
             kept.dialog.resume();
             self.dialogs.insert(kept.dialog.local_tag.clone(), key.clone());
@@ -526,7 +529,7 @@ impl Watches {
                 event_id: kept.event_id,
                 expires_at: Time::from_unix_nanos(kept.expires_at_unix_nanos),
                 in_flight: false,
-                due: None,
+                due,
                 last_sent: None,
                 failures: 0,
                 ending: None,
@@ -625,7 +628,8 @@ impl Watches {
         }
         let hop = partner_hop(turn.settings, key.0.domain(), key.1.domain());
         for (branch, tag, bytes) in ready {
-            clients.send(turn, hop.clone(), branch, Method::Notify, Purpose::Notify(key.clone(), tag), bytes, transit);
+            let purpose = Purpose::Notify(key.clone(), tag);
+            clients.send(turn, hop.clone(), Sent { branch, method: Method::Notify, purpose, bytes, transit });
         }
     }
 
