@@ -137,6 +137,8 @@ impl Gate {
                 let text = message::read_sip(request, budget.body_bytes)?;
                 self.page_in(now, (link, at), permit, request, &text, &label)
             }
+            // RFC 3261 §11.2: for a user too the edge is the UAS; what it can do is the same.
+            Method::Options => Ok(capabilities()),
             Method::Invite => {
                 Err(Reject::new(Reason::Unsupported, "IM sessions: not in this version").with_status(488))
             }
