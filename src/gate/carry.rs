@@ -139,12 +139,15 @@ impl Gate {
     }
 
     fn parcel_written(&mut self, now: Time, link: LinkId, parcel: Parcel) {
-        self.outputs.push_back(Output::Send { link, bytes: parcel.bytes, transit: parcel.transit });
         let (_, sessions) = self.turn(now);
-        match parcel.passage {
+        // What its sender was told to have failed while the connection was made must not arrive after all.
+        let is_awaited = match parcel.passage {
             Passage::Request(branch) => sessions.clients.written(&branch, link),
             Passage::Message(pair, number) => sessions.barriers.written(&pair, number),
-            Passage::Ping(_) | Passage::Watch(_) | Passage::Fetch(_) | Passage::Answer => {}
+            Passage::Ping(_) | Passage::Watch(_) | Passage::Fetch(_) | Passage::Answer => true,
+        };
+        if is_awaited {
+            self.outputs.push_back(Output::Send { link, bytes: parcel.bytes, transit: parcel.transit });
         }
     }
 

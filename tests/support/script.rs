@@ -16,7 +16,7 @@
 //! first: watched                   what scenarios/first/watched.scn says
 //! config: | policy: | policy too:  before anything else; added to what most worlds have, in its place, added to it
 //! reload: | restart | drain        what happens to the edge; `drained`: nothing is owed any more
-//! imp-1 disconnects                also: is unreachable, is reachable, is disconnected; PARTY shows: HOST by AUTHORITY
+//! imp-1 disconnects                also: is unreachable, is slow (to connect), is reachable, is disconnected; PARTY shows: HOST by AUTHORITY
 //! logged: refused uncertain        the last decision; `settled: delivered`: the last outcome; `kept: 1`: how many records are kept
 //! ```
 
@@ -162,9 +162,10 @@ impl Player {
             "is unreachable" => {
                 self.world().unreachable.insert(party);
             }
-            "is reachable" => {
-                self.world().unreachable.remove(&party);
+            "is slow" => {
+                self.world().slow.insert(party);
             }
+            "is reachable" => self.world().reachable(&party),
             "receives nothing" => {
                 let inbox = self.world().inbox.remove(&party).unwrap_or_default();
                 if !inbox.is_empty() {
