@@ -143,6 +143,8 @@ impl Gate {
                 let text = message::read_sip(request, budget.body_bytes)?;
                 self.page_in(now, (link, at), permit, request, &text, &label)
             }
+            // RFC 3261 §11.2: for a user too the edge is the UAS; what it can do is the same.
+            Method::Options => Ok(capabilities()),
             Method::Invite => {
                 Err(Reject::new(Reason::Unsupported, "IM sessions: not in this version").with_status(488))
             }
@@ -314,7 +316,7 @@ impl Gate {
         // The node's own words stay inside: they may name what is there.
         let headers: Vec<_> = contact.map(|uri| ("Contact", format!("<{uri}>"))).into_iter().collect();
         if error.condition == Condition::ItemNotFound {
-            let mut reject = Reject::new(Reason::UnknownUser, "the node knows no such user").with_status(status);
+            let mut reject = Reject::new(Reason::UnknownUser, "the node knows no such user");
             reject.headers.extend(headers);
             self.message_failed(now, sender, reject, false);
             return;

@@ -309,7 +309,10 @@ impl Gate {
     /// Links of ours that the settings in force no longer want.
     fn close_unwanted(&mut self, now: Time) {
         let mut unwanted = self.hops.links_where(|key| match key {
-            route::HopKey::Partner { domain, .. } => self.settings.policy.partner_for(domain, Protocol::Sip).is_none(),
+            route::HopKey::Partner { domain, .. } => {
+                let policy = &self.settings.policy;
+                policy.partner_for(domain, Protocol::Sip).is_none() && policy.stranger.is_none()
+            }
             route::HopKey::Node { node, from, to } => {
                 self.settings.policy.partner_towards(from).is_none()
                     || !self.settings.nodes.iter().any(|n| n.name == *node && n.domains.contains(to))
