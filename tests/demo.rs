@@ -66,6 +66,8 @@ fn one_round_tells_every_scene() {
             "MESSAGE juliet@corp.example",
             "Wherefore <&> not? 🌹",
             "<body>Wherefore &lt;&amp;&gt; not? 🌹</body>",
+            "<ping xmlns='urn:xmpp:ping'/>",
+            "<iq type='result' to='lync.example'/>",
             "200 OK (MESSAGE)",
             "MESSAGE romeo@lync.example",
             "Good night <&> good night 👋",

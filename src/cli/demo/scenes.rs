@@ -133,10 +133,15 @@ async fn message_in(play: &mut Play) -> Result<(), String> {
         })
         .await?;
     stage.tell_across(&sent, &got).await;
+    // What makes the edge sure of it: a ping behind the message, answered on the node's own stream.
+    let is_iq = |seen: &Seen, sent, type_| seen.sent == sent && seen.is_stanza("iq", Some(type_));
+    let ping = stage.expect("the edge's ping behind it", |seen| is_iq(seen, false, "get")).await?;
+    stage.tell(&ping).await;
+    let pong = stage.expect("the node's answer to the ping", |seen| is_iq(seen, true, "result")).await?;
+    stage.tell(&pong).await;
     let answer =
         stage.expect("200 to the MESSAGE", |seen| seen.final_status(&Method::Message, &call_id) == Some(200)).await?;
     stage.tell(&answer).await;
-    stage.remark("200 only now: the edge's ping behind the message came back from the node");
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use crate::wire::pidf::Document;
 use crate::wire::sip::header::Name;
 use crate::wire::sip::{Message, Method, Start};
 use crate::wire::xmpp::element::Node as Child;
-use crate::wire::xmpp::{Dialback, Element, NS_SERVER, Outcome, Question};
+use crate::wire::xmpp::{Dialback, Element, NS_PING, NS_SERVER, Outcome, Question};
 
 /// Who saw it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -206,6 +206,7 @@ fn told_stanza(stanza: &Element, sent: bool) -> Vec<String> {
     for child in &stanza.children {
         match child {
             Child::Element(child) if is_text(child) => lines.push(format!("  {}", child.print(NS_SERVER))),
+            Child::Element(child) if child.is("ping", NS_PING) => lines.push(format!("  {}", child.print(NS_SERVER))),
             _ if lines.last().is_some_and(|line| line != "  …") => lines.push("  …".to_owned()),
             _ => {}
         }
