@@ -1,7 +1,8 @@
 //! Builds everything once, runs it, drains it.
 
 use crate::config;
-use crate::gate::{self, Gate, Time};
+use crate::gate::partner::LocalIdentity;
+use crate::gate::{Gate, Time};
 use crate::io::core::Core;
 use crate::io::edge::{Arrival, Live};
 use crate::io::listen::{self, Doorstep, Kind};
@@ -10,7 +11,6 @@ use crate::io::settings::Listeners;
 use crate::io::store::Memory;
 use crate::io::telemetry::Telemetry;
 use crate::io::{self, Clock, Edge, Phase};
-use crate::wire::certificate::Chain;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,22 +20,10 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
+pub use crate::io::settings::{Load, Loaded};
+
 /// How often quiet address blocks are forgotten.
 const SWEEP: Duration = Duration::from_secs(10);
-
-/// Settings of both layers, read from one configuration.
-#[derive(Debug, Clone)]
-pub struct Loaded {
-    /// For [`crate::io`].
-    pub io: io::Settings,
-    /// For [`crate::gate`].
-    pub gate: gate::settings::Settings,
-    /// Sentences for the log: warnings of the configuration, nodes whose addresses could not be found.
-    pub notices: Vec<String>,
-}
-
-/// Reads the configuration again; the error is for people, with all problems.
-pub type Load = Arc<dyn Fn() -> Result<Loaded, String> + Send + Sync>;
 
 /// A running edge.
 pub struct Running {
@@ -74,10 +62,10 @@ impl Running {
 /// Starts an edge on the current runtime. `load` is for reloads.
 pub async fn start(mut loaded: Loaded, load: Option<Load>) -> Result<Running, String> {
     let clock = Clock::start();
-    tell(&loaded.notices);
-    let labels = labels(&loaded.io);
+    loaded.tell();
+    let labels = loaded.io.labels();
     let telemetry = Telemetry::start(clock, loaded.io.audit.clone(), labels)?;
-    describe(&telemetry, &loaded.io);
+    loaded.io.describe(&telemetry);
     let listeners = listen::bind(&loaded.io.listeners)?;
     name_port(&mut loaded.gate.identities, &listeners);
     let admin = loaded.io.admin.clone().map(|admin| io::admin::bind(&admin)).transpose()?;
@@ -114,7 +102,7 @@ pub async fn start(mut loaded: Loaded, load: Option<Load>) -> Result<Running, St
 }
 
 /// `[outside] sip` with port 0 takes whatever port is free: our Via and Contact must name that one.
-fn name_port(identities: &mut [gate::partner::LocalIdentity], listeners: &[(Kind, tokio::net::TcpListener)]) {
+fn name_port(identities: &mut [LocalIdentity], listeners: &[(Kind, tokio::net::TcpListener)]) {
     let outside = listeners.iter().find(|(kind, _)| *kind == Kind::OutsideSip);
     let Some(Ok(at)) = outside.map(|(_, listener)| listener.local_addr()) else { return };
     for identity in identities.iter_mut().filter(|identity| identity.sip_port == 0) {
@@ -245,32 +233,9 @@ fn dns(read: &config::edge::Dns) -> io::settings::Dns {
     }
 }
 
-/// What an operator should look at in a configuration that is in force all the same.
-pub fn tell(notices: &[String]) {
-    for notice in notices {
-        tracing::warn!("{notice}");
-    }
-}
-
-/// The partner entries' labels, as metrics know them.
-fn labels(settings: &io::Settings) -> Vec<String> {
-    settings.policy.partners.iter().map(|partner| partner.label.clone()).collect()
-}
-
-/// Tells telemetry what the settings name.
-pub fn describe(telemetry: &Telemetry, settings: &io::Settings) {
-    telemetry.metrics.set_partners(labels(settings));
-    let expiries = settings.identities.iter().filter_map(|identity| {
-        let chain = Chain::parse(identity.key.cert.clone()).ok()?;
-        Some((identity.hostname.clone(), chain.not_after))
-    });
-    telemetry.metrics.set_identities(expiries);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gate::partner::LocalIdentity;
 
     #[tokio::test]
     async fn any_free_port_is_named_by_what_it_became() {

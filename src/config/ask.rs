@@ -1,6 +1,7 @@
 //! "What if": a question put to policy by a person. Takes addresses as typed, gives the question as the gate would ask it.
 
 use crate::config::scalar;
+use crate::gate::border::aol;
 use crate::gate::partner::{Action, Profile, Protocol, Side};
 use crate::gate::policy::{Question, Table};
 use crate::wire::address::Address;
@@ -64,12 +65,5 @@ pub fn typed(text: &str) -> Result<Typed, String> {
 fn respell(table: &Table, address: Address, protocol: Protocol) -> Address {
     let is_aol =
         table.partner_for(address.domain(), protocol).is_some_and(|id| table.partner(id).profile == Profile::Aol);
-    let inner = || {
-        let (user, rest) = address.local()?.split_once('(')?;
-        let domain = rest.strip_suffix(')')?;
-        let plain =
-            !user.is_empty() && domain.contains('.') && !domain.contains(['(', ')', '@']) && !user.contains(['@', ')']);
-        Address::new(&format!("{user}@{domain}"), address.domain().clone()).ok().filter(|_| plain)
-    };
-    if is_aol { inner().unwrap_or(address) } else { address }
+    if is_aol { aol::plain(&address).unwrap_or(address) } else { address }
 }

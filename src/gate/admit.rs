@@ -4,7 +4,7 @@
 use super::Gate;
 use super::border::inward;
 use super::event::{Decision, Event, Outcome};
-use super::exchange::{Incoming, Output};
+use super::exchange::{Incoming, Output, Path};
 use super::limits;
 use super::links::Far;
 use super::partner::{Action, Budget, LinkId, PartnerId, Profile, Protocol, Side};
@@ -61,6 +61,8 @@ impl Gate {
                     }
                 }
                 if fatal {
+                    // The answer first.
+                    self.carry(now);
                     self.outputs.push_back(Output::Close { link, error: None });
                 }
             }
@@ -84,15 +86,15 @@ impl Gate {
             return Err(Reject::new(Reason::Malformed, "no method"));
         };
         if method == Method::Negotiate {
-            return Ok(no_compression());
+            return Err(no_compression());
         }
         request.check()?;
         // Who says so.
         let domain = inward::claimed_domain(request)?;
         let claim = self.links.claim(&self.settings, link, &domain, now)?;
         // Their words to ours.
-        let from = inward::sender(request, &claim)?;
         let (profile, budget, label) = self.entry(claim.partner());
+        let from = inward::sender(request, &claim, profile)?;
         if self.sessions.servers.is_repeated(link, request) {
             return Ok(Taken::Never);
         }
@@ -131,7 +133,10 @@ impl Gate {
         // Part of something known, or where to.
         match method {
             Method::Subscribe => self.subscribe(now, permit, request, (&label, profile, budget.subscriptions)),
-            Method::Message => self.page_in(now, link, at, permit, request, &label, budget.body_bytes),
+            Method::Message => {
+                let text = message::read_sip(request, budget.body_bytes)?;
+                self.page_in(now, (link, at), permit, request, &text, &label)
+            }
             Method::Invite => {
                 Err(Reject::new(Reason::Unsupported, "IM sessions: not in this version").with_status(488))
             }
@@ -173,14 +178,12 @@ impl Gate {
     fn page_in(
         &mut self,
         now: Time,
-        link: LinkId,
-        at: Time,
+        (link, at): (LinkId, Time),
         permit: Permit,
         request: &Message,
+        text: &message::Text,
         label: &str,
-        body_bytes_max: usize,
     ) -> Result<Taken, Reject> {
-        let text = message::read_sip(request, body_bytes_max)?;
         let node = table::node_for(&self.settings, permit.to())?;
         let pair = (permit.from().domain().clone(), permit.to().domain().clone());
         let hop = HopKey::Node { node: node.name.clone(), from: pair.0.clone(), to: pair.1.clone() };
@@ -190,19 +193,18 @@ impl Gate {
         let (mut turn, sessions) = self.turn(now);
         let id = turn.token();
         let stanza =
-            message::write_stanza(&text, &Jid::bare(permit.from().clone()), &Jid::bare(permit.to().clone()), &id);
+            message::write_stanza(text, &Jid::bare(permit.from().clone()), &Jid::bare(permit.to().clone()), &id);
         let server = sessions.servers.open(&mut turn, link, request);
-        let carried = outcome::Carried {
+        let sender = outcome::Sender {
             id,
-            stanza: Bytes::from(stanza.print(NS_SERVER)),
             server,
             full_jid: false,
             partner: label.to_owned(),
             from: permit.from().to_jid(),
             to: permit.to().to_jid(),
-            at,
         };
-        if !sessions.barriers.carry(&mut turn, hop, pair, carried) {
+        let (stanza, owed) = (Bytes::from(stanza.print(NS_SERVER)), outcome::Owed::Sender(sender));
+        if !sessions.barriers.carry(&mut turn, hop, pair, stanza, owed, Some((at, Path::SipXmpp))) {
             sessions.servers.forget(&mut turn, server);
             return Err(Reject::new(Reason::Overloaded, "too many messages of these two domains await their outcome"));
         }
@@ -272,23 +274,23 @@ impl Gate {
     /// A message of ours came back: the SIP sender gets its error.
     fn bounced(&mut self, now: Time, from: &Jid, to: &Jid, stanza: &Stanza) {
         let pair = (to.bare.domain().clone(), from.bare.domain().clone());
-        let Some(awaiting) = stanza.id.as_deref().and_then(|id| self.sessions.barriers.bounced(&pair, id)) else {
+        let Some(sender) = stanza.id.as_deref().and_then(|id| self.sessions.barriers.bounced(&pair, id)) else {
             return;
         };
         let error =
             stanza.error().unwrap_or_else(|| StanzaError::new(Condition::UndefinedCondition, ErrorType::Cancel));
-        let (status, contact) = error::to_sip(&error, awaiting.full_jid, false);
+        let (status, contact) = error::to_sip(&error, sender.full_jid, false);
         // The node's own words stay inside: they may name what is there.
         let headers: Vec<_> = contact.map(|uri| ("Contact", format!("<{uri}>"))).into_iter().collect();
         if error.condition == Condition::ItemNotFound {
             let mut reject = Reject::new(Reason::UnknownUser, "the node knows no such user").with_status(status);
             reject.headers.extend(headers);
-            self.message_failed(now, awaiting, reject, false);
+            self.message_failed(now, sender, reject, false);
             return;
         }
         let (mut turn, sessions) = self.turn(now);
-        sessions.servers.answer(&mut turn, awaiting.server, status, &headers);
-        self.settled(awaiting.partner, Outcome::Failed);
+        sessions.servers.answer(&mut turn, sender.server, status, &headers);
+        self.settled(sender.partner, Outcome::Failed);
     }
 
     /// Presence from an inside node: of a user who is watched, or an answer to a watcher.
@@ -319,9 +321,7 @@ impl Gate {
                 let (mut turn, sessions) = self.turn(now);
                 let delivered = sessions.barriers.pong(&mut turn, &pair, stanza.id.as_deref().unwrap_or_default());
                 for awaiting in delivered {
-                    let (mut turn, sessions) = self.turn(now);
-                    sessions.servers.answer(&mut turn, awaiting.server, 200, &[]);
-                    self.settled(awaiting.partner, Outcome::Delivered);
+                    self.arrived(now, awaiting.owed);
                 }
             }
             Some("get") if to.bare.local().is_none() && stanza.element.find("ping", NS_PING).is_some() => {
@@ -453,7 +453,7 @@ impl Gate {
         let error = reject.stanza_error(id);
         if stanza.kind == Kind::Message {
             let ids = (stanza.id.as_deref(), stanza.type_.as_deref());
-            sessions.pages.refuse(&mut turn, from, &to.bare, ids, node, error);
+            sessions.pages.refuse((&mut turn, &mut sessions.barriers), from, &to.bare, ids, node, error);
         } else if let Some(reply) = stanza.error_reply(&error) {
             self.say_inside(node, from, to, &reply);
         }
@@ -482,8 +482,8 @@ impl Gate {
             body: None,
         }
         .print();
-        // Ahead of what the same turn makes leave: the answer to a SUBSCRIBE comes before its NOTIFY.
-        turn.steps.push_front(Step::Write { link, bytes });
+        // Behind what the same turn keeps: what we acknowledge is already remembered.
+        turn.step(Step::Write { link, bytes });
     }
 
     fn facts_of(&self, link: LinkId, request: &Message) -> Facts {
@@ -555,8 +555,8 @@ fn no_such(status: u16) -> Taken {
 }
 
 /// COMPAT(lync): NEGOTIATE asks for compression hop by hop, with Max-Forwards 0 by design; declined, the link goes on without.
-fn no_compression() -> Taken {
-    Taken::Now { status: 405, headers: vec![("Allow", ALLOW.to_owned())], to_tag: None, makes_dialog: false }
+fn no_compression() -> Reject {
+    Reject::new(Reason::Unsupported, "compression").with_status(405).with_header("Allow", ALLOW)
 }
 
 fn capabilities() -> Taken {

@@ -7,7 +7,7 @@ use super::partner::{Action, LinkId, Protocol, Side};
 use super::reject::{Reason, Reject};
 use super::route::HopKey;
 use super::route::hop::Passed;
-use super::session::outcome::{Awaiting, Pair};
+use super::session::outcome::{Owed, Pair, Sender};
 use super::session::transaction::{Ended, Purpose};
 use super::session::{Facts, Parcel, Passage, Step};
 use super::time::Time;
@@ -129,11 +129,10 @@ impl Gate {
 
     fn parcel_written(&mut self, now: Time, link: LinkId, parcel: Parcel) {
         self.outputs.push_back(Output::Send { link, bytes: parcel.bytes, transit: parcel.transit });
-        let (mut turn, sessions) = self.turn(now);
+        let (_, sessions) = self.turn(now);
         match parcel.passage {
             Passage::Request(branch) => sessions.clients.written(&branch, link),
             Passage::Message(pair, number) => sessions.barriers.written(&pair, number),
-            Passage::Bounce(record) => sessions.pages.bounced(&mut turn, &record),
             Passage::Ping(_) | Passage::Watch(_) | Passage::Fetch(_) | Passage::Answer => {}
         }
     }
@@ -144,18 +143,12 @@ impl Gate {
             Passage::Request(branch) => self.request_ended(now, &branch, &Ended::Unreachable(reject.clone())),
             Passage::Message(pair, number) => {
                 if let Some(awaiting) = sessions.barriers.unwritten(&pair, number) {
-                    self.message_failed(now, awaiting, reject.clone(), false);
+                    self.did_not_arrive(now, awaiting.owed, reject.clone(), false);
                 }
             }
             Passage::Ping(pair) => self.ping_silent(now, &pair),
             Passage::Watch(key) => sessions.watches.ask_later(&mut turn, &key),
             Passage::Fetch(id) => sessions.fetches.finish(&mut turn, &mut sessions.clients, id),
-            Passage::Bounce(record) => {
-                if !sessions.pages.bounce_later(&mut turn, &record) {
-                    self.unresolved += 1;
-                    self.notice("an error could not be handed to its sender's server in many tries".to_owned());
-                }
-            }
             Passage::Answer => {}
         }
     }
@@ -182,7 +175,9 @@ impl Gate {
         match purpose {
             Purpose::Notify(key, tag) => sessions.watches.notified(&mut turn, key, tag, ended),
             Purpose::FetchNotify => {}
-            Purpose::Page(key) => sessions.pages.ended(&mut turn, &mut sessions.clients, key, ended),
+            Purpose::Page(key) => {
+                sessions.pages.ended(&mut turn, (&mut sessions.clients, &mut sessions.barriers), key, ended);
+            }
         }
     }
 
@@ -195,19 +190,45 @@ impl Gate {
             } else {
                 Reject::new(Reason::NoNode, format!("nothing could be written to a node of {}", pair.1))
             };
-            self.message_failed(now, awaiting, reject, written);
+            self.did_not_arrive(now, awaiting.owed, reject, written);
+        }
+    }
+
+    /// What a barrier covered has arrived.
+    pub(super) fn arrived(&mut self, now: Time, owed: Owed) {
+        let (mut turn, sessions) = self.turn(now);
+        match owed {
+            Owed::Sender(sender) => {
+                sessions.servers.answer(&mut turn, sender.server, 200, &[]);
+                self.settled(sender.partner, Outcome::Delivered);
+            }
+            Owed::Record(record) => sessions.pages.bounced(&mut turn, &record),
+        }
+    }
+
+    /// What a barrier covered has not arrived, or nobody can know.
+    pub(super) fn did_not_arrive(&mut self, now: Time, owed: Owed, reject: Reject, uncertain: bool) {
+        match owed {
+            Owed::Sender(sender) => self.message_failed(now, sender, reject, uncertain),
+            Owed::Record(record) => {
+                let (mut turn, sessions) = self.turn(now);
+                if !sessions.pages.bounce_later(&mut turn, &record) {
+                    self.unresolved += 1;
+                    self.notice("an error could not be handed to its sender's server in many tries".to_owned());
+                }
+            }
         }
     }
 
     /// A message to XMPP was not delivered for a reason of ours: its sender hears it, with an ID.
-    pub(super) fn message_failed(&mut self, now: Time, awaiting: Awaiting, reject: Reject, uncertain: bool) {
+    pub(super) fn message_failed(&mut self, now: Time, sender: Sender, reject: Reject, uncertain: bool) {
         let facts = Facts {
-            from: awaiting.from.clone(),
-            to: awaiting.to.clone(),
+            from: sender.from.clone(),
+            to: sender.to.clone(),
             action: Action::Message,
             side: Side::Outside,
             protocol: Protocol::Sip,
-            partner: awaiting.partner.clone(),
+            partner: sender.partner.clone(),
             peer: None,
         };
         let hostname = self.settings.identities.first().map(|i| i.hostname.clone()).unwrap_or_default();
@@ -215,9 +236,9 @@ impl Gate {
         let id = turn.refused(&reject, &facts);
         let mut headers = vec![("Warning", reject.warning(&hostname, id))];
         headers.extend(reject.headers.iter().cloned());
-        sessions.servers.answer(&mut turn, awaiting.server, reject.status, &headers);
+        sessions.servers.answer(&mut turn, sender.server, reject.status, &headers);
         let outcome = if uncertain { Outcome::Uncertain } else { Outcome::Failed };
-        self.settled(awaiting.partner, outcome);
+        self.settled(sender.partner, outcome);
     }
 
     /// Counts how a message from SIP ended.

@@ -68,6 +68,7 @@ pub enum Input {
 
 /// A message as a link hands it on.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // moved once; a box would be an allocation a message
 pub enum Incoming {
     /// A SIP message, framed but not yet checked.
     Sip(sip::Message),

@@ -1,9 +1,6 @@
-//! Every bound of the two machines, in one place: queues, tables, frames, depths and waits.
+//! Every bound of the two machines, in one place: queues, tables and waits. What a frame may be is `wire::limits`.
 
 use std::time::Duration;
-
-/// The shape of XML, which `wire` must know by itself.
-pub use crate::wire::xmpp::{XML_ATTRIBUTES, XML_DEPTH, XML_NAMESPACES};
 
 /// Start line and headers of a SIP message when the configuration says nothing, in bytes.
 pub const SIP_HEAD_BYTES: usize = 65_536;
@@ -21,8 +18,6 @@ pub const VERIFY_WITHIN: Duration = Duration::from_secs(10);
 pub const STREAM_END_WITHIN: Duration = Duration::from_secs(5);
 /// White space is sent on a proven stream after this much silence of ours (RFC 6120 §4.6.1).
 pub const STREAM_KEEPALIVE: Duration = Duration::from_secs(300);
-/// Header rows of one SIP message.
-pub const SIP_HEADERS: usize = 512;
 /// RFC 3261 §17.1.1.1: estimate of the round trip.
 pub const T1: Duration = Duration::from_millis(500);
 /// RFC 3261 §17.1.2.2: longest retransmission interval; Timer E reaches it after 3.5 s.

@@ -258,7 +258,7 @@ impl Gate {
         }
         for awaiting in uncertain {
             let reject = Reject::new(Reason::Uncertain, "the stream ended before the outcome was known");
-            self.message_failed(now, awaiting, reject, true);
+            self.did_not_arrive(now, awaiting.owed, reject, true);
         }
     }
 
@@ -270,7 +270,7 @@ impl Gate {
                     turn.step(Step::Forget(record.id));
                 }
             }
-            Kept::Envelope(envelope) => sessions.pages.restore(&mut turn, envelope),
+            Kept::Envelope(envelope) => sessions.pages.restore(&mut turn, &mut sessions.barriers, envelope),
         }
     }
 
@@ -337,10 +337,10 @@ impl Gate {
                 Deadline::Ping(pair) => self.ping_silent(now, &pair),
                 Deadline::Watch(key) => sessions.watches.due(&mut turn, &mut sessions.clients, &key),
                 Deadline::Fetch(id) => sessions.fetches.finish(&mut turn, &mut sessions.clients, id),
-                Deadline::Bounce(record) => sessions.pages.bounce(&mut turn, &record),
+                Deadline::Bounce(record) => sessions.pages.bounce(&mut turn, &mut sessions.barriers, &record),
                 Deadline::Sweep => sessions.watches.sweep(&mut turn),
                 Deadline::Drain => {
-                    sessions.pages.give_up(&mut turn);
+                    sessions.pages.give_up(&mut turn, &mut sessions.barriers);
                     for id in sessions.servers.open_ids() {
                         self.settle_late(now, id);
                     }
@@ -358,7 +358,7 @@ impl Gate {
         } else {
             Reject::new(Reason::Timeout, "the node could not be reached in time")
         };
-        self.message_failed(now, awaiting, reject, written);
+        self.did_not_arrive(now, awaiting.owed, reject, written);
     }
 
     /// The label for metrics: a configured partner's, or `other`.

@@ -3,8 +3,8 @@
 
 use super::dial;
 use super::edge::{Arrival, Edge, Handle, Live, Order, Phase};
+use super::settings::{Load, Loaded};
 use super::store::{Store, StoreError};
-use crate::app::{Load, Loaded};
 use crate::gate::{Event, Gate, Input, LinkId, Output};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -135,13 +135,13 @@ impl Core {
     }
 
     fn put_in_force(&mut self, loaded: Loaded) -> Result<(), String> {
+        loaded.tell();
         let live = Live::build(loaded.io)?;
         let before = self.edge.live.load();
         if before.settings.listeners != live.settings.listeners || before.settings.admin != live.settings.admin {
             tracing::warn!("listening addresses changed: they take effect at the next start");
         }
-        crate::app::tell(&loaded.notices);
-        crate::app::describe(&self.edge.telemetry, &live.settings);
+        live.settings.describe(&self.edge.telemetry);
         self.edge.live.store(Arc::new(live));
         self.gate.handle_input(self.edge.clock.now(), Input::Reload(Box::new(loaded.gate)));
         Ok(())
@@ -180,5 +180,61 @@ impl Core {
             self.edge.telemetry.record(Event::Noticed { what: format!("{operation}: {error}") });
         }
         self.edge.telemetry.metrics.store(operation, begun.elapsed());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gate::partner::Presence;
+    use crate::gate::settings::Settings;
+    use crate::io::edge::{LINK_QUEUE, for_tests};
+    use crate::io::settings::Dns;
+    use crate::io::store::Memory;
+    use bytes::Bytes;
+
+    fn core() -> Core {
+        let (edge, ..) = for_tests(Dns::default());
+        let presence = Presence {
+            expires: Duration::from_secs(3_600),
+            minimum: Duration::from_secs(600),
+            notify_interval: Duration::from_secs(5),
+            polite_refusal: false,
+        };
+        let settings = Settings {
+            identities: Vec::new(),
+            policy: Arc::default(),
+            trust: Arc::default(),
+            nodes: Vec::new(),
+            presence,
+            limits: crate::gate::limits::Limits::default(),
+        };
+        let gate = Gate::new(settings, [0; 32], edge.clock.now());
+        Core::new(edge, gate, Box::new(Memory::default()), None).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_link_that_takes_nothing_is_ended_and_no_other() {
+        let mut core = core();
+        let mut links = Vec::new();
+        for id in 1..=2 {
+            let (orders, received) = mpsc::channel(LINK_QUEUE);
+            let (kill, killed) = oneshot::channel();
+            core.take(Arrival::Linked(LinkId(id), Handle { orders, kill }));
+            links.push((received, killed));
+        }
+        let order = || Order::Send { bytes: Bytes::from_static(b"x"), transit: None };
+        for _ in 0..=LINK_QUEUE {
+            core.order(LinkId(1), order());
+        }
+        core.order(LinkId(2), order());
+        let [(mut full, killed), (mut other, mut spared)] = <[_; 2]>::try_from(links).ok().unwrap();
+        assert!(killed.await.unwrap().contains("queue is full"));
+        assert_eq!(full.len(), LINK_QUEUE);
+        full.close();
+        assert!(other.try_recv().is_ok());
+        assert!(spared.try_recv().is_err(), "the other goes on");
+        // What the gate still sends to the ended one goes nowhere, quietly.
+        core.order(LinkId(1), order());
     }
 }

@@ -70,9 +70,6 @@ async fn to_sip_partner(
             let name = if by_domain || literal { domain.as_str() } else { candidate.host.as_str() };
             match try_sip(edge, at, name, identity, trust).await {
                 Ok((stream, chain)) => {
-                    if let (Some(chain), Some(partner)) = (&chain, partner) {
-                        edge.telemetry.metrics.partner_certificate(&partner.label, chain.not_after);
-                    }
                     let dialled = (!literal).then(|| (candidate.host.clone(), candidate.typed));
                     let start =
                         sip::Start { side: Side::Outside, peer: at, hop: Some(hop), dialled, chain, permit: None };
@@ -239,4 +236,79 @@ async fn xmpp_candidates(edge: &Edge, domain: &Domain) -> Result<Vec<Candidate>,
         return Ok(vec![Candidate { host: domain.as_str().to_owned(), port: 5269, typed: false }]);
     }
     Ok(found.into_iter().map(candidate).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::edge::{Arrival, for_tests};
+    use crate::io::settings::Dns;
+    use tokio::net::TcpListener;
+
+    /// What the gate is told when a partner is not reached.
+    async fn cause(dns: Dns, next_hop: Option<HostPort>) -> String {
+        let (edge, mut arrivals, _gone) = for_tests(dns);
+        let domain = Domain::parse("lync.example").unwrap();
+        dial(edge, HopId(7), Target::SipPartner { domain, next_hop, identity: 0 }).await;
+        match arrivals.recv().await {
+            Some(Arrival::Input(input)) => match *input {
+                Input::Unreachable { hop: HopId(7), cause } => cause,
+                other => panic!("{other:?}"),
+            },
+            _ => panic!("no input"),
+        }
+    }
+
+    fn srv(target: &str, port: u16, priority: u16) -> Srv {
+        Srv { target: target.to_owned(), port, priority, weight: 0 }
+    }
+
+    #[tokio::test]
+    async fn a_failure_names_every_address_and_what_it_said() {
+        // A port that nobody listens on, and one whose owner speaks no TLS.
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mute_port = mute.local_addr().unwrap().port();
+        tokio::spawn(async move { while mute.accept().await.is_ok() {} });
+        let mut dns = Dns { servers: vec!["127.0.0.1:1".parse().unwrap()], ..Dns::default() };
+        dns.srv.insert(
+            "_sipfederationtls._tcp.lync.example".to_owned(),
+            vec![srv("second.lync.example", mute_port, 20), srv("first.lync.example", closed, 10)],
+        );
+        let here = "127.0.0.1".parse().unwrap();
+        dns.hosts.insert("first.lync.example".to_owned(), vec!["127.0.0.2".parse().unwrap(), here]);
+        dns.hosts.insert("second.lync.example".to_owned(), vec![here]);
+        let cause = cause(dns, None).await;
+        let parts: Vec<&str> = cause.split("; ").collect();
+        assert_eq!(parts.len(), 3, "{cause}");
+        assert!(parts[0].starts_with(&format!("first.lync.example 127.0.0.2:{closed}: ")), "{cause}");
+        assert!(parts[1].starts_with(&format!("first.lync.example 127.0.0.1:{closed}: ")), "{cause}");
+        assert!(parts[1].contains("refused"), "{cause}");
+        assert!(parts[2].starts_with(&format!("second.lync.example 127.0.0.1:{mute_port}: TLS")), "{cause}");
+    }
+
+    #[tokio::test]
+    async fn a_typed_next_hop_asks_no_dns() {
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        let next_hop = HostPort { host: "127.0.0.1".to_owned(), port: closed };
+        let cause =
+            cause(Dns { servers: vec!["127.0.0.1:1".parse().unwrap()], ..Dns::default() }, Some(next_hop)).await;
+        assert!(cause.starts_with(&format!("127.0.0.1 127.0.0.1:{closed}: ")) && !cause.contains("DNS"), "{cause}");
+    }
+
+    #[tokio::test]
+    async fn an_untrusted_certificate_is_named() {
+        use tokio_rustls::TlsAcceptor;
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = server.local_addr().unwrap().port();
+        let (other, _arrivals, _gone) = for_tests(Dns::default());
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = server.accept().await {
+                let _ = TlsAcceptor::from(other.live.load().tls.streams()).accept(socket).await;
+            }
+        });
+        let cause = cause(Dns::default(), Some(HostPort { host: "127.0.0.1".to_owned(), port })).await;
+        assert!(cause.contains("the peer's certificate (sip.corp.example;"), "{cause}");
+        assert!(cause.contains("[tls] trust is empty"), "{cause}");
+    }
 }

@@ -68,7 +68,7 @@ pub enum Arrival {
     /// SIGHUP, or the admin listener; the answer is the error's text.
     Reload(oneshot::Sender<Result<(), String>>),
     /// New settings were read, or could not be.
-    Loaded(Box<Result<crate::app::Loaded, String>>, oneshot::Sender<Result<(), String>>),
+    Loaded(Box<Result<super::settings::Loaded, String>>, oneshot::Sender<Result<(), String>>),
     /// SIGTERM, SIGINT, or the admin listener.
     Drain,
 }
@@ -194,4 +194,44 @@ impl Edge {
         self.tell(Arrival::Reload(ask)).await.map_err(|_| "stopping".to_owned())?;
         answer.await.unwrap_or_else(|_| Err("stopping".to_owned()))
     }
+}
+
+/// An edge without listeners, for tests of what hangs on one.
+#[cfg(test)]
+pub(super) fn for_tests(dns: super::settings::Dns) -> (Arc<Edge>, mpsc::Receiver<Arrival>, mpsc::Receiver<()>) {
+    use super::settings::{Identity, Listeners};
+    use crate::gate::partner::TlsMode;
+    use rustls::pki_types::PrivateKeyDer;
+
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["sip.corp.example".to_owned()]).unwrap();
+    let certificate = params.self_signed(&key).unwrap().der().clone();
+    let der = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let key = rustls::sign::CertifiedKey::from_der(vec![certificate], der, &super::tls::provider()).unwrap();
+    let policy = Arc::new(crate::gate::policy::Table::default());
+    let limits = crate::gate::limits::Limits::default();
+    let settings = Settings {
+        listeners: Listeners::default(),
+        inside_networks: Vec::new(),
+        identities: vec![Identity { hostname: "sip.corp.example".to_owned(), domains: Vec::new(), key: Arc::new(key) }],
+        tls13_only: false,
+        trust: Arc::default(),
+        policy: Arc::clone(&policy),
+        nodes: Vec::new(),
+        dns,
+        admin: None,
+        log_json: false,
+        audit: None,
+        limits,
+        xmpp: Arc::new(crate::gate::link::Settings {
+            policy,
+            nodes: Vec::new(),
+            inside_tls: TlsMode::Off,
+            secrets: vec![vec![0; 32]],
+            limits,
+        }),
+    };
+    let clock = Clock::start();
+    let telemetry = Telemetry::start(clock, None, Vec::new()).unwrap();
+    Edge::new(clock, Live::build(settings).unwrap(), telemetry)
 }

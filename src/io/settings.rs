@@ -1,11 +1,14 @@
 //! What io needs of the configuration, built whole by `config` and swapped whole on reload.
 
+use super::telemetry::Telemetry;
+use crate::gate;
 use crate::gate::limits::Limits;
 use crate::gate::link;
 use crate::gate::partner::Node;
 use crate::gate::peer::TrustSets;
 use crate::gate::policy::Table;
 use crate::wire::address::Domain;
+use crate::wire::certificate::Chain;
 use ipnet::IpNet;
 use rustls::sign::CertifiedKey;
 use std::collections::BTreeMap;
@@ -103,4 +106,44 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// Empty = none.
     pub token: String,
+}
+
+/// Settings of both layers, read from one configuration.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// For [`crate::io`].
+    pub io: Settings,
+    /// For [`crate::gate`].
+    pub gate: gate::settings::Settings,
+    /// Sentences for the log: warnings of the configuration, nodes whose addresses could not be found.
+    pub notices: Vec<String>,
+}
+
+/// Reads the configuration again; the error is for people, with all problems.
+pub type Load = Arc<dyn Fn() -> Result<Loaded, String> + Send + Sync>;
+
+impl Settings {
+    /// The partner entries' labels, as metrics know them.
+    pub fn labels(&self) -> Vec<String> {
+        self.policy.partners.iter().map(|partner| partner.label.clone()).collect()
+    }
+
+    /// Tells telemetry what the settings name.
+    pub fn describe(&self, telemetry: &Telemetry) {
+        telemetry.metrics.set_partners(self.labels());
+        let expiries = self.identities.iter().filter_map(|identity| {
+            let chain = Chain::parse(identity.key.cert.clone()).ok()?;
+            Some((identity.hostname.clone(), chain.not_after))
+        });
+        telemetry.metrics.set_identities(expiries);
+    }
+}
+
+impl Loaded {
+    /// Logs what the operator should look at.
+    pub fn tell(&self) {
+        for notice in &self.notices {
+            tracing::warn!("{notice}");
+        }
+    }
 }

@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod certificate;
+pub mod limits;
 pub mod pidf;
 pub mod sip;
 pub mod xmpp;

@@ -235,11 +235,13 @@ class Partner:
             reader, writer = await asyncio.wait_for(
                 asyncio.open_connection(host, port, ssl=context, server_hostname=name, limit=HEAD_MAX), 10
             )
-        except (OSError, ssl.SSLError, asyncio.TimeoutError) as e:
+            names = certificate_names(writer)
+        except (OSError, ssl.SSLError, ValueError, asyncio.TimeoutError) as e:
+            # ValueError: closed again before we could ask for the certificate.
             tell("link-failed", link=link, why=repr(e))
             return
         self.links[link], self.sources[link] = writer, source_of(writer)
-        tell("linked", link=link, names=certificate_names(writer))
+        tell("linked", link=link, names=names)
         self.spawn(self.follow(link, reader, writer))
 
     def spawn(self, work):

@@ -34,6 +34,9 @@ pub fn pki() -> &'static Pki {
         for (file, names) in [
             ("edge", vec!["sip.corp.example", "corp.example"]),
             ("edge-example-com", vec!["sip.example.com", "example.com"]),
+            ("edge-example-org", vec!["sip.example.org", "example.org"]),
+            ("edge-foreign-example-org", vec!["sip.foreign.example.org", "foreign.example.org"]),
+            ("edge-sametime-example-org", vec!["sip.sametime.example.org", "sametime.example.org"]),
         ] {
             let (certificate, key) = pki.issue("ca", &names);
             std::fs::write(pki.folder.join(format!("{file}.pem")), certificate.pem()).expect("written");

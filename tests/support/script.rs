@@ -11,8 +11,17 @@
 //!
 //! Headers that a request needs and a statement leaves out are filled in. In what is received `{name}` captures (or, known already, must
 //! be equal), `*` stands for anything; `!Header` must be absent; `| ` lines are the body, each must occur in it; `||` = no body.
+//!
+//! ```text
+//! first: watched                   what scenarios/first/watched.scn says
+//! config: | policy: | policy too:  before anything else; added to what most worlds have, in its place, added to it
+//! reload: | restart | drain        what happens to the edge; `drained`: nothing is owed any more
+//! imp-1 disconnects                also: is unreachable, is reachable, is disconnected; PARTY shows: HOST by AUTHORITY
+//! logged: refused uncertain        the last decision; `settled: delivered`: the last outcome; `kept: 1`: how many records are kept
+//! ```
 
 use super::world::{Seen, World};
+use fedgate::gate::event::Outcome;
 use fedgate::gate::{Event, Input};
 use fedgate::wire::sip::header::Name;
 use fedgate::wire::sip::{self, Start};
@@ -57,6 +66,7 @@ pub fn play(file: &str, text: &str) {
         for (party, inbox) in &world.inbox {
             assert!(inbox.is_empty(), "{file}: at the end {party} has received what no statement names: {inbox:#?}");
         }
+        assert_eq!(world.gate.snapshot().unresolved, 0, "{file}: messages ended in nothing");
     }
 }
 
@@ -114,6 +124,25 @@ impl Player {
             let time = duration(time)?;
             self.world().advance(time);
             return Ok(());
+        }
+        if let Some(name) = text.strip_prefix("first: ") {
+            let path = format!("{}/tests/scenarios/first/{name}.scn", env!("CARGO_MANIFEST_DIR"));
+            let text = std::fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?;
+            for statement in statements(&text) {
+                self.step(&statement).map_err(|why| format!("{name}:{}: {}: {why}", statement.line, statement.text))?;
+            }
+            return Ok(());
+        }
+        if let Some(number) = text.strip_prefix("kept: ") {
+            let kept = self.world().records.len();
+            return if number == kept.to_string() { Ok(()) } else { Err(format!("{:#?}", self.world().records)) };
+        }
+        if let Some(outcome) = text.strip_prefix("settled: ") {
+            let found = self.world().events.iter().rev().find_map(|event| match event {
+                Event::Settled(settled) => Some(settled.outcome),
+                _ => None,
+            });
+            return if found.map(Outcome::as_str) == Some(outcome) { Ok(()) } else { Err(format!("it was {found:?}")) };
         }
         if let Some(reason) = text.strip_prefix("logged: ") {
             let found = self.world().events.iter().rev().find_map(|event| match event {
@@ -207,7 +236,10 @@ impl Player {
                 let Seen::Sip(seen) = self.take(party)? else { return Err("it received XML".to_owned()) };
                 self.same_message(&rest, &below, &seen)
                     .map_err(|why| format!("{why}\nin\n{}", String::from_utf8_lossy(seen.bytes())))?;
-                self.last.insert(party.to_owned(), Seen::Sip(seen));
+                // What can be answered is the last request.
+                if seen.is_request() {
+                    self.last.insert(party.to_owned(), Seen::Sip(seen));
+                }
             }
             _ => return Err("no such statement".to_owned()),
         }

@@ -82,6 +82,10 @@ pub struct World {
     links: BTreeMap<LinkId, Wire>,
     next_link: u64,
     restarts: u8,
+    /// The process dies after so many more outputs.
+    pub dies_after: Option<u32>,
+    /// How often it died.
+    pub deaths: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +115,8 @@ impl World {
             links: BTreeMap::new(),
             next_link: 1,
             restarts: 0,
+            dies_after: None,
+            deaths: 0,
         };
         world.pump();
         world
@@ -142,9 +148,11 @@ impl World {
 
     /// The process dies and a new one starts from what was kept.
     pub fn restart(&mut self) {
-        self.restarts += 1;
+        self.restarts = self.restarts.wrapping_add(1);
+        self.deaths += 1;
         self.links.clear();
-        self.gate = Gate::new(settings(&self.config, &self.policy, self.now), [7 + self.restarts; 32], self.now);
+        self.gate =
+            Gate::new(settings(&self.config, &self.policy, self.now), [self.restarts.wrapping_add(7); 32], self.now);
         for record in self.records.values().cloned().collect::<Vec<_>>() {
             self.input(Input::Restored(record));
         }
@@ -204,6 +212,11 @@ impl World {
         }
     }
 
+    /// Whether a connection of ours to this party is there.
+    pub fn has_our_link(&self, party: &str) -> bool {
+        self.links.values().any(|wire| wire.party == party && wire.ours)
+    }
+
     /// The parties whose connections are there.
     pub fn connected(&self) -> BTreeSet<&str> {
         self.links.values().map(|wire| wire.party.as_str()).collect()
@@ -259,6 +272,14 @@ impl World {
 
     fn pump(&mut self) {
         while let Some(output) = self.gate.poll_output() {
+            if let Some(left) = &mut self.dies_after {
+                if *left == 0 {
+                    self.dies_after = None;
+                    self.restart();
+                    return;
+                }
+                *left -= 1;
+            }
             match output {
                 Output::Send { link, bytes, .. } => {
                     let Some(wire) = self.links.get(&link).cloned() else { continue };

@@ -1,5 +1,7 @@
 //! From a SIP request as received to the two addresses policy decides on (after the proof, never before).
 
+use super::aol;
+use crate::gate::partner::Profile;
 use crate::gate::peer::Claim;
 use crate::gate::reject::{Reason, Reject};
 use crate::gate::settings::Settings;
@@ -16,8 +18,8 @@ pub fn claimed_domain(request: &Message) -> Result<Domain, Reject> {
     Ok(Domain::parse(host)?)
 }
 
-/// The sender, once its domain is proven.
-pub fn sender(request: &Message, claim: &Claim) -> Result<Address, Reject> {
+/// The sender, once its domain is proven, in our spelling.
+pub fn sender(request: &Message, claim: &Claim, profile: Profile) -> Result<Address, Reject> {
     let from = request.from().ok_or_else(|| Reject::new(Reason::Malformed, "no From"))?;
     let sender = address(&from.uri)?;
     if sender.domain() != claim.domain() {
@@ -33,7 +35,7 @@ pub fn sender(request: &Message, claim: &Claim) -> Result<Address, Reject> {
             return Err(Reject::new(Reason::Unproven, "P-Asserted-Identity names another domain than the proven one"));
         }
     }
-    Ok(sender)
+    aol::inward(profile, sender)
 }
 
 /// Whom a request outside any dialog is for: its Request-URI.
@@ -77,7 +79,7 @@ pub fn no_other_route(request: &Message, settings: &Settings) -> Result<(), Reje
 pub fn no_loop(request: &Message, settings: &Settings) -> Result<(), Reject> {
     use crate::gate::session::transaction::OUR_BRANCH;
     use crate::wire::sip::header::Via;
-    if request.header(Name::MaxForwards).is_some_and(|hops| hops.trim() == "0") {
+    if request.header(Name::MaxForwards).is_some_and(|hops| hops.trim().parse() == Ok(0u8)) {
         return Err(Reject::new(Reason::Loop, "Max-Forwards is used up").with_status(483));
     }
     for via in request.values(Name::Via) {

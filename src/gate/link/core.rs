@@ -37,7 +37,17 @@ pub(super) struct Core {
     keepalive: Option<Time>,
     elements: usize,
     accepted: bool,
-    header_sent: bool,
+    ours: Half,
+}
+
+/// Our half of the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Half {
+    /// No header is sent yet.
+    Unopened,
+    Open,
+    /// Nothing may follow.
+    Ended,
 }
 
 impl Core {
@@ -57,7 +67,7 @@ impl Core {
             keepalive: None,
             elements: 0,
             accepted,
-            header_sent: false,
+            ours: Half::Unopened,
         }
     }
 
@@ -84,13 +94,13 @@ impl Core {
     }
 
     pub fn send_header(&mut self, header: &StreamHeader) {
-        self.header_sent = true;
+        self.ours = Half::Open;
         self.write(Bytes::from(header.print()));
     }
 
     /// The stream begins anew (RFC 6120 §4.3.3). Returns how many bytes the peer sent too early.
     pub fn restart(&mut self) -> usize {
-        self.header_sent = false;
+        self.ours = Half::Unopened;
         self.scope = Scope::default();
         self.framer.restart()
     }
@@ -135,9 +145,9 @@ impl Core {
 
     /// Ends the stream at once, perhaps with an error (RFC 6120 §4.9.1.1).
     pub fn end(&mut self, error: Option<(StreamError, String)>, cause: impl Into<String>) -> State {
-        if let Some((error, text)) = error {
+        if let Some((error, text)) = error.filter(|_| self.ours != Half::Ended) {
             // RFC 6120 §4.9.1.2: an error before the header comes behind one.
-            if !self.header_sent {
+            if self.ours == Half::Unopened {
                 let id = Some(self.fresh_id());
                 self.send_header(&StreamHeader { id, version: Some("1.0".into()), ..StreamHeader::server() });
             }
@@ -149,7 +159,8 @@ impl Core {
 
     /// `</stream:stream>`, if there is something to end.
     pub fn send_end(&mut self) {
-        if std::mem::take(&mut self.header_sent) {
+        if self.ours == Half::Open {
+            self.ours = Half::Ended;
             self.write(Bytes::from_static(STREAM_END.as_bytes()));
         }
     }

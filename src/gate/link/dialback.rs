@@ -91,15 +91,15 @@ mod tests {
     #[test]
     fn any_of_the_secrets_vouches() {
         let [a, b] = ["a.example", "b.example"].map(|d| Domain::parse(d).unwrap());
-        let (old, new) = (b"old".to_vec(), b"new".to_vec());
-        let issued = issue(std::slice::from_ref(&old), &a, &b, "1").unwrap();
-        assert!(is_ours(&[new.clone(), old.clone()], &a, &b, "1", &issued));
-        assert!(!is_ours(std::slice::from_ref(&new), &a, &b, "1", &issued));
-        assert!(!is_ours(&[old.clone()], &b, &a, "1", &issued));
-        assert!(!is_ours(&[old.clone()], &a, &b, "2", &issued));
-        assert!(!is_ours(&[old.clone()], &a, &b, "1", ""));
+        let (old, new, both) = ([b"old".to_vec()], [b"new".to_vec()], [b"new".to_vec(), b"old".to_vec()]);
+        let issued = issue(&old, &a, &b, "1").unwrap();
+        assert!(is_ours(&both, &a, &b, "1", &issued));
+        assert!(!is_ours(&new, &a, &b, "1", &issued));
+        assert!(!is_ours(&old, &b, &a, "1", &issued));
+        assert!(!is_ours(&old, &a, &b, "2", &issued));
+        assert!(!is_ours(&old, &a, &b, "1", ""));
         assert!(!is_ours(&[], &a, &b, "1", &issued));
         assert_eq!(issue(&[], &a, &b, "1"), None);
-        assert_ne!(issued, key(&old, "a.example", "b.example", "1"), "the secret itself makes no keys");
+        assert_ne!(issued, key(b"old", "a.example", "b.example", "1"), "the secret itself makes no keys");
     }
 }

@@ -42,11 +42,12 @@ pub struct Settings {
 pub enum LinkInput {
     /// Bytes were put into [`XmppLink::buffer`].
     Readable,
-    /// The TLS handshake asked for by [`LinkOutput::StartTls`] is done; the peer's chain if it showed one.
+    /// The TLS handshake asked for by [`LinkOutput::StartTls`] is done, or an accepted connection began with one; the peer's chain if it
+    /// showed one.
     TlsEstablished(Option<Arc<Chain>>),
     /// The answer to [`LinkOutput::Verify`].
     Verified(VerifyRequest, Verdict),
-    /// The gate sends a stanza.
+    /// The gate sends a stanza. Nothing is written but on a proven stream of ours.
     Send(Bytes),
     /// The gate ends the stream.
     Close(Option<(StreamError, String)>),
@@ -58,6 +59,7 @@ pub enum LinkInput {
 
 /// What a link wants done.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // moved once; a box would be an allocation a stanza
 pub enum LinkOutput {
     /// Write.
     Write(Bytes),
@@ -217,7 +219,7 @@ impl XmppLink {
                 state => state,
             }),
             LinkInput::Send(bytes) => {
-                // Only streams of ours carry stanzas of ours, and only once proven: then nothing was announced as ready before.
+                // Only streams of ours carry stanzas of ours, and only once proven; nobody was told that others were ready.
                 if matches!(self.state, State::Sending(_)) {
                     self.core.write(bytes);
                 }
@@ -320,11 +322,13 @@ fn on_child(core: &mut Core, state: State, child: Child) -> State {
 fn on_tls(core: &mut Core, state: State) -> State {
     match state {
         // Whatever was read before TLS was not protected by it.
-        State::Handshaking(_) if !core.framer.buffer().is_empty() => {
+        State::Handshaking(_) | State::Awaiting(_) if !core.framer.buffer().is_empty() => {
             core.close("bytes before TLS, to be read after it")
         }
         State::Handshaking(Handshaking::Accepting(awaiting)) => State::Awaiting(awaiting),
         State::Handshaking(Handshaking::Opening(opening)) => opening.begin(core),
+        // TLS from the first byte (XEP-0368).
+        State::Awaiting(awaiting) => State::Awaiting(accept::Awaiting { tls: true, ..awaiting }),
         state => state,
     }
 }

@@ -4,8 +4,9 @@ use crate::gate::limits;
 use crate::gate::partner::LocalIdentity;
 use crate::gate::reject::{Reason, Reject};
 use crate::wire::sip::compose::Request;
+use crate::wire::sip::dialog::{contact_uri, route_set};
 use crate::wire::sip::header::Name;
-use crate::wire::sip::{Message, Method, NameAddr, Uri};
+use crate::wire::sip::{Message, Method, Uri};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -47,11 +48,9 @@ impl Dialog {
     /// The UAS's half of the dialog that `request` makes.
     pub fn from_request(request: &Message, local_tag: String) -> Result<Self, Reject> {
         let malformed = |what| Reject::new(Reason::Malformed, what);
-        let contact = contact(request).ok_or_else(|| malformed("a request that makes a dialog needs one Contact"))?;
-        let routes: Vec<String> = request
-            .values(Name::RecordRoute)
-            .map(|value| NameAddr::parse(value).map(|route| format!("<{}>", route.uri.text)))
-            .collect::<Result<_, _>>()?;
+        let contact =
+            contact_uri(request).ok_or_else(|| malformed("a request that makes a dialog needs one Contact"))?;
+        let routes = route_set(request, false);
         if routes.len() > limits::ROUTES {
             return Err(malformed("too many Record-Route values"));
         }
@@ -62,7 +61,7 @@ impl Dialog {
             remote_tag: request.from_tag().unwrap_or_default().to_owned(),
             local: request.header(Name::To).ok_or_else(|| malformed("no To"))?.to_owned(),
             remote: request.header(Name::From).ok_or_else(|| malformed("no From"))?.to_owned(),
-            target: contact.to_owned(),
+            target: contact.text.to_owned(),
             routes,
             local_cseq: 0,
             cseq_mark: limits::CSEQ_BLOCK,
@@ -83,10 +82,10 @@ impl Dialog {
             return Err(Reject::new(Reason::Malformed, "CSeq is not above the last one of its dialog").with_status(500));
         }
         self.remote_cseq = number;
-        if let Some(contact) = contact(request)
-            && contact.len() <= limits::DIALOG_BYTES
+        if let Some(contact) = contact_uri(request)
+            && contact.text.len() <= limits::DIALOG_BYTES
         {
-            self.target = contact.to_owned();
+            self.target = contact.text.to_owned();
         }
         Ok(())
     }
@@ -153,14 +152,4 @@ impl Dialog {
 /// Our Contact: the edge itself, never anything inside.
 pub fn contact_of(identity: &LocalIdentity) -> String {
     format!("<sip:{}:{};transport=tls>", identity.hostname, identity.sip_port)
-}
-
-fn contact(request: &Message) -> Option<&str> {
-    let mut values = request.values(Name::Contact);
-    let contact = NameAddr::parse(values.next()?).ok()?;
-    // RFC 3261 §8.1.1.8: exactly one.
-    if values.next().is_some() {
-        return None;
-    }
-    Some(contact.uri.text)
 }

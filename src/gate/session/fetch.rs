@@ -1,7 +1,7 @@
 //! A SIP watcher who asks once: SUBSCRIBE with Expires 0 outside a dialog (RFC 6665 §4.4.3, RFC 8048 §6.3), an XMPP probe, one NOTIFY.
 
 use super::dialog::Dialog;
-use super::transaction::{Clients, Purpose};
+use super::transaction::{Clients, Purpose, Sent};
 use super::watch::{WatchKey, document, say};
 use super::{Deadline, Passage, Turn, partner_hop};
 use crate::gate::limits;
@@ -104,7 +104,8 @@ impl Fetches {
             body.as_ref().map(|body| ("application/pidf+xml", body.as_bytes())),
         );
         let hop = partner_hop(turn.settings, fetch.key.0.domain(), fetch.key.1.domain());
-        clients.send(turn, hop, branch, Method::Notify, Purpose::FetchNotify, request.bytes, None);
+        let (purpose, bytes) = (Purpose::FetchNotify, request.bytes);
+        clients.send(turn, hop, Sent { branch, method: Method::Notify, purpose, bytes, transit: None });
     }
 
     /// How many are under way.

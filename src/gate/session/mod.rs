@@ -111,8 +111,6 @@ pub enum Passage {
     Watch(watch::WatchKey),
     /// Presence of a fetch.
     Fetch(u64),
-    /// The error that settles a kept message.
-    Bounce(RecordId),
     /// Nobody: an answer to the inside; if the stream is gone, so is its question.
     Answer,
 }

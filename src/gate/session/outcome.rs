@@ -8,7 +8,7 @@ use super::transaction::ServerId;
 use super::{Deadline, Parcel, Passage, Step, Turn};
 use crate::gate::Path;
 use crate::gate::limits;
-use crate::gate::partner::Protocol;
+use crate::gate::record::RecordId;
 use crate::gate::route::HopKey;
 use crate::gate::time::Time;
 use crate::wire::address::Domain;
@@ -45,48 +45,49 @@ struct Ping {
 pub struct Awaiting {
     /// Its number on the pair.
     number: u64,
-    /// Its stanza id: ours, unguessable.
-    id: String,
-    /// The request to be answered.
-    pub server: ServerId,
     /// Whether it was written.
     written: bool,
+    /// To whom.
+    pub owed: Owed,
+}
+
+/// Who is owed the outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owed {
+    /// A SIP sender.
+    Sender(Sender),
+    /// Ourselves: the error that settles a kept message must arrive before its record is forgotten.
+    Record(RecordId),
+}
+
+/// A SIP sender whose request waits for its answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sender {
+    /// The stanza's id: ours, unguessable, so that a bounce is known by it.
+    pub id: String,
+    /// The request to be answered.
+    pub server: ServerId,
     /// Whether a full JID was addressed.
     pub full_jid: bool,
     /// The partner's label.
     pub partner: String,
-    /// The sender's protocol.
-    pub protocol: Protocol,
     /// Sender and recipient, for the log.
     pub from: String,
     /// See `from`.
     pub to: String,
 }
 
-/// A message to be carried.
-#[derive(Debug)]
-pub struct Carried {
-    /// The stanza's id.
-    pub id: String,
-    /// The stanza.
-    pub stanza: Bytes,
-    /// The request it came in.
-    pub server: ServerId,
-    /// Whether a full JID is addressed.
-    pub full_jid: bool,
-    /// The partner's label.
-    pub partner: String,
-    /// Sender.
-    pub from: String,
-    /// Recipient.
-    pub to: String,
-    /// When it was received whole.
-    pub at: Time,
-}
-
 impl Barriers {
     /// Sends a message and sees to it that a ping follows. `false`: too many await their outcome already.
-    pub fn carry(&mut self, turn: &mut Turn<'_>, hop: HopKey, pair: Pair, carried: Carried) -> bool {
+    pub fn carry(
+        &mut self,
+        turn: &mut Turn<'_>,
+        hop: HopKey,
+        pair: Pair,
+        stanza: Bytes,
+        owed: Owed,
+        transit: Option<(Time, Path)>,
+    ) -> bool {
         let barrier = self.pairs.entry(pair.clone()).or_insert_with(|| Barrier {
             hop: hop.clone(),
             next: 0,
@@ -99,20 +100,9 @@ impl Barriers {
         barrier.hop = hop.clone();
         let number = barrier.next;
         barrier.next += 1;
-        barrier.awaiting.push_back(Awaiting {
-            number,
-            id: carried.id,
-            server: carried.server,
-            written: false,
-            full_jid: carried.full_jid,
-            partner: carried.partner,
-            protocol: Protocol::Sip,
-            from: carried.from,
-            to: carried.to,
-        });
+        barrier.awaiting.push_back(Awaiting { number, written: false, owed });
         let passage = Passage::Message(pair.clone(), number);
-        let transit = Some((carried.at, Path::SipXmpp));
-        turn.step(Step::Pass { hop, parcel: Parcel { bytes: carried.stanza, passage, transit } });
+        turn.step(Step::Pass { hop, parcel: Parcel { bytes: stanza, passage, transit } });
         if barrier.ping.is_none() {
             barrier.ping(turn, &pair);
         }
@@ -150,10 +140,13 @@ impl Barriers {
     }
 
     /// An error came back for a message: whose it was.
-    pub fn bounced(&mut self, pair: &Pair, id: &str) -> Option<Awaiting> {
+    pub fn bounced(&mut self, pair: &Pair, id: &str) -> Option<Sender> {
         let barrier = self.pairs.get_mut(pair)?;
-        let at = barrier.awaiting.iter().position(|a| a.id == id)?;
-        barrier.awaiting.remove(at)
+        let at = barrier.awaiting.iter().position(|a| matches!(&a.owed, Owed::Sender(sender) if sender.id == id))?;
+        match barrier.awaiting.remove(at)?.owed {
+            Owed::Sender(sender) => Some(sender),
+            Owed::Record(_) => None,
+        }
     }
 
     /// The ping was not answered, or could not be written: what it covered is (written?, whose).
@@ -205,7 +198,8 @@ impl Barriers {
     /// Stops awaiting the message of a request that was answered otherwise; whether it had been written.
     pub fn forget(&mut self, server: ServerId) -> Option<(bool, Awaiting)> {
         for barrier in self.pairs.values_mut() {
-            if let Some(at) = barrier.awaiting.iter().position(|a| a.server == server) {
+            let of = |a: &Awaiting| matches!(&a.owed, Owed::Sender(sender) if sender.server == server);
+            if let Some(at) = barrier.awaiting.iter().position(of) {
                 return barrier.awaiting.remove(at).map(|a| (a.written, a));
             }
         }

@@ -1,13 +1,16 @@
 //! Page-mode messages from XMPP to SIP (RFC 7572 §4): one MESSAGE at a time for each destination (RFC 3428 §8), its final response the outcome,
 //! and an error to the sender whenever that is not a success.
 
-use super::transaction::{Clients, Ended, Purpose};
-use super::{Deadline, Parcel, Passage, Step, Turn, partner_hop};
+use super::outcome::{Barriers, Owed, Pair};
+use super::transaction::{Clients, Ended, Purpose, Sent};
+use super::{Deadline, Step, Turn, partner_hop};
 use crate::gate::Path;
+use crate::gate::border::aol;
 use crate::gate::event::{Event, Outcome, Settled};
 use crate::gate::limits;
 use crate::gate::partner::{Action, Protocol, Side};
 use crate::gate::policy::Permit;
+use crate::gate::policy::table::STRANGER_PROFILE;
 use crate::gate::record::{Kept, Record, RecordId};
 use crate::gate::reject::{Reason, Reject};
 use crate::gate::route::HopKey;
@@ -46,6 +49,8 @@ struct Queue {
 #[derive(Debug)]
 struct Page {
     envelope: Envelope,
+    /// The destination in the partner's spelling.
+    uri: String,
     from: Jid,
     says: message::Page,
     at: Time,
@@ -103,8 +108,10 @@ impl Pages {
     ) -> Result<(), Reject> {
         let key = permit.to().clone();
         let says = message::write_sip(&carried.text, &turn.token())?;
-        let queue = self.queues.entry(key.clone()).or_default();
-        if queue.waiting.len() >= limits::PAGES_PER_DESTINATION || self.waiting >= limits::PAGES {
+        let profile = permit.partner().map_or(STRANGER_PROFILE, |id| turn.settings.policy.partner(id).profile);
+        let uri = format!("sip:{}", aol::outward(profile, &key)?.to_sip());
+        let waiting = self.queues.get(&key).map_or(0, |queue| queue.waiting.len());
+        if waiting >= limits::PAGES_PER_DESTINATION || self.waiting >= limits::PAGES {
             return Err(Reject::new(Reason::Overloaded, format!("too many messages wait for {key}")));
         }
         let record = format!("envelope {:016x} {}", self.next, turn.token());
@@ -119,14 +126,26 @@ impl Pages {
             partner: carried.partner.to_owned(),
         };
         turn.step(Step::Keep(Record { id: envelope.record_id(), kept: Kept::Envelope(envelope.clone()) }));
-        queue.waiting.push_back(Page { envelope, from: carried.from, says, at: carried.at });
+        self.queues.entry(key.clone()).or_default().waiting.push_back(Page {
+            envelope,
+            uri,
+            from: carried.from,
+            says,
+            at: carried.at,
+        });
         self.waiting += 1;
         self.send_next(turn, clients, &key);
         Ok(())
     }
 
     /// A MESSAGE of ours ended.
-    pub fn ended(&mut self, turn: &mut Turn<'_>, clients: &mut Clients, key: &PageKey, ended: &Ended<'_>) {
+    pub fn ended(
+        &mut self,
+        turn: &mut Turn<'_>,
+        (clients, barriers): (&mut Clients, &mut Barriers),
+        key: &PageKey,
+        ended: &Ended<'_>,
+    ) {
         let Some(page) = self.queues.get_mut(key).and_then(|queue| queue.sent.take()) else { return };
         self.waiting -= 1;
         let refuse = |turn: &mut Turn<'_>, reject: &Reject| {
@@ -153,14 +172,14 @@ impl Pages {
                 (Outcome::Uncertain, Some(refuse(turn, &reject)))
             }
         };
-        self.settle(turn, page.envelope, outcome, error);
+        self.settle(turn, barriers, page.envelope, outcome, error);
         self.send_next(turn, clients, key);
     }
 
     /// A message that is not taken on: its sender gets the error, handed over again if need be.
     pub fn refuse(
         &mut self,
-        turn: &mut Turn<'_>,
+        (turn, barriers): (&mut Turn<'_>, &mut Barriers),
         from: &Jid,
         to: &Address,
         ids: (Option<&str>, Option<&str>),
@@ -182,18 +201,18 @@ impl Pages {
         self.next += 1;
         let record = envelope.record_id();
         self.bounces.insert(record.clone(), Bounce { envelope, error, tries: 0 });
-        self.bounce(turn, &record);
+        self.bounce(turn, barriers, &record);
     }
 
     /// An envelope from before a restart: nobody can know what became of it, so its sender gets the error.
-    pub fn restore(&mut self, turn: &mut Turn<'_>, envelope: Envelope) {
+    pub fn restore(&mut self, turn: &mut Turn<'_>, barriers: &mut Barriers, envelope: Envelope) {
         let reject = Reject::new(Reason::Uncertain, "restarted before the outcome was known");
         let id = turn.refused(&reject, &envelope.facts());
         let error = reject.stanza_error(id);
-        self.settle(turn, envelope, Outcome::Uncertain, Some(error));
+        self.settle(turn, barriers, envelope, Outcome::Uncertain, Some(error));
     }
 
-    /// The error for this record was written to the sender's server: done.
+    /// The error for this record has arrived at the sender's server: done.
     pub fn bounced(&mut self, turn: &mut Turn<'_>, record: &RecordId) {
         if self.bounces.remove(record).is_some() {
             turn.deadlines.cancel(&Deadline::Bounce(record.clone()));
@@ -201,7 +220,7 @@ impl Pages {
         }
     }
 
-    /// It could not be: try again later. `false`: given up, the message is unresolved.
+    /// It did not arrive: try again later. `false`: given up, the message is unresolved.
     pub fn bounce_later(&mut self, turn: &mut Turn<'_>, record: &RecordId) -> bool {
         let Some(bounce) = self.bounces.get_mut(record) else { return true };
         bounce.tries += 1;
@@ -215,20 +234,18 @@ impl Pages {
         true
     }
 
-    /// Hands the error of this record to the sender's server.
-    pub fn bounce(&mut self, turn: &mut Turn<'_>, record: &RecordId) {
+    /// Hands the error of this record to the sender's server; behind a ping, so that it is known to have arrived.
+    pub fn bounce(&mut self, turn: &mut Turn<'_>, barriers: &mut Barriers, record: &RecordId) {
         let Some(bounce) = self.bounces.get(record) else { return };
-        let Some(hop) = bounce.envelope.reply_hop() else { return };
-        let stanza = bounce.envelope.error_stanza(&bounce.error);
-        let bytes = Bytes::from(stanza.print(NS_SERVER));
-        turn.step(Step::Pass {
-            hop,
-            parcel: Parcel { bytes, passage: Passage::Bounce(record.clone()), transit: None },
-        });
+        let Some((hop, pair)) = bounce.envelope.reply_hop() else { return };
+        let stanza = Bytes::from(bounce.envelope.error_stanza(&bounce.error).print(NS_SERVER));
+        if !barriers.carry(turn, hop, pair, stanza, Owed::Record(record.clone()), None) {
+            self.bounce_later(turn, record);
+        }
     }
 
     /// Draining is over: what is still under way is told to its senders as uncertain, what was never sent as not delivered.
-    pub fn give_up(&mut self, turn: &mut Turn<'_>) {
+    pub fn give_up(&mut self, turn: &mut Turn<'_>, barriers: &mut Barriers) {
         for (_, queue) in std::mem::take(&mut self.queues) {
             let sent = queue.sent.into_iter().map(|page| (Reason::Uncertain, page));
             let waiting = queue.waiting.into_iter().map(|page| (Reason::Timeout, page));
@@ -237,7 +254,7 @@ impl Pages {
                 let reject = Reject::new(reason, "stopping");
                 let id = turn.refused(&reject, &page.envelope.facts());
                 let outcome = if reason == Reason::Uncertain { Outcome::Uncertain } else { Outcome::Failed };
-                self.settle(turn, page.envelope, outcome, Some(reject.stanza_error(id)));
+                self.settle(turn, barriers, page.envelope, outcome, Some(reject.stanza_error(id)));
             }
         }
     }
@@ -252,7 +269,14 @@ impl Pages {
         self.len() == 0
     }
 
-    fn settle(&mut self, turn: &mut Turn<'_>, envelope: Envelope, outcome: Outcome, error: Option<StanzaError>) {
+    fn settle(
+        &mut self,
+        turn: &mut Turn<'_>,
+        barriers: &mut Barriers,
+        envelope: Envelope,
+        outcome: Outcome,
+        error: Option<StanzaError>,
+    ) {
         let settled = Settled {
             partner: envelope.partner.clone(),
             side: Side::Inside,
@@ -266,7 +290,7 @@ impl Pages {
             None => turn.step(Step::Forget(record)),
             Some(error) => {
                 self.bounces.insert(record.clone(), Bounce { envelope, error, tries: 0 });
-                self.bounce(turn, &record);
+                self.bounce(turn, barriers, &record);
             }
         }
     }
@@ -284,7 +308,7 @@ impl Pages {
         let branch = turn.branch();
         let tag = turn.token();
         let identity = &turn.settings.identities[turn.settings.identity_for(local)];
-        let uri = format!("sip:{}", key.to_sip());
+        let uri = page.uri.clone();
         let mut headers = vec![
             ("Via", format!("SIP/2.0/TLS {}:{};branch={branch}", identity.hostname, identity.sip_port)),
             ("Max-Forwards", "70".to_owned()),
@@ -303,7 +327,8 @@ impl Pages {
         .print();
         let transit = Some((page.at, Path::XmppSip));
         queue.sent = Some(page);
-        clients.send(turn, hop, branch, Method::Message, Purpose::Page(key.clone()), bytes, transit);
+        let purpose = Purpose::Page(key.clone());
+        clients.send(turn, hop, Sent { branch, method: Method::Message, purpose, bytes, transit });
     }
 }
 
@@ -332,10 +357,10 @@ impl Envelope {
         }
     }
 
-    fn reply_hop(&self) -> Option<HopKey> {
+    fn reply_hop(&self) -> Option<(HopKey, Pair)> {
         let domain = |text: &str| Jid::parse(text).ok().map(|jid| jid.bare.domain().clone());
         let (from, to): (Domain, Domain) = (domain(&self.to)?, domain(&self.from)?);
-        Some(HopKey::Node { node: self.node.clone(), from, to })
+        Some((HopKey::Node { node: self.node.clone(), from: from.clone(), to: to.clone() }, (from, to)))
     }
 
     fn error_stanza(&self, error: &StanzaError) -> Element {

@@ -62,6 +62,21 @@ pub enum Purpose {
     Page(super::page::PageKey),
 }
 
+/// A request of ours, ready to be sent.
+#[derive(Debug)]
+pub struct Sent {
+    /// The branch of its Via.
+    pub branch: String,
+    /// Its method.
+    pub method: Method,
+    /// For whom.
+    pub purpose: Purpose,
+    /// The whole message.
+    pub bytes: Bytes,
+    /// For `transit_seconds`.
+    pub transit: Option<(Time, Path)>,
+}
+
 /// How a request of ours ended.
 #[derive(Debug)]
 pub enum Ended<'a> {
@@ -165,16 +180,8 @@ impl Servers {
 
 impl Clients {
     /// Sends a request; Timer F runs from now (RFC 3261 §17.1.2.2), through connecting too.
-    pub fn send(
-        &mut self,
-        turn: &mut Turn<'_>,
-        hop: HopKey,
-        branch: String,
-        method: Method,
-        purpose: Purpose,
-        bytes: Bytes,
-        transit: Option<(Time, Path)>,
-    ) {
+    pub fn send(&mut self, turn: &mut Turn<'_>, hop: HopKey, request: Sent) {
+        let Sent { branch, method, purpose, bytes, transit } = request;
         turn.deadlines.set(Deadline::TimerF(branch.clone()), turn.now + limits::TIMER_F);
         self.open.insert(branch.clone(), Client { method, purpose, link: None });
         turn.step(Step::Pass { hop, parcel: super::Parcel { bytes, passage: Passage::Request(branch), transit } });

@@ -4,7 +4,7 @@
 //! a subscription that ends leaves the authorisation alone.
 
 use super::dialog::{Dialog, contact_of};
-use super::transaction::{Clients, Ended, Purpose};
+use super::transaction::{Clients, Ended, Purpose, Sent};
 use super::{Deadline, Parcel, Passage, Step, Turn, partner_hop};
 use crate::gate::Path;
 use crate::gate::event::{Event, Outcome, Settled};
@@ -254,6 +254,8 @@ impl Watches {
                     return true;
                 }
                 watch.standing = Standing::Granted;
+                // What was shown before is not what is there now: say nothing until the server does.
+                watch.known = false;
                 self.keep(turn, key);
             }
             Some("unsubscribed") => {
@@ -372,13 +374,14 @@ impl Watches {
             // RFC 6665 §4.2.2: these end the subscription, Timer F should.
             Ended::Answered(404 | 405 | 410 | 416 | 480..=485 | 489 | 501 | 604, _) | Ended::TimedOut => true,
             // Any other answer: it stands until it expires; the next change is told again.
-            Ended::Answered(..) => subscriber.ending.is_some(),
+            Ended::Answered(..) => subscriber.ending.is_some() && subscriber.due.is_none(),
             // The partner is away for a moment: tell it again, for as long as the subscription lasts.
             Ended::Unreachable(_) | Ended::LinkDied => {
                 subscriber.failures = subscriber.failures.saturating_add(1);
                 let wait = limits::NOTIFY_AGAIN_FIRST * (1 << subscriber.failures.min(7).saturating_sub(1));
                 subscriber.due = Some(turn.now + wait.min(limits::NOTIFY_AGAIN));
-                subscriber.ending.is_some() && subscriber.failures > limits::LAST_NOTIFY_TRIES
+                let expired = subscriber.expires_at <= turn.now;
+                subscriber.ending.is_some() && expired && subscriber.failures > limits::LAST_NOTIFY_TRIES
             }
         };
         if is_over {
@@ -489,6 +492,8 @@ impl Watches {
             asks_failed: 0,
             changed_at: None,
         };
+        // What was owed when we died is not known, so each is told once; who may see presence, when it is known again.
+        let due = (watch.standing != Standing::Granted).then(|| turn.jittered(limits::ASK_AFTER_RESTART));
         for mut kept in kept.dialogs {
             kept.dialog.resume();
             self.dialogs.insert(kept.dialog.local_tag.clone(), key.clone());
@@ -498,7 +503,7 @@ impl Watches {
                 event_id: kept.event_id,
                 expires_at: Time::from_unix_nanos(kept.expires_at_unix_nanos),
                 in_flight: false,
-                due: None,
+                due,
                 last_sent: None,
                 failures: 0,
                 ending: None,
@@ -595,7 +600,8 @@ impl Watches {
         }
         let hop = partner_hop(turn.settings, key.0.domain(), key.1.domain());
         for (branch, tag, bytes) in ready {
-            clients.send(turn, hop.clone(), branch, Method::Notify, Purpose::Notify(key.clone(), tag), bytes, transit);
+            let purpose = Purpose::Notify(key.clone(), tag);
+            clients.send(turn, hop.clone(), Sent { branch, method: Method::Notify, purpose, bytes, transit });
         }
     }
 

@@ -10,6 +10,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -17,6 +18,9 @@ use tokio_rustls::TlsStream;
 
 /// Bytes asked of the socket at a time.
 const READ: usize = 16_384;
+
+/// How long a closed connection is still emptied.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// A connection.
 pub enum Stream {
@@ -150,13 +154,22 @@ impl Conduit {
         Ok(())
     }
 
-    /// Writes out what waits, says goodbye (TLS close_notify, FIN), within `STALL`.
+    /// Writes out what waits and says goodbye (TLS close_notify, FIN), within [`STALL`].
+    ///
+    /// What the peer still sends is then read and dropped for a moment: closing a socket with unread bytes resets the connection, and the reset may
+    /// overtake our last answer.
     pub async fn close(mut self) {
         let goodbye = async {
             self.flush().await?;
             self.stream.shutdown().await
         };
-        let _ = tokio::time::timeout(STALL, goodbye).await;
+        if let Ok(Ok(())) = tokio::time::timeout(STALL, goodbye).await {
+            let mut stream = self.stream;
+            tokio::spawn(tokio::time::timeout(LINGER, async move {
+                let mut scrap = [0; 4_096];
+                while matches!(stream.read(&mut scrap).await, Ok(n) if n > 0) {}
+            }));
+        }
     }
 
     /// The bare socket, for a TLS handshake in mid-stream; `None` if it is under TLS already.

@@ -42,3 +42,34 @@ impl Audit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn appends_a_line_an_entry_for_its_owner_only() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.jsonl");
+        for entry in [json!({ "from": "a\nb" }), json!({ "id": 2 })] {
+            Audit::open(path.clone()).unwrap().write(&entry);
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "{\"from\":\"a\\nb\"}\n{\"id\":2}\n", "no value can make a line of its own");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(Audit::open(dir.path().join("no/such/folder")).unwrap_err().contains("audit"));
+    }
+
+    #[test]
+    fn a_full_disk_is_no_panic() {
+        let path = PathBuf::from("/dev/full");
+        if path.exists() {
+            let mut audit = Audit::open(path).unwrap();
+            audit.write(&json!({}));
+            audit.write(&json!({}));
+            assert!(audit.failing);
+        }
+    }
+}

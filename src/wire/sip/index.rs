@@ -3,7 +3,7 @@
 use super::header::Name;
 use super::message::{Fault, Method};
 use super::params::{self, LWS};
-use crate::gate::limits::SIP_HEADERS;
+use crate::wire::limits::SIP_HEADERS;
 
 /// A range of the message's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -100,7 +100,7 @@ pub struct Row<'a> {
 
 impl Message {
     /// Indexes one whole message (head and body, nothing more). Lenient: [`Self::check`] judges. Fails only when nothing could be
-    /// done with the outcome: no start line, a status that isn't one, more rows than [`crate::gate::limits::SIP_HEADERS`].
+    /// done with the outcome: no start line, a status that isn't one, more rows than [`crate::wire::limits::SIP_HEADERS`].
     pub fn parse(bytes: Bytes) -> Result<Self, Fault> {
         let head = Head::index(&bytes);
         match head.unusable {

@@ -3,7 +3,7 @@
 use super::compose::{Request, Response, reason_phrase};
 use super::header::Name;
 use super::*;
-use crate::gate::limits::SIP_HEADERS;
+use crate::wire::limits::SIP_HEADERS;
 use bytes::Bytes;
 use proptest::prelude::*;
 

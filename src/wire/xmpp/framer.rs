@@ -4,9 +4,9 @@
 //! an element is well-formed inside is for [`super::Element::parse_in`], which takes exactly one whole element, so that the
 //! two can't disagree on where one ends.
 
-use super::XML_DEPTH;
 use super::lexis::check_declaration;
 use super::stream::{StreamError, StreamHeader};
+use crate::wire::limits::XML_DEPTH;
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::{memchr, memmem};
 use quick_xml::parser::{ElementParser, Parser};

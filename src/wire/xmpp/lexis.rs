@@ -1,7 +1,7 @@
 //! The parts of XML 1.0's grammar that quick-xml leaves to its caller: characters, names, the inside of a tag.
 
-use super::XML_ATTRIBUTES;
 use super::stream::StreamError;
+use crate::wire::limits::XML_ATTRIBUTES;
 
 /// XML 1.0 [3] S.
 pub(super) const SPACE: [char; 4] = [' ', '\t', '\r', '\n'];

@@ -14,13 +14,6 @@ pub use negotiation::{Child, Dialback, Features, Outcome, Question};
 pub use stanza::{Condition, ErrorType, Kind, Stanza, StanzaError};
 pub use stream::{StreamError, StreamHeader};
 
-/// Nesting of XML elements below the stream.
-pub const XML_DEPTH: usize = 64;
-/// Attributes of one element.
-pub const XML_ATTRIBUTES: usize = 256;
-/// Namespace declarations in force at one place.
-pub const XML_NAMESPACES: usize = 64;
-
 /// `jabber:server`
 pub const NS_SERVER: &str = "jabber:server";
 /// `jabber:component:accept`

@@ -237,3 +237,76 @@ pub fn sasl_failure(condition: &str) -> Element {
 pub fn tls(name: &str) -> Element {
     Element::new(name, NS_TLS)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::xmpp::NS_SERVER;
+
+    fn read(element: &Element) -> Child {
+        let scope = Scope {
+            default_ns: NS_SERVER.into(),
+            prefixes: vec![("stream".into(), NS_STREAMS.into()), ("db".into(), NS_DIALBACK.into())],
+        };
+        Child::parse(element.print_on_stream().into(), &scope, NS_SERVER).unwrap()
+    }
+
+    #[test]
+    fn features_survive_printing() {
+        for starttls in [None, Some(false), Some(true)] {
+            for dialback in [None, Some(false), Some(true)] {
+                let features = Features {
+                    starttls,
+                    dialback,
+                    mechanisms: vec!["EXTERNAL".into()],
+                    max_bytes: Some(10_000),
+                    idle_seconds: Some(60),
+                };
+                assert!(features.external());
+                let Child::Features(again) = read(&features.to_element()) else { panic!() };
+                assert_eq!(again, features);
+            }
+        }
+        assert_eq!(Features::default().to_element().print_on_stream(), "<stream:features/>");
+    }
+
+    #[test]
+    fn unknown_features_and_empty_mechanisms_are_nothing() {
+        let text = "<stream:features xmlns:stream='http://etherx.jabber.org/streams'><mechanisms \
+                    xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/><bidi xmlns='urn:xmpp:features:bidi'/></stream:features>";
+        let element = Element::parse(text.as_bytes(), NS_SERVER).unwrap();
+        assert_eq!(Features::from_element(&element), Features::default());
+    }
+
+    #[test]
+    fn dialback_survives_printing() {
+        let error = StanzaError::new(Condition::ItemNotFound, ErrorType::Cancel);
+        for outcome in [Outcome::Key("k".into()), Outcome::Valid, Outcome::Invalid, Outcome::Error(error)] {
+            for (question, id) in [(Question::Result, None), (Question::Verify, Some("1 2".to_owned()))] {
+                let [from, to] = ["a.b", "c.d"].map(|d| Some(d.to_owned()));
+                let dialback = Dialback { question, from, to, id, outcome: outcome.clone() };
+                let Child::Dialback(again) = read(&dialback.to_element()) else { panic!() };
+                assert_eq!(again, dialback);
+                assert_eq!(again.answer(Outcome::Valid).answer(outcome.clone()), dialback);
+            }
+        }
+    }
+
+    #[test]
+    fn the_rest_is_told_by_name() {
+        assert!(matches!(read(&tls("starttls")), Child::StartTls));
+        assert!(matches!(read(&tls("proceed")), Child::Proceed));
+        assert!(matches!(read(&tls("failure")), Child::TlsFailure));
+        assert!(matches!(read(&Element::new("success", NS_SASL)), Child::Success));
+        assert!(matches!(read(&sasl_failure("not-authorized")), Child::SaslFailure(c, None) if c == "not-authorized"));
+        assert!(
+            matches!(read(&auth_external("=")), Child::Auth { mechanism, response } if mechanism == "EXTERNAL" && response == "=")
+        );
+        assert!(matches!(read(&Element::new("message", NS_SERVER)), Child::Stanza(_)));
+        assert!(matches!(read(&Element::new("message", "jabber:client")), Child::Other(_)));
+        assert!(
+            matches!(read(&Element::new("result", NS_SERVER)), Child::Other(_)),
+            "the namespace counts, not the name"
+        );
+    }
+}

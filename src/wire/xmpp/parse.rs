@@ -1,10 +1,11 @@
 //! From text to [`Element`]: quick-xml's tokens and namespaces, and every check that it leaves to its caller: restricted XML (RFC 6120
 //! §11.1), characters, names, white space between attributes, `<` in values, `]]>`, entities, duplicates after expansion, bounds.
 
+use super::NS_XML;
 use super::element::{Element, Node, Scope};
 use super::lexis::{attributes, is_char, is_qname};
 use super::stream::StreamError;
-use super::{NS_XML, XML_DEPTH, XML_NAMESPACES};
+use crate::wire::limits::{XML_DEPTH, XML_NAMESPACES};
 use quick_xml::XmlVersion;
 use quick_xml::errors::Error;
 use quick_xml::escape::{escape, resolve_predefined_entity};

@@ -333,3 +333,88 @@ impl StanzaError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stanza(text: &str) -> Stanza {
+        Stanza::parse(Bytes::copy_from_slice(text.as_bytes()), NS_SERVER).unwrap().unwrap()
+    }
+
+    #[test]
+    fn stanzas_are_told_by_name_and_namespace() {
+        for (text, kind) in [
+            ("<message/>", Some(Kind::Message)),
+            ("<presence/>", Some(Kind::Presence)),
+            ("<iq/>", Some(Kind::Iq)),
+            ("<message xmlns='jabber:client'/>", None),
+            ("<x:message xmlns:x='jabber:server'/>", Some(Kind::Message)),
+            ("<msg/>", None),
+        ] {
+            let read = Stanza::parse(Bytes::from_static(text.as_bytes()), NS_SERVER).unwrap();
+            assert_eq!(read.map(|stanza| stanza.kind), kind, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_leans_on_the_header_is_printed_anew() {
+        let scope = Scope { default_ns: NS_SERVER.into(), prefixes: vec![("x".into(), "urn:x".into())] };
+        let raw = |text: &'static str| {
+            Stanza::parse_in(Bytes::from_static(text.as_bytes()), &scope, NS_SERVER).unwrap().unwrap().raw
+        };
+        assert_eq!(raw("<iq  id=\"1\" />"), "<iq  id=\"1\" />");
+        assert_eq!(raw("<iq id=\"1\"><x:a/></iq>"), "<iq id='1'><a xmlns='urn:x'/></iq>");
+    }
+
+    #[test]
+    fn errors_are_answered_to_nobody() {
+        let error = StanzaError::new(Condition::ItemNotFound, ErrorType::Cancel);
+        let reply = |text: &str| stanza(text).error_reply(&error).map(|e| e.print(NS_SERVER));
+        assert_eq!(
+            reply("<message from='a@b.c/d' to='e@f.g' id='1' type='chat'><body>x</body></message>").unwrap(),
+            "<message from='e@f.g' to='a@b.c/d' type='error' id='1'><error type='cancel'>\
+             <item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>"
+        );
+        assert_eq!(reply("<message from='a@b.c' to='e@f.g' type='error'/>"), None);
+        assert_eq!(reply("<iq from='a@b.c' to='e@f.g' type='result'/>"), None);
+        assert_eq!(reply("<message to='e@f.g'/>"), None);
+        assert_eq!(reply("<message from='@' to='e@f.g'/>"), None);
+        assert_eq!(stanza("<presence from='a@b.c' to='e@f.g' type='get'/>").iq_result(), None);
+    }
+
+    #[test]
+    fn conditions_and_errors_survive_printing() {
+        for condition in Condition::ALL {
+            assert_eq!(Condition::from_name(condition.as_str()), condition);
+            for type_ in ["auth", "cancel", "continue", "modify", "wait"] {
+                let type_ = ErrorType::from_name(type_);
+                let moved = matches!(condition, Condition::Gone | Condition::Redirect);
+                let address = moved.then(|| "xmpp:new@b.c".to_owned());
+                let error = StanzaError { condition, type_, text: Some("why & how".into()), address };
+                let element = Element::parse(error.to_element(NS_SERVER).print(NS_SERVER).as_bytes(), NS_SERVER);
+                assert_eq!(StanzaError::from_element(&element.unwrap()), error);
+            }
+        }
+        assert_eq!(Condition::from_name("payment-required"), Condition::UndefinedCondition);
+    }
+
+    #[test]
+    fn an_error_without_an_error_is_still_one() {
+        assert_eq!(stanza("<message type='error'/>").error().unwrap().condition, Condition::UndefinedCondition);
+        assert_eq!(stanza("<message><error/></message>").error(), None);
+    }
+
+    #[test]
+    fn what_fedgate_writes_reads_back() {
+        let ping = ping("b.c", "f.g", "p1");
+        let read = stanza(&ping.print_on_stream());
+        assert!(read.is_ping());
+        assert_eq!(read.element, ping);
+        assert_eq!(
+            message("a@b.c", "e@f.g", "chat", "1 < 2").print(NS_SERVER),
+            "<message from='a@b.c' to='e@f.g' type='chat'><body>1 &lt; 2</body></message>"
+        );
+        assert_eq!(presence("a@b.c", "e@f.g", None).print(NS_SERVER), "<presence from='a@b.c' to='e@f.g'/>");
+    }
+}

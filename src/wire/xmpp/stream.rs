@@ -215,3 +215,60 @@ impl StreamError {
         (known, text.filter(|text| !text.is_empty()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_survive_printing() {
+        let header = StreamHeader {
+            from: Some("a'b".into()),
+            to: Some("c.d".into()),
+            id: Some("<1>".into()),
+            version: Some("1.0".into()),
+            lang: Some("en".into()),
+            ..StreamHeader::server()
+        };
+        let text = header.print();
+        let tag = text.strip_prefix("<?xml version='1.0'?>").unwrap();
+        let (read, name) = StreamHeader::parse(tag.as_bytes()).unwrap();
+        assert_eq!(name, "stream:stream");
+        assert_eq!(read.scope.default_ns, NS_SERVER);
+        assert_eq!(StreamHeader { scope: header.scope.clone(), ..read }, header);
+    }
+
+    #[test]
+    fn any_prefix_will_do() {
+        let tag = "<s:stream xmlns:s='http://etherx.jabber.org/streams' xmlns:x='jabber:server:dialback' xmlns='jabber:server'>";
+        let (read, name) = StreamHeader::parse(tag.as_bytes()).unwrap();
+        assert_eq!(name, "s:stream");
+        assert!(read.dialback && read.scope.declares(NS_SERVER));
+        let tag = "<stream xmlns='http://etherx.jabber.org/streams'>";
+        let (read, _) = StreamHeader::parse(tag.as_bytes()).unwrap();
+        assert!(!read.dialback && !read.scope.declares(NS_SERVER));
+    }
+
+    #[test]
+    fn versions() {
+        let version =
+            |text: Option<&str>| StreamHeader { version: text.map(str::to_owned), ..StreamHeader::default() }.version();
+        assert_eq!(version(None), Ok(Version::Legacy));
+        assert_eq!(version(Some("0.9")), Ok(Version::Legacy));
+        assert_eq!(version(Some("1.0")), Ok(Version::One));
+        assert_eq!(version(Some("2.10")), Ok(Version::One));
+        for bad in ["", "1", "1.", ".0", "a.b", "-1.0", "1.0.0"] {
+            assert_eq!(version(Some(bad)), Err(StreamError::UnsupportedVersion), "{bad}");
+        }
+    }
+
+    #[test]
+    fn errors_survive_printing() {
+        for error in StreamError::ALL {
+            let text = error.to_element(Some("why")).print(NS_SERVER);
+            let element = Element::parse(text.as_bytes(), NS_SERVER).unwrap();
+            assert_eq!(StreamError::from_element(&element), (error, Some("why".to_owned())));
+            assert_eq!(StreamError::from_element(&error.to_element(None)), (error, None));
+        }
+    }
+}
