@@ -560,13 +560,15 @@ fn every_stanza_gets_its_due() {
     assert_eq!((pong.get_attr("type"), pong.get_attr("id")), (Some("result"), Some("p1")));
     assert_eq!((pong.get_attr("from"), pong.get_attr("to")), (Some("example.com"), Some("foreign.example.org")));
 
-    // Not in this version: watching SIP contacts. The watcher is told; the presence that follows concerns nobody.
+    // RFC 8048 §5.2.1: `subscribe` becomes a SUBSCRIBE; the presence that follows concerns no watcher of ours.
     let (world, outside, inside) = play("sametime-presence-subscribe.xml", "sametime.example.org", "example.com");
-    assert!(outside.is_empty());
-    let [error] = inside.as_slice() else { panic!("{inside:?}") };
-    assert_eq!(error.name, "presence");
-    assert_eq!(error_of(error).0, Some("feature-not-implemented"));
-    assert_eq!(world.refusals(), [Unsupported]);
+    let [subscribe] = outside.as_slice() else { panic!("{outside:?}") };
+    assert!(
+        matches!(subscribe.start(), Start::Request { method: fedgate::wire::sip::Method::Subscribe, .. }),
+        "{subscribe:?}"
+    );
+    assert_eq!(subscribe.header(Name::Event), Some("presence"));
+    assert!(inside.is_empty() && world.refusals().is_empty(), "nothing is told while it is pending: {inside:?}");
 
     // What ends at the stream is the other test's.
     let left_out: Vec<String> = files("xmpp")

@@ -48,6 +48,8 @@ struct Contact {
     granted: bool,
     /// The watcher unsubscribed; only the end is awaited.
     leaving: bool,
+    /// It was told `unsubscribed`.
+    farewell: bool,
     leg: Option<Leg>,
     /// The last presence told, to tell it again to who asks.
     shown: Option<Element>,
@@ -125,6 +127,7 @@ impl Contacts {
             of: ends.of,
             granted: is_probe,
             leaving: false,
+            farewell: false,
             leg: None,
             shown: None,
             retry_at: Some(turn.now),
@@ -135,6 +138,7 @@ impl Contacts {
         if contact.leaving {
             // Back before the end was heard: begin anew.
             contact.leaving = false;
+            contact.farewell = false;
             contact.granted = is_probe;
             contact.retry_at = Some(turn.now);
             if let Some(leg) = contact.leg.take() {
@@ -490,6 +494,7 @@ impl Contacts {
             of: ends.3,
             granted: kept.granted,
             leaving: false,
+            farewell: false,
             retry_at: leg.is_none().then_some(at),
             leg,
             shown: None,
@@ -580,20 +585,18 @@ impl Contacts {
     /// The watcher left and the partner knows.
     fn left(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
         let Some(contact) = self.table.get_mut(key) else { return };
-        if contact.leg.as_ref().is_some_and(|leg| leg.confirmed && leg.notify_by.is_some_and(|at| at > turn.now)) {
-            // The last NOTIFY is still to come; until then its dialog is known.
-            if contact.shown.take().is_some() || contact.granted {
-                contact.granted = false;
-                self.say(turn, key, Element::new("presence", NS_SERVER).attr("type", "unsubscribed"), true, None);
-            }
-            turn.step(Step::Forget(record_id(key)));
-            self.arm(turn, key);
-            return;
-        }
-        if contact.granted || contact.leg.as_ref().is_none_or(|leg| !leg.confirmed) {
+        if !std::mem::replace(&mut contact.farewell, true) {
+            contact.shown = None;
             self.say(turn, key, Element::new("presence", NS_SERVER).attr("type", "unsubscribed"), true, None);
         }
-        self.forget(turn, key);
+        let leg = self.table.get(key).and_then(|contact| contact.leg.as_ref());
+        if leg.is_some_and(|leg| leg.confirmed && leg.notify_by.is_some_and(|at| at > turn.now)) {
+            // The last NOTIFY is still to come; until then its dialog is known.
+            turn.step(Step::Forget(record_id(key)));
+            self.arm(turn, key);
+        } else {
+            self.forget(turn, key);
+        }
     }
 
     fn forget(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
