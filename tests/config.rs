@@ -720,3 +720,10 @@ fn wrong_usage_is_two() {
     assert!(String::from_utf8_lossy(&status.stderr).contains("not in this version; "));
     assert!(stdout(&fedgate(&world, &["completions", "bash"])).contains("fedgate"));
 }
+
+#[test]
+fn listeners_may_each_take_any_free_port() {
+    let text =
+        "[outside]\nsip = [\"127.0.0.1:0\"]\n[inside]\nxmpp = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n";
+    assert_eq!(errors_after(text), [""; 0]);
+}

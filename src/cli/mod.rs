@@ -2,6 +2,7 @@
 
 pub mod certs;
 pub mod check;
+pub mod decision;
 pub mod demo;
 pub mod explain;
 pub mod run;
@@ -33,7 +34,7 @@ enum Command {
     Demo(demo::Args),
     /// Read config, policies and certificates; report every problem at once
     Check(check::Args),
-    /// Why would this be refused, or allowed? Decides by the policy files, step by step; sends nothing
+    /// Why was this (ID), or would this be (--from, --to, --do), refused or allowed? Sends nothing
     Explain(explain::Args),
     /// Make an example PKI: an authority, our certificate, a partner's
     Certs(certs::Args),

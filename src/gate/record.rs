@@ -1,5 +1,6 @@
 //! What outlives a restart: subscriptions with their dialogs, and the envelopes of messages whose outcome is owed. Never a body.
 
+use crate::gate::session::contact::KeptContact;
 use crate::gate::session::page::Envelope;
 use crate::gate::session::watch::KeptWatch;
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,8 @@ pub struct Record {
 pub enum Kept {
     /// A SIP watcher's subscriptions to an XMPP presentity.
     Watch(KeptWatch),
+    /// An XMPP watcher's SIP contact.
+    Contact(KeptContact),
     /// A message on its way to a SIP partner.
     Envelope(Envelope),
 }
