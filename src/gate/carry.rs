@@ -56,10 +56,7 @@ impl Gate {
                     Reject::new(Reason::NoNode, format!("{key:?} is not configured any more")),
                 ),
             },
-            Passed::Down(parcel, cause) => {
-                let reject = unreachable(key, &cause);
-                self.parcel_failed(now, parcel.passage, &reject);
-            }
+            Passed::Down(parcel, reject) => self.parcel_failed(now, parcel.passage, &reject),
             Passed::Full(parcel) => {
                 let reject = Reject::new(Reason::Overloaded, format!("too much waits for the connection to {key:?}"));
                 self.parcel_failed(now, parcel.passage, &reject);
@@ -111,7 +108,7 @@ impl Gate {
     }
 
     pub(super) fn hop_failed(&mut self, now: Time, hop: HopId, reject: Reject) {
-        let (Some(key), queue) = self.hops.unreachable(now, hop, &reject.detail) else { return };
+        let (Some(key), queue) = self.hops.unreachable(now, hop, &reject) else { return };
         let (who, side, protocol) = match &key {
             HopKey::Partner { domain, .. } => {
                 (self.label(Some(domain.as_str()), Protocol::Sip), Side::Outside, Protocol::Sip)

@@ -239,7 +239,7 @@ impl Gate {
         let Some(link) = self.links.remove(id) else { return };
         let (side, protocol) = (link.side, link.protocol());
         self.outputs.push_back(Output::Event(Box::new(Event::LinkClosed { link: id, side, protocol, cause })));
-        let hop = self.hops.closed(now, id);
+        let hop = self.hops.closed(id);
         let (mut turn, sessions) = self.turn(now);
         sessions.servers.link_closed(&mut turn, id);
         let branches = sessions.clients.on_link(id);

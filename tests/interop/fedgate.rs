@@ -80,6 +80,8 @@ domains  = ["corp.example"]
 [dns.records]
 "_sipfederationtls._tcp.lync.example" = [{{ target = "sip.lync.example", port = 5061, priority = 0, weight = 0 }}]
 "sip.lync.example" = ["{partner}"]
+"_sips._tcp.kamailio.example" = [{{ target = "sip.kamailio.example", port = 5061, priority = 0, weight = 0 }}]
+"sip.kamailio.example" = ["{kamailio}"]
 
 [presence]
 expires         = "1h"
@@ -106,6 +108,7 @@ audit  = "audit.jsonl"
             prosody = net.prosody(),
             verify = setup.verify,
             partner = net.partner(),
+            kamailio = net.kamailio(),
         );
         std::fs::create_dir_all(folder.join("policies")).expect("a folder for policies");
         std::fs::write(folder.join("fedgate.toml"), config).expect("a configuration");

@@ -31,7 +31,7 @@ impl Prosody {
         // Its resolver is libunbound, inside its process: records given here need no name server, no namespace, no root. Under `. static` what
         // is not listed does not exist. The options take one record each, hence addresses by a hosts file; a domain without SRV
         // is reached at its own name, port 5269.
-        let hosts = format!("{0} edge.inside.test\n{0} unlisted.example\n", net.inside());
+        let hosts = format!("{0} edge.inside.test\n{0} unlisted.example\n{0} kamailio.example\n", net.inside());
         std::fs::write(folder.join("hosts"), hosts).expect("a hosts file");
         let config = format!(
             r#"run_as_root = true

@@ -4,8 +4,10 @@ use crate::client::Client;
 use crate::fedgate::Fedgate;
 use crate::partner::Partner;
 use crate::peers;
+use crate::phone::Phone;
 use crate::pki::{Certificate, Pki};
 use crate::prosody::Prosody;
+use crate::server::Kamailio;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -66,6 +68,16 @@ impl Stand {
         Client::login(user, self.net, self.folder.path())
     }
 
+    /// Raises a Kamailio as kamailio.example, which shows this certificate.
+    pub fn raise_kamailio(&self, certificate: &Certificate) -> Kamailio {
+        Kamailio::start(&subfolder(&self.folder, "kamailio"), self.net, certificate, &self.pki)
+    }
+
+    /// A user's client behind it, registered (see [`Phone::start`]).
+    pub fn phone(&self, user: &str, contact: &str, watch: bool) -> Phone {
+        Phone::start(user, contact, watch, self.net, &self.folder.path().join("phone"))
+    }
+
     /// The partner connects with its own certificate, as link `out`.
     pub fn dial(&mut self) {
         let certificate = self.partner_certificate.clone();
@@ -98,6 +110,8 @@ impl Net {
                 (net.inside(), 5269),
                 (net.outside(), 5061),
                 (net.partner(), 5061),
+                (net.kamailio(), 5061),
+                (net.phone(), 4444),
             ]
             .into_iter()
             .all(|address| TcpListener::bind(address).is_ok())
@@ -131,6 +145,14 @@ impl Net {
     pub fn partner(self) -> IpAddr {
         self.host(9)
     }
+    /// The Kamailio's.
+    pub fn kamailio(self) -> IpAddr {
+        self.host(10)
+    }
+    /// The client's behind it.
+    pub fn phone(self) -> IpAddr {
+        self.host(11)
+    }
 }
 
 /// A folder for one test: removed, but kept and shown when the test fails.
@@ -156,10 +178,16 @@ impl Drop for Folder {
         }
         let path = folder.keep();
         println!("\nThe stand is kept in {}", path.display());
-        for (file, lines) in
-            [("fedgate/fedgate.log", 80), ("fedgate/audit.jsonl", 20), ("partner.log", 30), ("prosody/prosody.log", 40)]
-        {
-            let text = std::fs::read_to_string(path.join(file)).unwrap_or_default();
+        for (file, lines) in [
+            ("fedgate/fedgate.log", 80),
+            ("fedgate/audit.jsonl", 20),
+            ("partner.log", 30),
+            ("prosody/prosody.log", 40),
+            ("kamailio/kamailio.log", 120),
+            ("phone/phone.log", 40),
+        ] {
+            let Ok(text) = std::fs::read(path.join(file)) else { continue };
+            let text = String::from_utf8_lossy(&text);
             let skipped = text.lines().count().saturating_sub(lines);
             println!("--- {file}, the last {lines} lines");
             text.lines().skip(skipped).for_each(|line| println!("{line}"));

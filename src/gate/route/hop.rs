@@ -3,6 +3,7 @@
 use crate::gate::HopId;
 use crate::gate::limits;
 use crate::gate::partner::LinkId;
+use crate::gate::reject::Reject;
 use crate::gate::session::Parcel;
 use crate::gate::time::Time;
 use crate::wire::address::Domain;
@@ -43,13 +44,17 @@ pub struct Hops {
 struct Hop {
     state: State,
     failures: u32,
-    last_cause: String,
 }
 
 #[derive(Debug)]
 enum State {
-    Down { retry_at: Time },
-    Connecting { queue: VecDeque<Parcel> },
+    /// After a failure: until when nothing is tried, and what it was.
+    Down {
+        failed: Option<(Time, Reject)>,
+    },
+    Connecting {
+        queue: VecDeque<Parcel>,
+    },
     Up(LinkId),
 }
 
@@ -62,8 +67,8 @@ pub enum Passed {
     Queued,
     /// It waits; connect first.
     Connect(HopId),
-    /// The last attempt failed a moment ago; the cause.
-    Down(Parcel, String),
+    /// The last attempt failed a moment ago, so.
+    Down(Parcel, Reject),
     /// Too many wait already.
     Full(Parcel),
 }
@@ -72,11 +77,8 @@ impl Hops {
     /// Hands a parcel to a hop.
     pub fn pass(&mut self, now: Time, key: &HopKey, parcel: Parcel) -> Passed {
         let next = &mut self.next;
-        let hop = self.hops.entry(key.clone()).or_insert_with(|| Hop {
-            state: State::Down { retry_at: now },
-            failures: 0,
-            last_cause: String::new(),
-        });
+        let hop =
+            self.hops.entry(key.clone()).or_insert_with(|| Hop { state: State::Down { failed: None }, failures: 0 });
         match &mut hop.state {
             State::Up(link) => Passed::Write(*link, parcel),
             State::Connecting { queue } if queue.len() >= limits::HOP_QUEUE => Passed::Full(parcel),
@@ -84,7 +86,7 @@ impl Hops {
                 queue.push_back(parcel);
                 Passed::Queued
             }
-            State::Down { retry_at } if *retry_at > now => Passed::Down(parcel, hop.last_cause.clone()),
+            State::Down { failed: Some((until, reject)) } if *until > now => Passed::Down(parcel, reject.clone()),
             State::Down { .. } => {
                 let id = HopId(*next);
                 *next += 1;
@@ -113,13 +115,12 @@ impl Hops {
     }
 
     /// It came to nothing: what waited. Until the back-off has passed, nothing is tried again.
-    pub fn unreachable(&mut self, now: Time, id: HopId, cause: &str) -> (Option<HopKey>, VecDeque<Parcel>) {
+    pub fn unreachable(&mut self, now: Time, id: HopId, reject: &Reject) -> (Option<HopKey>, VecDeque<Parcel>) {
         let Some(key) = self.ids.remove(&id) else { return (None, VecDeque::new()) };
         let Some(hop) = self.hops.get_mut(&key) else { return (None, VecDeque::new()) };
         hop.failures = hop.failures.saturating_add(1);
-        hop.last_cause = cause.to_owned();
         let wait = Duration::from_secs(1 << hop.failures.min(6).saturating_sub(1));
-        let state = State::Down { retry_at: now + wait.min(limits::HOP_BACKOFF) };
+        let state = State::Down { failed: Some((now + wait.min(limits::HOP_BACKOFF), reject.clone())) };
         let queue = match std::mem::replace(&mut hop.state, state) {
             State::Connecting { queue } => queue,
             _ => VecDeque::new(),
@@ -128,12 +129,12 @@ impl Hops {
     }
 
     /// A link ended; if it was a hop's, the next parcel connects anew.
-    pub fn closed(&mut self, now: Time, link: LinkId) -> Option<HopKey> {
+    pub fn closed(&mut self, link: LinkId) -> Option<HopKey> {
         let key = self.links.remove(&link)?;
         if let Some(hop) = self.hops.get_mut(&key)
             && matches!(hop.state, State::Up(l) if l == link)
         {
-            hop.state = State::Down { retry_at: now };
+            hop.state = State::Down { failed: None };
         }
         Some(key)
     }
@@ -154,5 +155,40 @@ impl Hops {
             HopKey::Node { node, .. } if node == name => hop.failures == 0,
             _ => true,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gate::reject::Reason;
+    use crate::gate::session::Passage;
+    use bytes::Bytes;
+
+    fn parcel() -> Parcel {
+        Parcel { bytes: Bytes::new(), passage: Passage::Answer, transit: None }
+    }
+
+    #[test]
+    fn who_comes_during_the_back_off_is_told_what_the_first_was_told() {
+        let key = HopKey::Partner { domain: Domain::parse("partner.example").unwrap(), identity: 0 };
+        let reject = Reject::new(Reason::Unproven, "the certificate carries another name");
+        let (mut hops, start) = (Hops::default(), Time::from_unix_nanos(1_700_000_000_000_000_000));
+        for (wait, failures) in [(1, 1), (2, 2), (4, 3)] {
+            let begin = start + Duration::from_secs(100 * failures);
+            let Passed::Connect(id) = hops.pass(begin, &key, parcel()) else { panic!("it connects") };
+            assert_eq!(hops.unreachable(begin, id, &reject).1.len(), 1, "what waited comes back");
+            let last = begin + Duration::from_millis(wait * 1000 - 1);
+            assert!(matches!(hops.pass(last, &key, parcel()), Passed::Down(_, told) if told == reject));
+        }
+        let Passed::Connect(id) = hops.pass(start + Duration::from_secs(1000), &key, parcel()) else {
+            panic!("it is tried again")
+        };
+        hops.up(id, LinkId(1));
+        hops.closed(LinkId(1));
+        assert!(
+            matches!(hops.pass(start, &key, parcel()), Passed::Connect(_)),
+            "a connection that was good is no failure"
+        );
     }
 }
