@@ -254,8 +254,11 @@ impl Contacts {
     ) {
         let Some(contact) = self.table.get_mut(key) else { return };
         let Some(leg) = contact.leg.as_mut() else { return };
-        leg.notify_by = None;
         let standing = contact.standing;
+        // One that crossed the end is not the last.
+        if !matches!(standing, Standing::Leaving | Standing::Over) {
+            leg.notify_by = None;
+        }
         match state.state.as_str() {
             "terminated" => {
                 if standing == Standing::Granted && document.is_some() {
@@ -504,7 +507,8 @@ impl Contacts {
     /// Presence could not be handed to the node: everything is told again later.
     pub fn say_later(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
         let Some(contact) = self.table.get_mut(key) else { return };
-        if contact.tell_at.is_some_and(|at| at > turn.now) {
+        let has_left = contact.standing == Standing::Over && contact.leg.is_some();
+        if has_left || contact.tell_at.is_some_and(|at| at > turn.now) {
             return;
         }
         contact.tell_failures = contact.tell_failures.saturating_add(1);
@@ -523,7 +527,11 @@ impl Contacts {
         let Some(contact) = self.table.get_mut(key) else { return };
         contact.tell_at = None;
         if contact.standing == Standing::Over {
-            return self.say_type(turn, key, "unsubscribed");
+            // Who left by itself, and only awaits the last NOTIFY, knows.
+            if contact.leg.is_none() {
+                self.say_type(turn, key, "unsubscribed");
+            }
+            return;
         }
         self.tell_subscribed(turn, key);
         self.tell_again(turn, key);
