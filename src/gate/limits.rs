@@ -73,6 +73,10 @@ pub const CONTACT_AGAIN: Duration = Duration::from_secs(900);
 pub const CONTACT_AGAIN_MOST: Duration = Duration::from_secs(86_400);
 /// For how long a contact is refreshed after its watcher's server last spoke for the watcher.
 pub const CONTACT_REFRESHED_FOR: Duration = Duration::from_secs(3 * 86_400);
+/// However short a contact's subscription is granted, it is not refreshed before this.
+pub const CONTACT_REFRESH_LEAST: Duration = Duration::from_secs(10);
+/// For how long word that `unsubscribed` did not reach the node is awaited, and it is said again.
+pub const CONTACT_OVER: Duration = Duration::from_secs(120);
 /// Longest Expires that is taken at its word.
 pub const EXPIRES_MOST: Duration = Duration::from_secs(86_400);
 /// How long after a restart, jittered to twice that, every presentity's server is asked.

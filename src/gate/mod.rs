@@ -278,7 +278,7 @@ impl Gate {
                 }
             }
             Kept::Contact(kept) => {
-                if !sessions.contacts.restore(&mut turn, kept) {
+                if !sessions.contacts.restore(&mut turn, &mut sessions.clients, kept) {
                     turn.step(Step::Forget(record.id));
                 }
             }
@@ -303,7 +303,7 @@ impl Gate {
         self.close_unwanted(now);
         let (mut turn, sessions) = self.turn(now);
         sessions.watches.reloaded(&mut turn);
-        sessions.contacts.reloaded(&mut turn, &mut sessions.clients);
+        sessions.contacts.reloaded(&mut turn);
     }
 
     /// Links of ours that the settings in force no longer want.
@@ -356,7 +356,10 @@ impl Gate {
                 Deadline::Tell(key) => sessions.contacts.tell(&mut turn, &key),
                 Deadline::Fetch(id) => sessions.fetches.finish(&mut turn, &mut sessions.clients, id),
                 Deadline::Bounce(record) => sessions.pages.bounce(&mut turn, &mut sessions.barriers, &record),
-                Deadline::Sweep => sessions.watches.sweep(&mut turn),
+                Deadline::Sweep => {
+                    sessions.watches.sweep(&mut turn);
+                    sessions.contacts.sweep(&mut turn, &mut sessions.clients);
+                }
                 Deadline::Drain => {
                     sessions.pages.give_up(&mut turn, &mut sessions.barriers);
                     for id in sessions.servers.open_ids() {

@@ -9,10 +9,12 @@
 //! after: 5s
 //! ```
 //!
-//! Headers that a request needs and a statement leaves out are filled in. In what is received `{name}` captures (or, known already, must
+//! Headers that a request needs and a statement leaves out are filled in; those of a NOTIFY are of the dialog `{call}`, to tag `{ours}`, from
+//! tag n1. In what is received `{name}` captures (or, known already, must
 //! be equal), `*` stands for anything; `!Header` must be absent; `| ` lines are the body, each must occur in it; `||` = no body.
 //!
 //! ```text
+//! forget: call                     what was captured as {call}
 //! first: watched                   what scenarios/first/watched.scn says
 //! config: | policy: | policy too:  before anything else; added to what most worlds have, in its place, added to it
 //! reload: | restart | drain        what happens to the edge; `drained`: nothing is owed any more
@@ -131,6 +133,10 @@ impl Player {
             for statement in statements(&text) {
                 self.step(&statement).map_err(|why| format!("{name}:{}: {}: {why}", statement.line, statement.text))?;
             }
+            return Ok(());
+        }
+        if let Some(names) = text.strip_prefix("forget: ") {
+            self.names.retain(|known, _| !names.split(' ').any(|name| name == known));
             return Ok(());
         }
         if let Some(number) = text.strip_prefix("kept: ") {
@@ -263,6 +269,17 @@ impl Player {
             ("Call-ID".to_owned(), "c1".to_owned()),
             ("CSeq".to_owned(), format!("1 {method}")),
         ];
+        let is_notify = matches!(method, "NOTIFY" | "BENOTIFY");
+        if let (true, Some(call), Some(ours)) = (is_notify, self.names.get("call"), self.names.get("ours")) {
+            headers.truncate(2);
+            headers.extend([
+                ("From".to_owned(), format!("<sip:romeo@{party}>;tag=n1")),
+                ("To".to_owned(), format!("<sip:juliet@corp.example>;tag={ours}")),
+                ("Call-ID".to_owned(), call.clone()),
+                ("CSeq".to_owned(), format!("{} {method}", self.branch)),
+                ("Event".to_owned(), "presence".to_owned()),
+            ]);
+        }
         if matches!(method, "SUBSCRIBE" | "INVITE") {
             headers.push(("Contact".to_owned(), format!("<sip:romeo@sip.{party}:5061;transport=tls>")));
         }
@@ -284,7 +301,8 @@ impl Player {
         }
         let body = body.join("\n");
         if !body.is_empty() && !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
-            headers.push(("Content-Type".to_owned(), "text/plain;charset=UTF-8".to_owned()));
+            let type_ = if is_notify { "application/pidf+xml" } else { "text/plain;charset=UTF-8" };
+            headers.push(("Content-Type".to_owned(), type_.to_owned()));
         }
         headers.push(("Content-Length".to_owned(), body.len().to_string()));
         let head: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
@@ -300,11 +318,13 @@ impl Player {
                 text.push_str(&format!("{}: {row}\r\n", name.as_str()));
             }
         }
-        for line in below {
+        for line in below.iter().filter(|line| !line.starts_with('|')) {
             text.push_str(line);
             text.push_str("\r\n");
         }
-        text.push_str("Content-Length: 0\r\n\r\n");
+        let body: Vec<&str> = below.iter().filter_map(|line| line.strip_prefix("| ")).collect();
+        let body = body.join("\n");
+        text.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
         Ok(text.into_bytes())
     }
 
