@@ -28,6 +28,13 @@ pub enum HopKey {
         /// The local domain.
         to: Domain,
     },
+    /// A component stream to an inside node, both ways, in a partner domain's name (XEP-0114).
+    Component {
+        /// The node's name.
+        node: String,
+        /// The partner domain.
+        domain: Domain,
+    },
 }
 
 /// All hops.
@@ -50,7 +57,18 @@ struct Hop {
 enum State {
     Down { retry_at: Time },
     Connecting { queue: VecDeque<Parcel> },
-    Up(LinkId),
+    Up { link: LinkId, since: Time },
+}
+
+/// What becomes of the wish to have a hop up.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// It is, or is being connected.
+    Going,
+    /// Not before then.
+    Wait(Time),
+    /// Connect now.
+    Connect(HopId),
 }
 
 /// What becomes of a parcel.
@@ -72,13 +90,9 @@ impl Hops {
     /// Hands a parcel to a hop.
     pub fn pass(&mut self, now: Time, key: &HopKey, parcel: Parcel) -> Passed {
         let next = &mut self.next;
-        let hop = self.hops.entry(key.clone()).or_insert_with(|| Hop {
-            state: State::Down { retry_at: now },
-            failures: 0,
-            last_cause: String::new(),
-        });
+        let hop = self.hops.entry(key.clone()).or_insert_with(|| Hop::new(now));
         match &mut hop.state {
-            State::Up(link) => Passed::Write(*link, parcel),
+            State::Up { link, .. } => Passed::Write(*link, parcel),
             State::Connecting { queue } if queue.len() >= limits::HOP_QUEUE => Passed::Full(parcel),
             State::Connecting { queue } => {
                 queue.push_back(parcel);
@@ -95,18 +109,42 @@ impl Hops {
         }
     }
 
+    /// Has a hop connected though nothing waits for it.
+    pub fn attempt(&mut self, now: Time, key: &HopKey) -> Attempt {
+        let hop = self.hops.entry(key.clone()).or_insert_with(|| Hop::new(now));
+        match hop.state {
+            State::Up { .. } | State::Connecting { .. } => Attempt::Going,
+            State::Down { retry_at } if retry_at > now => Attempt::Wait(retry_at),
+            State::Down { .. } => {
+                let id = HopId(self.next);
+                self.next += 1;
+                hop.state = State::Connecting { queue: VecDeque::new() };
+                self.ids.insert(id, key.clone());
+                Attempt::Connect(id)
+            }
+        }
+    }
+
+    /// Whether a hop is up.
+    pub fn is_up(&self, key: &HopKey) -> bool {
+        self.hops.get(key).is_some_and(|hop| matches!(hop.state, State::Up { .. }))
+    }
+
     /// What a hop under way leads to.
     pub fn key(&self, id: HopId) -> Option<&HopKey> {
         self.ids.get(&id)
     }
 
     /// The connection is there and judged good: what waited, in order.
-    pub fn up(&mut self, id: HopId, link: LinkId) -> VecDeque<Parcel> {
+    pub fn up(&mut self, now: Time, id: HopId, link: LinkId) -> VecDeque<Parcel> {
         let Some(key) = self.ids.remove(&id) else { return VecDeque::new() };
         let Some(hop) = self.hops.get_mut(&key) else { return VecDeque::new() };
+        // A component's counts as good when it has lasted: of two edges under one name, each may throw the other out.
+        if !matches!(key, HopKey::Component { .. }) {
+            hop.failures = 0;
+        }
         self.links.insert(link, key);
-        hop.failures = 0;
-        match std::mem::replace(&mut hop.state, State::Up(link)) {
+        match std::mem::replace(&mut hop.state, State::Up { link, since: now }) {
             State::Connecting { queue } => queue,
             _ => VecDeque::new(),
         }
@@ -116,24 +154,28 @@ impl Hops {
     pub fn unreachable(&mut self, now: Time, id: HopId, cause: &str) -> (Option<HopKey>, VecDeque<Parcel>) {
         let Some(key) = self.ids.remove(&id) else { return (None, VecDeque::new()) };
         let Some(hop) = self.hops.get_mut(&key) else { return (None, VecDeque::new()) };
-        hop.failures = hop.failures.saturating_add(1);
-        hop.last_cause = cause.to_owned();
-        let wait = Duration::from_secs(1 << hop.failures.min(6).saturating_sub(1));
-        let state = State::Down { retry_at: now + wait.min(limits::HOP_BACKOFF) };
-        let queue = match std::mem::replace(&mut hop.state, state) {
+        let queue = match hop.fail(now, cause) {
             State::Connecting { queue } => queue,
             _ => VecDeque::new(),
         };
         (Some(key), queue)
     }
 
-    /// A link ended; if it was a hop's, the next parcel connects anew.
-    pub fn closed(&mut self, now: Time, link: LinkId) -> Option<HopKey> {
+    /// A link ended; if it was a hop's, the next parcel connects anew, a component's after its back-off.
+    pub fn closed(&mut self, now: Time, link: LinkId, cause: &str) -> Option<HopKey> {
         let key = self.links.remove(&link)?;
         if let Some(hop) = self.hops.get_mut(&key)
-            && matches!(hop.state, State::Up(l) if l == link)
+            && let State::Up { link: of_hop, since } = hop.state
+            && of_hop == link
         {
-            hop.state = State::Down { retry_at: now };
+            if let HopKey::Component { .. } = key {
+                if now.since(since) >= limits::HOP_BACKOFF {
+                    hop.failures = 0;
+                }
+                hop.fail(now, cause);
+            } else {
+                hop.state = State::Down { retry_at: now };
+            }
         }
         Some(key)
     }
@@ -154,5 +196,19 @@ impl Hops {
             HopKey::Node { node, .. } if node == name => hop.failures == 0,
             _ => true,
         })
+    }
+}
+
+impl Hop {
+    fn new(now: Time) -> Self {
+        Self { state: State::Down { retry_at: now }, failures: 0, last_cause: String::new() }
+    }
+
+    /// Down until the back-off has passed; gives the state before.
+    fn fail(&mut self, now: Time, cause: &str) -> State {
+        self.failures = self.failures.saturating_add(1);
+        cause.clone_into(&mut self.last_cause);
+        let wait = Duration::from_secs(1 << self.failures.min(6).saturating_sub(1));
+        std::mem::replace(&mut self.state, State::Down { retry_at: now + wait.min(limits::HOP_BACKOFF) })
     }
 }
