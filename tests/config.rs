@@ -281,16 +281,12 @@ fn every_key_is_read_or_refused_as_not_in_this_version() {
         ("tls = true", unbuilt),
         ("tls = { name = \"imp-1.corp.example\" }", unbuilt),
         ("public_port = 5071", unbuilt),
-        ("components = [\"lync.example\"]", unbuilt),
-        ("secret = \"env:FEDGATE_NODE_SECRET\"", unbuilt),
     ];
     for (text, is_built) in node {
         judge(text, is_built, &errors_with("protocol = \"xmpp\"", &format!("protocol = \"xmpp\"\n{text}")));
     }
-    for protocol in ["sip", "xmpp-component"] {
-        let text = format!("protocol = \"{protocol}\"");
-        judge(&text, unbuilt, &errors_with("protocol = \"xmpp\"", &text));
-    }
+    judge("sip", unbuilt, &errors_with("protocol = \"xmpp\"", "protocol = \"sip\""));
+    judge("component", built, &errors_with("protocol = \"xmpp\"", "protocol = \"xmpp-component\"\nsecret = \"s\""));
     let partner = [
         ("also = []\ndirection = \"both\"\nallow = [\"subscribe\", \"presence\", \"message\", \"chat\"]", built),
         ("tls = \"required\"\nproof = [\"certificate\"]\nidentity = \"domain\"\ntrust = []\neku = \"any\"", built),

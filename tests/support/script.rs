@@ -15,8 +15,10 @@
 //! ```text
 //! first: watched                   what scenarios/first/watched.scn says
 //! config: | policy: | policy too:  before anything else; added to what most worlds have, in its place, added to it
+//! component                        before anything else: imp-1 is a server whose component we are
 //! reload: | restart | drain        what happens to the edge; `drained`: nothing is owed any more
-//! imp-1 disconnects                also: is unreachable, is slow (to connect), is reachable, is disconnected; PARTY shows: HOST by AUTHORITY
+//! imp-1 disconnects                also: is unreachable, is slow (to connect), is reachable, is disconnected, is connected, is up,
+//!                                  is down; PARTY shows: HOST by AUTHORITY
 //! logged: refused uncertain        the last decision; `settled: delivered`: the last outcome; `kept: 1`: how many records are kept
 //! ```
 
@@ -105,6 +107,7 @@ impl Player {
                 let policy = below.join("\n");
                 self.world().reload(&policy);
             }
+            "component" => self.config = super::world::with_component(&self.config),
             "restart" => {
                 self.world().restart();
             }
@@ -175,6 +178,17 @@ impl Player {
             "is disconnected" => {
                 if self.world().connected().contains(party.as_str()) {
                     return Err("it is connected".to_owned());
+                }
+            }
+            "is connected" => {
+                if !self.world().connected().contains(party.as_str()) {
+                    return Err("it is not connected".to_owned());
+                }
+            }
+            "is up" | "is down" => {
+                let nodes = self.world().gate.snapshot().nodes_up;
+                if !nodes.contains(&(party, verb == "is up")) {
+                    return Err(format!("{nodes:?}"));
                 }
             }
             _ => return self.exchange(&party, verb, below),
