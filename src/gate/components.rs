@@ -3,6 +3,7 @@
 
 use super::Gate;
 use super::exchange::{HopId, Output};
+use super::limits;
 use super::links::{Far, Link};
 use super::partner::{LinkId, Node, Side};
 use super::reject::{Reason, Reject};
@@ -40,6 +41,18 @@ impl Gate {
     pub(super) fn attach_all(&mut self, now: Time) {
         for key in wanted(&self.settings) {
             self.attach(now, &key);
+        }
+    }
+
+    /// The time of a component stream has come: to be connected again, or to be ended.
+    pub(super) fn component_due(&mut self, now: Time, key: &HopKey) {
+        let HopKey::Component { node, domain } = key else { return };
+        if is_wanted(&self.settings, node, domain) {
+            self.attach(now, key);
+            return;
+        }
+        for link in self.hops.links_where(|other| other == key) {
+            self.outputs.push_back(Output::Close { link, error: None });
         }
     }
 
@@ -100,8 +113,9 @@ impl Gate {
         self.attach(now, &HopKey::Component { node: node.to_owned(), domain: domain.clone() });
     }
 
-    /// New settings: nodes that moved, or share another secret with us, are attached to anew.
-    pub(super) fn components_moved(&self, before: &Settings) -> Vec<LinkId> {
+    /// New settings. Streams to nodes that are gone or moved, or share another secret with us, end at once. One under a name that is no longer
+    /// wanted stays until the errors of what was under way have gone through it: nobody else could hand them over.
+    pub(super) fn components_reloaded(&mut self, now: Time, before: &Settings) {
         let moved = |name: &str| {
             let find = |settings: &Settings| {
                 let node = settings.nodes.iter().find(|node| node.name == name)?;
@@ -109,7 +123,19 @@ impl Gate {
             };
             find(before) != find(&self.settings)
         };
-        self.hops.links_where(|key| matches!(key, HopKey::Component { node, .. } if moved(node)))
+        for link in self.hops.links_where(|key| matches!(key, HopKey::Component { node, .. } if moved(node))) {
+            self.outputs.push_back(Output::Close { link, error: None });
+        }
+        let wanted = wanted(&self.settings);
+        for key in self::wanted(before).into_iter().filter(|key| !wanted.contains(key)) {
+            self.deadlines.set(Deadline::Component(key), now + limits::COMPONENT_LINGERS);
+        }
+        for key in wanted {
+            self.attach(now, &key);
+        }
+        for node in self.nodes_up.keys().cloned().collect::<Vec<_>>() {
+            self.node_is(&node);
+        }
     }
 
     /// Whether all that is wanted of a node is up; `None`: it is no component's server.

@@ -319,18 +319,15 @@ impl Gate {
         let before = std::mem::replace(&mut self.settings, settings);
         self.allows_told.clear();
         self.outputs.push_back(Output::Event(Box::new(Event::Reloaded { version })));
-        self.close_unwanted(now, &before);
-        self.attach_all(now);
-        for node in self.nodes_up.keys().cloned().collect::<Vec<_>>() {
-            self.node_is(&node);
-        }
+        self.close_unwanted(now);
+        self.components_reloaded(now, &before);
         let (mut turn, sessions) = self.turn(now);
         sessions.watches.reloaded(&mut turn);
         sessions.contacts.reloaded(&mut turn, &mut sessions.clients);
     }
 
     /// Links of ours that the settings in force no longer want.
-    fn close_unwanted(&mut self, now: Time, before: &Settings) {
+    fn close_unwanted(&mut self, now: Time) {
         let mut unwanted = self.hops.links_where(|key| match key {
             route::HopKey::Partner { domain, .. } => {
                 let policy = &self.settings.policy;
@@ -340,11 +337,8 @@ impl Gate {
                 self.settings.policy.partner_towards(from).is_none()
                     || !self.settings.nodes.iter().any(|n| n.name == *node && n.domains.contains(to))
             }
-            route::HopKey::Component { node, domain } => !components::is_wanted(&self.settings, node, domain),
+            route::HopKey::Component { .. } => false,
         });
-        unwanted.extend(self.components_moved(before));
-        unwanted.sort_unstable();
-        unwanted.dedup();
         let partners: Vec<(LinkId, wire_address::Domain)> = self
             .links
             .iter()
@@ -383,7 +377,7 @@ impl Gate {
                 Deadline::Tell(key) => sessions.contacts.tell(&mut turn, &key),
                 Deadline::Fetch(id) => sessions.fetches.finish(&mut turn, &mut sessions.clients, id),
                 Deadline::Bounce(record) => sessions.pages.bounce(&mut turn, &mut sessions.barriers, &record),
-                Deadline::Component(key) => self.attach(now, &key),
+                Deadline::Component(key) => self.component_due(now, &key),
                 Deadline::Sweep => sessions.watches.sweep(&mut turn),
                 Deadline::Drain => {
                     sessions.pages.give_up(&mut turn, &mut sessions.barriers);

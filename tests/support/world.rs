@@ -235,6 +235,17 @@ impl World {
         self.links.values().any(|wire| wire.party == party && wire.ours)
     }
 
+    /// As whom a party's server has us as its component.
+    pub fn attached(&self, party: &str) -> BTreeSet<&str> {
+        let of_party = self.links.values().filter(|wire| wire.party == party);
+        of_party
+            .filter_map(|wire| match &wire.carries {
+                Carries::Component(domain) => Some(domain.as_str()),
+                _ => None,
+            })
+            .collect()
+    }
+
     /// The parties whose connections are there.
     pub fn connected(&self) -> BTreeSet<&str> {
         self.links.values().map(|wire| wire.party.as_str()).collect()
