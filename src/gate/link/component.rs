@@ -173,10 +173,199 @@ pub(super) fn explain(domain: &Domain, error: StreamError, text: Option<&str>) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gate::limits::{Limits, STREAM_KEEPALIVE};
+    use crate::gate::link::{LinkInput, Settings, XmppLink};
+    use crate::gate::partner::TlsMode;
+    use crate::gate::time::Time;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    const HEADER: &str = "<stream:stream xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams' \
+                          from='plays.shakespeare.lit' id='3BF96D32'>";
+
+    struct End {
+        link: XmppLink,
+        wrote: String,
+        stanzas: Vec<Stanza>,
+        attached: bool,
+        closed: Option<String>,
+        refused: usize,
+    }
+
+    impl End {
+        fn new() -> Self {
+            let settings = Settings {
+                policy: Arc::default(),
+                nodes: Vec::new(),
+                inside_tls: TlsMode::Required,
+                secrets: Vec::new(),
+                limits: Limits::default(),
+            };
+            let domain = Domain::parse("plays.shakespeare.lit").unwrap();
+            let secret = Secret(b"test".to_vec());
+            let link = XmppLink::component(Arc::new(settings), "imp-1".into(), domain, secret, [1; 32], now());
+            let mut end =
+                Self { link, wrote: String::new(), stanzas: Vec::new(), attached: false, closed: None, refused: 0 };
+            end.drain();
+            end
+        }
+
+        fn attached() -> Self {
+            let mut end = Self::new();
+            end.feed(HEADER).feed("<handshake/>");
+            assert!(end.attached);
+            end.wrote.clear();
+            end
+        }
+
+        fn feed(&mut self, text: &str) -> &mut Self {
+            self.link.buffer().extend_from_slice(text.as_bytes());
+            self.input(now(), LinkInput::Readable)
+        }
+
+        fn input(&mut self, at: Time, input: LinkInput) -> &mut Self {
+            self.link.handle_input(at, input);
+            self.drain();
+            self
+        }
+
+        fn send(&mut self, text: &'static str) -> &mut Self {
+            self.input(now(), LinkInput::Send(Bytes::from_static(text.as_bytes())))
+        }
+
+        fn drain(&mut self) {
+            while let Some(output) = self.link.poll_output() {
+                match output {
+                    LinkOutput::Write(bytes) => self.wrote.push_str(std::str::from_utf8(&bytes).unwrap()),
+                    LinkOutput::Stanza(stanza) => self.stanzas.push(stanza),
+                    LinkOutput::Attached { node, domain } => {
+                        assert_eq!((node.as_str(), domain.as_str()), ("imp-1", "plays.shakespeare.lit"));
+                        self.attached = true;
+                    }
+                    LinkOutput::Close { cause } => self.closed = Some(cause),
+                    LinkOutput::Refused { .. } => self.refused += 1,
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+    }
+
+    fn now() -> Time {
+        Time::from_unix_seconds(1_700_000_000)
+    }
 
     #[test]
     fn the_handshake_is_that_of_the_xep() {
-        // XEP-0114 §3, example 2 and 3.
-        assert_eq!(handshake("3BF96D32", &Secret(b"test".to_vec())), "aaee83c26aeeafcbabeabfcbcd50df997e0a2a1e");
+        // XEP-0114 §3, examples 1 to 4.
+        let mut end = End::new();
+        assert_eq!(
+            end.wrote,
+            "<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' \
+             xmlns:stream='http://etherx.jabber.org/streams' to='plays.shakespeare.lit'>"
+        );
+        end.wrote.clear();
+        end.send("<message to='a@b.c'/>").feed(HEADER);
+        assert_eq!(end.wrote, "<handshake>aaee83c26aeeafcbabeabfcbcd50df997e0a2a1e</handshake>");
+        assert!(!end.attached);
+        end.feed("<handshake/>");
+        assert!(end.attached && end.closed.is_none());
+    }
+
+    #[test]
+    fn features_and_byte_by_byte_reading_do_not_matter() {
+        let mut end = End::new();
+        let text = format!("{HEADER}<stream:features/><handshake></handshake>\n");
+        for at in 0..text.len() {
+            end.feed(&text[at..=at]);
+        }
+        assert!(end.attached);
+    }
+
+    #[test]
+    fn stanzas_change_their_namespace_at_the_link() {
+        let mut end = End::attached();
+        end.send("<message to='a@b.c'><body>xy</body></message>");
+        end.send("<message xmlns='jabber:server' to='a@b.c'><x xmlns='urn:x'/></message>");
+        assert_eq!(end.wrote, "<message to='a@b.c'><body>xy</body></message><message to='a@b.c'><x xmlns='urn:x'/></message>");
+        end.feed("<message from='a@b.c' to='romeo@plays.shakespeare.lit'><body>1</body></message>");
+        end.feed("<presence xmlns='jabber:component:accept' from='a@b.c' to='romeo@plays.shakespeare.lit'/>");
+        end.feed("<iq xmlns='jabber:client' from='a@b.c' to='plays.shakespeare.lit' type='get'><q xmlns='urn:q'/></iq>");
+        assert_eq!(end.stanzas.len(), 3);
+        for stanza in &end.stanzas {
+            assert_eq!(stanza.element.ns, NS_SERVER);
+            assert_eq!(Element::parse(&stanza.raw, NS_SERVER).as_ref(), Ok(&stanza.element));
+        }
+        assert!(end.stanzas[0].element.find("body", NS_SERVER).is_some());
+        assert!(end.stanzas[2].element.find("q", "urn:q").is_some());
+    }
+
+    #[test]
+    fn what_is_for_nobody_here_is_refused_and_the_stream_goes_on() {
+        let mut end = End::attached();
+        end.feed("<message from='a@b.c' to='romeo@other.lit'/><message from='a@b.c'/><message to='plays.shakespeare.lit'/>");
+        assert_eq!((end.stanzas.len(), end.refused), (0, 3));
+        end.feed("<message from='a@b.c' to='plays.shakespeare.lit'/>");
+        assert_eq!(end.stanzas.len(), 1);
+        assert!(end.closed.is_none());
+    }
+
+    #[test]
+    fn errors_say_what_to_mend() {
+        let error = |condition: &str| {
+            format!("<stream:error><{condition} xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>")
+        };
+        for (condition, mend) in [
+            ("conflict", "stop the other edge"),
+            ("not-authorized", "compare `secret`"),
+            ("host-unknown", "configure it there"),
+        ] {
+            let mut end = End::new();
+            end.feed(HEADER).feed(&error(condition));
+            let cause = end.closed.unwrap();
+            assert!(cause.contains(condition) && cause.contains(mend), "{cause}");
+        }
+        // COMPAT(prosody): before it knows us, its header has no id.
+        let mut end = End::new();
+        end.feed(&HEADER.replace("3BF96D32", "")).feed(&error("host-unknown"));
+        assert!(end.closed.unwrap().contains("configure it there"));
+        assert!(!end.wrote.contains("handshake"));
+        // A port for servers.
+        let mut end = End::new();
+        end.feed(&HEADER.replace("jabber:component:accept", "jabber:server"));
+        assert!(end.closed.unwrap().contains("its port for components"));
+        let mut end = End::new();
+        end.feed(HEADER).feed("<message from='a@b.c' to='plays.shakespeare.lit'/>");
+        assert!(end.closed.unwrap().contains("before its handshake"));
+        assert!(end.stanzas.is_empty());
+    }
+
+    #[test]
+    fn silence_is_ended_before_and_broken_after_the_handshake() {
+        let mut end = End::new();
+        let due = end.link.poll_timeout().unwrap();
+        end.input(due, LinkInput::Timeout);
+        assert!(end.closed.is_some());
+        let mut end = End::attached();
+        assert_eq!(end.link.poll_timeout(), Some(now() + STREAM_KEEPALIVE));
+        end.input(now() + STREAM_KEEPALIVE, LinkInput::Timeout);
+        assert_eq!(end.wrote, " ");
+        assert!(end.closed.is_none());
+    }
+
+    #[test]
+    fn what_is_under_way_counts_until_both_halves_are_ended() {
+        let mut end = End::attached();
+        for _ in 0..100 {
+            end.feed("<message from='a@b.c' to='plays.shakespeare.lit'/>");
+        }
+        end.input(now(), LinkInput::Close(None)).send("<message to='a@b.c'/>");
+        assert_eq!(end.wrote, "</stream:stream>");
+        end.feed("<message from='a@b.c' to='plays.shakespeare.lit'/>");
+        assert_eq!((end.stanzas.len(), end.closed.as_ref()), (101, None));
+        end.feed("</stream:stream>");
+        assert!(end.closed.is_some());
+        let mut end = End::attached();
+        end.input(now(), LinkInput::Close(None)).input(now() + Duration::from_secs(60), LinkInput::Timeout);
+        assert!(end.closed.is_some());
     }
 }
