@@ -118,6 +118,12 @@ fn summary(loaded: &Loaded) -> String {
     text
 }
 
+/// Whether no node looks a partner up.
+fn takes_components_only(loaded: &Loaded) -> bool {
+    let nodes = &loaded.gate.nodes;
+    !nodes.is_empty() && nodes.iter().all(|node| node.component.is_some())
+}
+
 /// Servers whose components we are.
 fn attached(loaded: &Loaded) -> impl Iterator<Item = (&Node, &Component)> {
     loaded.gate.nodes.iter().filter_map(|node| Some((node, node.component.as_ref()?)))
@@ -133,7 +139,8 @@ fn component_recipe(node: &Node, component: &Component) -> String {
         let _ = writeln!(text, "    Component \"{domain}\"\n      component_secret = \"SECRET\"");
     }
     let _ = writeln!(text, "  ejabberd, below listen:");
-    let _ = writeln!(text, "    -\n      port: {port}\n      module: ejabberd_service\n      access: all\n      hosts:");
+    let _ =
+        writeln!(text, "    -\n      port: {port}\n      module: ejabberd_service\n      access: all\n      hosts:");
     for domain in &component.domains {
         let _ = writeln!(text, "        \"{}\":\n          password: \"SECRET\"", domain.to_unicode());
     }
@@ -217,8 +224,7 @@ fn record_type(ip: std::net::IpAddr) -> &'static str {
 
 /// What nodes look up to find the edge in a partner's place.
 fn inside(loaded: &Loaded) -> Vec<String> {
-    let nodes = &loaded.gate.nodes;
-    if !nodes.is_empty() && nodes.iter().all(|node| node.component.is_some()) {
+    if takes_components_only(loaded) {
         return vec!["none: what is for partners goes to the components below".to_owned()];
     }
     let Some(listener) = loaded.edge.inside.xmpp.first() else {
@@ -259,6 +265,10 @@ fn wildcards(loaded: &Loaded) -> impl Iterator<Item = &str> {
 fn recipe(loaded: &Loaded, resolver: Resolver) -> String {
     let mut text =
         String::from("# Made by `fedgate check --dns`: partners' XMPP, as the inside sees it, is the edge.\n");
+    if takes_components_only(loaded) {
+        text.push_str("# Nothing is needed: every node takes components, so what is for partners finds its way inside the server.\n");
+        return text;
+    }
     for label in wildcards(loaded) {
         let _ = writeln!(text, "# {label}: list its subdomains as [[partner]] entries to have them here");
     }

@@ -21,7 +21,8 @@ pub(super) struct Wish<'s> {
     secret: Option<Secret>,
 }
 
-const ATTACH_BY_STREAMS: &str = "attach the node with protocol = \"xmpp\", or list in `components` the names it is to have";
+const ATTACH_BY_STREAMS: &str =
+    "attach the node with protocol = \"xmpp\", or list in `components` the names it is to have";
 
 /// Reads the two keys; `None` for a node of another protocol, which may not have them.
 pub(super) fn read<'s>(
@@ -86,7 +87,10 @@ pub(super) fn attach(nodes: &mut [Node], wishes: Vec<Wish<'_>>, table: &Table) {
             let taken = other.component.iter().flat_map(|component| &component.domains);
             for domain in taken.filter(|domain| domains.contains(domain)) {
                 wish.place.error(
-                    format!("{} is attached to the same server as {domain} already: it takes one stream of a name", other.name),
+                    format!(
+                        "{} is attached to the same server as {domain} already: it takes one stream of a name",
+                        other.name
+                    ),
                     "write one [[node]] with all its domains and users, or divide the names by `components`",
                 );
             }
@@ -159,7 +163,9 @@ fn those_listed(wish: &Wish<'_>, table: &Table) -> Vec<Domain> {
     let left_out = exact_partners(table).into_iter().filter(|domain| !domains.contains(domain));
     for entry in left_out.map(|domain| domain.to_string()).chain(nameless(table)) {
         wish.place.warn(
-            format!("{entry} is not among its `components`: what comes from there for its users is refused with no-node"),
+            format!(
+                "{entry} is not among its `components`: what comes from there for its users is refused with no-node"
+            ),
             "add the domain, or have a rule refuse it",
         );
     }

@@ -202,14 +202,8 @@ async fn to_component_port(
     let candidate = Candidate { host: address.host.clone(), port: address.port, typed: true };
     let (socket, at) = connect_any(edge, &[candidate]).await?;
     let secret = component.secret.clone();
-    let machine = XmppLink::component(
-        Arc::clone(&live.settings.xmpp),
-        node,
-        domain,
-        secret,
-        rand::random(),
-        edge.clock.now(),
-    );
+    let machine =
+        XmppLink::component(Arc::clone(&live.settings.xmpp), node, domain, secret, rand::random(), edge.clock.now());
     let edge = Arc::clone(edge);
     tokio::spawn(async move {
         let Some(_alive) = edge.alive() else { return };

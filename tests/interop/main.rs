@@ -6,6 +6,7 @@
 //! and builds everything first.
 
 mod client;
+mod component;
 mod fedgate;
 mod messages;
 mod operation;

@@ -9,9 +9,7 @@ use super::{LinkOutput, State};
 use crate::gate::partner::Secret;
 use crate::gate::reject::{Reason, Reject};
 use crate::wire::address::Domain;
-use crate::wire::xmpp::{
-    Child, Element, NS_COMPONENT, NS_SERVER, Scope, Stanza, StreamError, StreamHeader, stanza,
-};
+use crate::wire::xmpp::{Child, Element, NS_COMPONENT, NS_SERVER, Scope, Stanza, StreamError, StreamHeader, stanza};
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use bytes::Bytes;
 use std::fmt::Write;
@@ -73,7 +71,9 @@ impl Greeting {
     pub fn on_header(self, core: &mut Core, header: &StreamHeader) -> State {
         let Self { node, domain, secret } = self;
         if !header.scope.declares(NS_COMPONENT) {
-            let cause = format!("{node} accepts no components there: `address` must be its port for components, not one for clients or servers");
+            let cause = format!(
+                "{node} accepts no components there: `address` must be its port for components, not one for clients or servers"
+            );
             return core.end(Some((StreamError::InvalidNamespace, String::new())), cause);
         }
         // COMPAT(prosody): the header before an error has an empty id; the error behind it says more than that.
@@ -159,7 +159,9 @@ pub(super) fn explain(domain: &Domain, error: StreamError, text: Option<&str>) -
             "; another connection is attached under this name: stop the other edge or component. If it is what is left of ours, \
              the server lets go of it soon"
         }
-        StreamError::NotAuthorized => "; the server has another secret for it: compare `secret` of the [[node]] with the server's",
+        StreamError::NotAuthorized => {
+            "; the server has another secret for it: compare `secret` of the [[node]] with the server's"
+        }
         StreamError::HostUnknown | StreamError::HostGone | StreamError::ImproperAddressing => {
             "; the server has no such component: configure it there, `fedgate check` shows how"
         }
@@ -286,10 +288,15 @@ mod tests {
         let mut end = End::attached();
         end.send("<message to='a@b.c'><body>xy</body></message>");
         end.send("<message xmlns='jabber:server' to='a@b.c'><x xmlns='urn:x'/></message>");
-        assert_eq!(end.wrote, "<message to='a@b.c'><body>xy</body></message><message to='a@b.c'><x xmlns='urn:x'/></message>");
+        assert_eq!(
+            end.wrote,
+            "<message to='a@b.c'><body>xy</body></message><message to='a@b.c'><x xmlns='urn:x'/></message>"
+        );
         end.feed("<message from='a@b.c' to='romeo@plays.shakespeare.lit'><body>1</body></message>");
         end.feed("<presence xmlns='jabber:component:accept' from='a@b.c' to='romeo@plays.shakespeare.lit'/>");
-        end.feed("<iq xmlns='jabber:client' from='a@b.c' to='plays.shakespeare.lit' type='get'><q xmlns='urn:q'/></iq>");
+        end.feed(
+            "<iq xmlns='jabber:client' from='a@b.c' to='plays.shakespeare.lit' type='get'><q xmlns='urn:q'/></iq>",
+        );
         assert_eq!(end.stanzas.len(), 3);
         for stanza in &end.stanzas {
             assert_eq!(stanza.element.ns, NS_SERVER);
@@ -302,7 +309,9 @@ mod tests {
     #[test]
     fn what_is_for_nobody_here_is_refused_and_the_stream_goes_on() {
         let mut end = End::attached();
-        end.feed("<message from='a@b.c' to='romeo@other.lit'/><message from='a@b.c'/><message to='plays.shakespeare.lit'/>");
+        end.feed(
+            "<message from='a@b.c' to='romeo@other.lit'/><message from='a@b.c'/><message to='plays.shakespeare.lit'/>",
+        );
         assert_eq!((end.stanzas.len(), end.refused), (0, 3));
         end.feed("<message from='a@b.c' to='plays.shakespeare.lit'/>");
         assert_eq!(end.stanzas.len(), 1);
@@ -312,7 +321,9 @@ mod tests {
     #[test]
     fn errors_say_what_to_mend() {
         let error = |condition: &str| {
-            format!("<stream:error><{condition} xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>")
+            format!(
+                "<stream:error><{condition} xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>"
+            )
         };
         for (condition, mend) in [
             ("conflict", "stop the other edge"),

@@ -371,8 +371,7 @@ fn on_child(core: &mut Core, state: State, child: Child) -> State {
             (hearing, _) => State::Closing(Closing { hearing: Some(hearing) }),
         },
         // A child comes behind a header, and none is read during the handshake.
-        state
-        @ (State::Closing(_)
+        state @ (State::Closing(_)
         | State::Awaiting(_)
         | State::Opening(_)
         | State::Greeting(_)
