@@ -33,6 +33,8 @@ pub const TIMER_F: Duration = Duration::from_secs(32);
 pub const HOP_QUEUE: usize = 1_000;
 /// Longest pause before a hop that could not be reached is tried again.
 pub const HOP_BACKOFF: Duration = Duration::from_secs(60);
+/// How long a component stream that is no longer wanted stays for the errors of what was under way: longer than any request may take.
+pub const COMPONENT_LINGERS: Duration = Duration::from_secs(40);
 /// Messages whose outcome is owed, of one pair of domains.
 pub const AWAITING_PER_PAIR: usize = 2_000;
 /// Messages that wait for one SIP destination.

@@ -17,8 +17,10 @@
 //! forget: call                     what was captured as {call}
 //! first: watched                   what scenarios/first/watched.scn says
 //! config: | policy: | policy too:  before anything else; added to what most worlds have, in its place, added to it
+//! component                        before anything else: imp-1 is a server whose component we are
 //! reload: | restart | drain        what happens to the edge; `drained`: nothing is owed any more
-//! imp-1 disconnects                also: is unreachable, is slow (to connect), is reachable, is disconnected; PARTY shows: HOST by AUTHORITY
+//! imp-1 disconnects                also: is unreachable, is slow (to connect), is reachable, is disconnected, is connected, is up,
+//!                                  is down, is attached as: DOMAIN DOMAIN; PARTY shows: HOST by AUTHORITY
 //! logged: refused uncertain        the last decision; `settled: delivered`: the last outcome; `kept: 1`: how many records are kept
 //! ```
 
@@ -50,9 +52,14 @@ struct Player {
 
 /// Plays a scenario; panics with file and line where it does not hold.
 pub fn play(file: &str, text: &str) {
+    play_in(super::world::CONFIG, file, text);
+}
+
+/// As [`play`], in worlds of this configuration.
+pub fn play_in(config: &str, file: &str, text: &str) {
     let mut player = Player {
         world: None,
-        config: super::world::CONFIG.to_owned(),
+        config: config.to_owned(),
         policy: super::world::POLICY.to_owned(),
         names: BTreeMap::new(),
         last: BTreeMap::new(),
@@ -107,6 +114,7 @@ impl Player {
                 let policy = below.join("\n");
                 self.world().reload(&policy);
             }
+            "component" => self.config = super::world::with_component(&self.config),
             "restart" => {
                 self.world().restart();
             }
@@ -183,6 +191,17 @@ impl Player {
                     return Err("it is connected".to_owned());
                 }
             }
+            "is connected" => {
+                if !self.world().connected().contains(party.as_str()) {
+                    return Err("it is not connected".to_owned());
+                }
+            }
+            "is up" | "is down" => {
+                let nodes = self.world().gate.snapshot().nodes_up;
+                if !nodes.contains(&(party, verb == "is up")) {
+                    return Err(format!("{nodes:?}"));
+                }
+            }
             _ => return self.exchange(&party, verb, below),
         }
         Ok(())
@@ -196,6 +215,12 @@ impl Player {
             _ => below.iter().map(|line| self.fill(line)).collect::<Result<_, _>>()?,
         };
         match (verb, rest.starts_with('<')) {
+            ("is attached as", _) => {
+                let names = self.world().attached(party).into_iter().collect::<Vec<_>>().join(" ");
+                if names != rest {
+                    return Err(format!("it is attached as {names}"));
+                }
+            }
             ("shows", _) => {
                 let (host, authority) = rest.split_once(" by ").unwrap_or((&rest, "ca"));
                 let shown = (authority.to_owned(), host.to_owned());

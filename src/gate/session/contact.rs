@@ -20,7 +20,7 @@ use crate::gate::partner::{Action, Profile, Protocol, Side};
 use crate::gate::policy::{Permit, Question};
 use crate::gate::record::{Kept, Record, RecordId};
 use crate::gate::reject::{Reason, Reject};
-use crate::gate::route::{HopKey, table};
+use crate::gate::route::{node_hop, table};
 use crate::gate::time::Time;
 use crate::gate::translate::{error, presence};
 use crate::wire::address::{Address, Jid};
@@ -562,7 +562,7 @@ impl Contacts {
         let key = (watcher.bare, presentity.bare);
         let Some(id) = turn.settings.policy.partner_for(key.1.domain(), Protocol::Sip) else { return false };
         let partner = turn.settings.policy.partner(id);
-        let Ok(node) = table::node_for(turn.settings, &key.0) else { return false };
+        let Ok(node) = table::node_between(turn.settings, key.1.domain(), &key.0) else { return false };
         let (label, of) = (partner.label.clone(), partner.profile);
         let ends = Ends { node: &node.name, seen_by: node.profile, partner: &label, of };
         let at = turn.jittered(limits::ASK_AFTER_RESTART);
@@ -743,7 +743,7 @@ impl Contacts {
         let Some(contact) = self.table.get(key) else { return };
         let from = if bare { key.1.to_jid() } else { format!("{}/{RESOURCE}", key.1.to_jid()) };
         let stanza = said.attr("from", &from).attr("to", &key.0.to_jid());
-        let hop = HopKey::Node { node: contact.node.clone(), from: key.1.domain().clone(), to: key.0.domain().clone() };
+        let hop = node_hop(turn.settings, &contact.node, key.1.domain(), key.0.domain());
         let bytes = Bytes::from(stanza.print(NS_SERVER));
         turn.step(Step::Pass { hop, parcel: Parcel { bytes, passage: Passage::Contact(key.clone()), transit } });
     }
