@@ -16,6 +16,7 @@
 //! first: watched                   what scenarios/first/watched.scn says
 //! config: | policy: | policy too:  before anything else; added to what most worlds have, in its place, added to it
 //! reload: | restart | drain        what happens to the edge; `drained`: nothing is owed any more
+//! lync.example answers: 200        the last request it received; `answers INVITE: 200` the last of that method; `| ` lines are a body
 //! imp-1 disconnects                also: is unreachable, is reachable, is disconnected; PARTY shows: HOST by AUTHORITY
 //! logged: refused uncertain        the last decision; `settled: delivered`: the last outcome; `kept: 1`: how many records are kept
 //! ```
@@ -43,6 +44,8 @@ struct Player {
     policy: String,
     names: BTreeMap<String, String>,
     last: BTreeMap<String, Seen>,
+    /// The last request of each method that a party received.
+    requests: BTreeMap<(String, String), sip::Message>,
     branch: u32,
 }
 
@@ -54,6 +57,7 @@ pub fn play(file: &str, text: &str) {
         policy: super::world::POLICY.to_owned(),
         names: BTreeMap::new(),
         last: BTreeMap::new(),
+        requests: BTreeMap::new(),
         branch: 0,
     };
     for statement in statements(text) {
@@ -221,8 +225,8 @@ impl Player {
                 }
                 self.world().stanza(party, &answer);
             }
-            ("answers", false) => {
-                let bytes = self.response(party, &rest, &below)?;
+            (verb, false) if verb == "answers" || verb.starts_with("answers ") => {
+                let bytes = self.response((party, verb.strip_prefix("answers ")), &rest, &below)?;
                 self.world().sip_answer(party, &bytes);
             }
             ("receives", true) => {
@@ -237,7 +241,8 @@ impl Player {
                 self.same_message(&rest, &below, &seen)
                     .map_err(|why| format!("{why}\nin\n{}", String::from_utf8_lossy(seen.bytes())))?;
                 // What can be answered is the last request.
-                if seen.is_request() {
+                if let Some(method) = seen.method() {
+                    self.requests.insert((party.to_owned(), method.to_string()), seen.clone());
                     self.last.insert(party.to_owned(), Seen::Sip(seen));
                 }
             }
@@ -290,10 +295,27 @@ impl Player {
         format!("{start} SIP/2.0\r\n{head}\r\n{body}").into_bytes()
     }
 
-    fn response(&mut self, party: &str, status: &str, below: &[String]) -> Result<Vec<u8>, String> {
-        let Some(Seen::Sip(last)) = self.last.get(party) else { return Err("nothing to answer".to_owned()) };
+    fn response(
+        &mut self,
+        (party, method): (&str, Option<&str>),
+        status: &str,
+        below: &[String],
+    ) -> Result<Vec<u8>, String> {
+        let last = match method {
+            Some(method) => self.requests.get(&(party.to_owned(), method.to_owned())),
+            None => match self.last.get(party) {
+                Some(Seen::Sip(last)) => Some(last),
+                _ => None,
+            },
+        };
+        let last = last.ok_or("nothing to answer")?;
+        let (body, below): (Vec<&String>, Vec<&String>) = below.iter().partition(|line| line.starts_with('|'));
+        let body: String = body.iter().map(|line| format!("{}\r\n", line[1..].trim_start())).collect();
         let mut text = format!("SIP/2.0 {status} Because\r\n");
         for name in [Name::Via, Name::From, Name::To, Name::CallId, Name::CSeq] {
+            if below.iter().any(|line| line.starts_with(&format!("{}:", name.as_str()))) {
+                continue;
+            }
             for row in last.rows(name) {
                 text.push_str(&format!("{}: {row}\r\n", name.as_str()));
             }
@@ -302,7 +324,7 @@ impl Player {
             text.push_str(line);
             text.push_str("\r\n");
         }
-        text.push_str("Content-Length: 0\r\n\r\n");
+        text.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
         Ok(text.into_bytes())
     }
 

@@ -1,4 +1,4 @@
-//! A SIP dialog as its UAS (RFC 3261 §12.1.1): what must be remembered to send requests inside it.
+//! A SIP dialog, ours as UAS (RFC 3261 §12.1.1) or UAC (§12.1.2): what must be remembered to send requests inside it.
 
 use crate::gate::limits;
 use crate::gate::partner::LocalIdentity;
@@ -19,9 +19,9 @@ pub struct Dialog {
     pub local_tag: String,
     /// Their tag.
     pub remote_tag: String,
-    /// Who we are in it: the To value of the request that made it, without tag.
+    /// Who we are in it: our own value of To or From of the request that made it, without tag.
     local: String,
-    /// Who they are: their From value, tag and further parameters included (COMPAT(lync): `epid`).
+    /// Who they are: their own value of From or To, tag and further parameters included (COMPAT(lync): `epid`).
     remote: String,
     /// The remote target: their Contact URI.
     target: String,
@@ -75,19 +75,58 @@ impl Dialog {
         Ok(dialog)
     }
 
+    /// The UAC's half of the dialog that a response to a request of ours makes. `local`: that request's From value without tag.
+    pub fn from_response(response: &Message, local: String, local_tag: String) -> Result<Self, Reject> {
+        let malformed = |what| Reject::new(Reason::Malformed, what);
+        let contact =
+            contact_uri(response).ok_or_else(|| malformed("a response that makes a dialog needs one Contact"))?;
+        let routes = route_set(response, true);
+        if routes.len() > limits::ROUTES {
+            return Err(malformed("too many Record-Route values"));
+        }
+        let dialog = Self {
+            call_id: response.call_id().ok_or_else(|| malformed("no Call-ID"))?.to_owned(),
+            local_tag,
+            remote_tag: response.to_tag().unwrap_or_default().to_owned(),
+            local,
+            remote: response.header(Name::To).ok_or_else(|| malformed("no To"))?.to_owned(),
+            target: contact.text.to_owned(),
+            routes,
+            local_cseq: response.cseq().map_or(0, |(number, _)| number),
+            cseq_mark: limits::CSEQ_BLOCK,
+            // RFC 3261 §12.1.2: empty, so that whatever they begin with is above it; a request with CSeq 0 is nobody's practice.
+            remote_cseq: 0,
+        };
+        if dialog.bytes() > limits::DIALOG_BYTES {
+            return Err(malformed("the headers a dialog must remember are too long"));
+        }
+        Ok(dialog)
+    }
+
     /// Takes note of a request of theirs inside the dialog: its CSeq must grow (RFC 3261 §12.2.2), its Contact refreshes the target.
     pub fn follow(&mut self, request: &Message) -> Result<(), Reject> {
+        self.count(request)?;
+        self.retarget(request);
+        Ok(())
+    }
+
+    /// As [`follow`](Self::follow), without the target: most methods do not refresh it, and a refused one does not (RFC 6141 §4.1).
+    pub fn count(&mut self, request: &Message) -> Result<(), Reject> {
         let number = request.cseq().map_or(0, |(number, _)| number);
         if number <= self.remote_cseq {
             return Err(Reject::new(Reason::Malformed, "CSeq is not above the last one of its dialog").with_status(500));
         }
         self.remote_cseq = number;
+        Ok(())
+    }
+
+    /// The Contact of a target refresh that is accepted.
+    pub fn retarget(&mut self, request: &Message) {
         if let Some(contact) = contact_uri(request)
             && contact.text.len() <= limits::DIALOG_BYTES
         {
             self.target = contact.text.to_owned();
         }
-        Ok(())
     }
 
     /// Whether an in-dialog request of theirs belongs here.
@@ -95,6 +134,13 @@ impl Dialog {
         request.call_id() == Some(&self.call_id)
             && request.to_tag() == Some(&self.local_tag)
             && request.from_tag().unwrap_or_default() == self.remote_tag
+    }
+
+    /// Whether a request of theirs outside any dialog is the one that made this (RFC 3261 §8.2.2.2, §17.2.3: it came again).
+    pub fn is_made_by(&self, request: &Message) -> bool {
+        request.call_id() == Some(&self.call_id)
+            && request.from_tag().unwrap_or_default() == self.remote_tag
+            && request.cseq().is_some_and(|(number, _)| number <= self.remote_cseq)
     }
 
     /// A request of ours inside the dialog (RFC 3261 §12.2.1.1).
@@ -111,6 +157,23 @@ impl Dialog {
         if mark_moved {
             self.cseq_mark += limits::CSEQ_BLOCK;
         }
+        InDialog { bytes: self.print(method, self.local_cseq, branch, identity, headers, body), mark_moved }
+    }
+
+    /// The ACK of a 2xx to our INVITE with this CSeq: a transaction of its own, through the route set (RFC 3261 §13.2.2.4).
+    pub fn ack(&self, cseq: u32, branch: &str, identity: &LocalIdentity) -> Bytes {
+        self.print(Method::Ack, cseq, branch, identity, Vec::new(), None)
+    }
+
+    fn print(
+        &self,
+        method: Method,
+        number: u32,
+        branch: &str,
+        identity: &LocalIdentity,
+        headers: Vec<(&'static str, String)>,
+        body: Option<(&str, &[u8])>,
+    ) -> Bytes {
         let mut routes = self.routes.clone();
         let mut uri = self.target.clone();
         // RFC 3261 §12.2.1.1: a first route without `lr` is a strict router, which wants itself in the Request-URI.
@@ -130,11 +193,11 @@ impl Dialog {
             ("From", format!("{};tag={}", self.local, self.local_tag)),
             ("To", self.remote.clone()),
             ("Call-ID", self.call_id.clone()),
-            ("CSeq", format!("{} {method}", self.local_cseq)),
+            ("CSeq", format!("{number} {method}")),
             ("Contact", contact_of(identity)),
         ]);
         all.extend(headers);
-        InDialog { bytes: Request { method, uri: &uri, headers: &all, body }.print(), mark_moved }
+        Request { method, uri: &uri, headers: &all, body }.print()
     }
 
     /// After a restart: above every CSeq that may have been used.
