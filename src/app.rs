@@ -1,6 +1,7 @@
 //! Builds everything once, runs it, drains it.
 
 use crate::config;
+use crate::gate::partner::LocalIdentity;
 use crate::gate::{Gate, Time};
 use crate::io::core::Core;
 use crate::io::edge::{Arrival, Live};
@@ -59,13 +60,14 @@ impl Running {
 }
 
 /// Starts an edge on the current runtime. `load` is for reloads.
-pub async fn start(loaded: Loaded, load: Option<Load>) -> Result<Running, String> {
+pub async fn start(mut loaded: Loaded, load: Option<Load>) -> Result<Running, String> {
     let clock = Clock::start();
     loaded.tell();
     let labels = loaded.io.labels();
     let telemetry = Telemetry::start(clock, loaded.io.audit.clone(), labels)?;
     loaded.io.describe(&telemetry);
     let listeners = listen::bind(&loaded.io.listeners)?;
+    name_port(&mut loaded.gate.identities, &listeners);
     let admin = loaded.io.admin.clone().map(|admin| io::admin::bind(&admin)).transpose()?;
     let (edge, arrivals, gone) = Edge::new(clock, Live::build(loaded.io)?, telemetry);
     let gate = Gate::new(loaded.gate, rand::random(), clock.now());
@@ -97,6 +99,15 @@ pub async fn start(loaded: Loaded, load: Option<Load>) -> Result<Running, String
     let core = tokio::spawn(core.run(arrivals, gone));
     edge.phase.send_replace(Phase::Ready);
     Ok(Running { edge, core, listening, admin })
+}
+
+/// `[outside] sip` with port 0 takes whatever port is free: our Via and Contact must name that one.
+fn name_port(identities: &mut [LocalIdentity], listeners: &[(Kind, tokio::net::TcpListener)]) {
+    let outside = listeners.iter().find(|(kind, _)| *kind == Kind::OutsideSip);
+    let Some(Ok(at)) = outside.map(|(_, listener)| listener.local_addr()) else { return };
+    for identity in identities.iter_mut().filter(|identity| identity.sip_port == 0) {
+        identity.sip_port = at.port();
+    }
 }
 
 /// Runs an edge until SIGTERM or SIGINT; SIGHUP reloads.
@@ -219,5 +230,26 @@ fn dns(read: &config::edge::Dns) -> io::settings::Dns {
         servers: read.servers.clone(),
         srv: read.srv.iter().map(|(name, services)| (name.clone(), services.iter().map(srv).collect())).collect(),
         hosts: read.hosts.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn any_free_port_is_named_by_what_it_became() {
+        let listener = listen::bind(&Listeners {
+            inside_xmpp: vec!["127.0.0.1:0".parse().unwrap()],
+            outside_sip: vec!["127.0.0.1:0".parse().unwrap()],
+            ..Listeners::default()
+        })
+        .unwrap();
+        let identity = |sip_port| LocalIdentity { hostname: "sip.corp.example".into(), sip_port, domains: Vec::new() };
+        let mut identities = [identity(0), identity(5061)];
+        name_port(&mut identities, &listener);
+        let outside = listener.iter().find(|(kind, _)| *kind == Kind::OutsideSip).unwrap();
+        assert_eq!(identities[0].sip_port, outside.1.local_addr().unwrap().port());
+        assert_eq!(identities[1].sip_port, 5061, "what was written stands");
     }
 }

@@ -7,7 +7,7 @@ use configuration::{FEDGATE, NOW, POLICIES, World, errors_after, errors_with, po
 use fedgate::config::edge::{LogFormat, TlsVersion};
 use fedgate::config::{self, Options, Severity};
 use fedgate::gate::partner::{
-    Action, ChatMode, Direction, Identity, NodeProof, NodeProtocol, Profile, Proof, TlsMode, TrustId,
+    Action, ChatMode, Direction, Html, Identity, NodeProof, NodeProtocol, Profile, Proof, TlsMode, TrustId,
 };
 use std::path::Path;
 use std::process::{Command, Output};
@@ -714,4 +714,11 @@ fn wrong_usage_is_two() {
     let status = fedgate(&world, &["status"]);
     assert!(String::from_utf8_lossy(&status.stderr).contains("not in this version; "));
     assert!(stdout(&fedgate(&world, &["completions", "bash"])).contains("fedgate"));
+}
+
+#[test]
+fn listeners_may_each_take_any_free_port() {
+    let text =
+        "[outside]\nsip = [\"127.0.0.1:0\"]\n[inside]\nxmpp = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n";
+    assert_eq!(errors_after(text), [""; 0]);
 }

@@ -1,4 +1,4 @@
-//! Plays every `scenarios/*.scn` against the gate in virtual time.
+//! Plays every `scenarios/*.scn` against the gate in virtual time, and what a scenario cannot say.
 
 mod support;
 
@@ -25,4 +25,25 @@ fn every_scenario_holds() {
         }
     }
     assert!(failed.is_empty(), "these scenarios do not hold: {failed:?}");
+}
+
+/// A reload that puts another node in the place of the first: who watches is asked about there, not at a node that is gone.
+#[test]
+fn watches_move_with_their_users_to_another_node() {
+    use std::time::Duration;
+    use support::world::{CONFIG, POLICY, Seen, World};
+    let mut world = World::new();
+    let subscribe = "SUBSCRIBE sip:juliet@corp.example SIP/2.0\r\nVia: SIP/2.0/TLS sip.lync.example:5061;branch=z9hG4bK1\r\n\
+        Max-Forwards: 70\r\nFrom: <sip:romeo@lync.example>;tag=r1\r\nTo: <sip:juliet@corp.example>\r\nCall-ID: c1\r\n\
+        CSeq: 1 SUBSCRIBE\r\nContact: <sip:romeo@sip.lync.example:5061>\r\nEvent: presence\r\nContent-Length: 0\r\n\r\n";
+    world.sip("lync.example", subscribe.as_bytes());
+    world.advance(Duration::from_secs(1));
+    assert_eq!(world.inbox.remove("imp-1").map(|inbox| inbox.len()), Some(1), "asked");
+    world.config = CONFIG.replace("imp-1", "imp-9").replace("127.0.0.1:5269", "127.0.0.9:5269");
+    world.reload(POLICY);
+    world.advance(Duration::from_secs(1));
+    let mut received = world.inbox.remove("imp-9").unwrap_or_default();
+    let (Some(Seen::Xml(asked)), None) = (received.pop_front(), received.pop_front()) else { panic!("not one stanza") };
+    assert_eq!((asked.get_attr("type"), asked.get_attr("to")), (Some("subscribe"), Some("juliet@corp.example")));
+    assert!(!world.inbox.contains_key("imp-1"));
 }

@@ -534,7 +534,7 @@ impl Sim {
             match finals.first() {
                 None => assert!(message.cut, "seed {seed}: {call} was never answered: {message:?}"),
                 Some(200) => assert!(message.delivered > 0, "seed {seed}: {call} got 200 and was not delivered"),
-                Some(604) => assert!(!message.exists, "seed {seed}: {call} got 604"),
+                Some(404) => assert!(!message.exists, "seed {seed}: {call} got 404"),
                 Some(status) => assert!([503, 504].contains(status), "seed {seed}: {call} got {status}"),
             }
         }

@@ -21,7 +21,7 @@ pub struct Args {
     /// Print what the inside's resolver needs, as its configuration
     #[arg(long, value_name = "RESOLVER")]
     pub dns: Option<Resolver>,
-    /// For programs
+    /// Print JSON, for programs
     #[arg(long)]
     pub json: bool,
 }

@@ -392,7 +392,9 @@ pub(super) fn admin(mut section: Section<'_>, outside: &Outside) -> Option<Admin
         let ip = address.ip().to_canonical();
         let on_outside = outside.sip.iter().any(|listener| {
             let same = listener.ip().to_canonical() == ip;
-            (same && (!ip.is_loopback() || listener.port() == address.port())) || ip.is_unspecified()
+            // Port 0 is a different port each time.
+            let same_port = address.port() != 0 && listener.port() == address.port();
+            (same && (!ip.is_loopback() || same_port)) || ip.is_unspecified()
         });
         if on_outside || outside.advertise.contains(&ip) {
             value.place().error(format!("{address} is on the outside"), "listen on loopback or on an inside address");

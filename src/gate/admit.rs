@@ -14,7 +14,7 @@ use super::policy::{Permit, Question};
 use super::reject::{DecisionId, Reason, Reject};
 use super::route::{HopKey, table};
 use super::session::chat::{self, ChatKey};
-use super::session::{Facts, Parcel, Passage, Step, fetch::Fetches, outcome, page, watch};
+use super::session::{Facts, Parcel, Passage, Step, contact, fetch::Fetches, outcome, page, watch};
 use super::time::Time;
 use super::translate::composing::ChatState;
 use super::translate::{error, message};
@@ -108,10 +108,16 @@ impl Gate {
                 return Ok(Taken::Never);
             }
             // COMPAT(lync): MS-SIP §3.5: never answered, whatever it says.
-            Method::Benotify => return Ok(Taken::Never),
+            Method::Benotify => {
+                let _ = self.notify(now, at, &from, request, (&label, &budget));
+                return Ok(Taken::Never);
+            }
             Method::Cancel => return Ok(self.cancelled(&from, request)),
             Method::Options if inward::is_for_edge(request, &self.settings) => return Ok(capabilities()),
             _ => {}
+        }
+        if method == Method::Notify {
+            return self.notify(now, at, &from, request, (&label, &budget));
         }
         let dialog = request.to_tag().and_then(|tag| self.sessions.watches.of_dialog(tag)).cloned();
         let chat = self.chat_of(&from, request);
@@ -119,7 +125,7 @@ impl Gate {
             (Some((watcher, presentity)), _) if watcher == from => presentity,
             (_, Some((local, _))) => local.clone(),
             // RFC 3261 §12.2.2, RFC 6665 §4.1.3: inside a dialog that is not there.
-            _ if request.to_tag().is_some() || matches!(method, Method::Notify | Method::Bye | Method::Info) => {
+            _ if request.to_tag().is_some() || matches!(method, Method::Bye | Method::Info) => {
                 return Ok(plain(481));
             }
             _ => inward::recipient(request)?,
@@ -154,6 +160,8 @@ impl Gate {
                     message::write_stanza(&text, &from, &to, id)
                 })
             }
+            // RFC 3261 §11.2: for a user too the edge is the UAS; what it can do is the same.
+            Method::Options => Ok(capabilities()),
             Method::Invite => {
                 if action != Action::Chat {
                     return Err(Reject::new(Reason::Unsupported, "it offers no IM session").with_status(488));
@@ -273,6 +281,31 @@ impl Gate {
         };
         let headers = watch::granted(&self.settings, permit.to(), taken.expires);
         Ok(Taken::Now { status: 200, headers, to_tag: Some(taken.local_tag), makes_dialog: true })
+    }
+
+    /// A NOTIFY follows the subscription that asked for it; without one it is nobody's.
+    fn notify(
+        &mut self,
+        now: Time,
+        at: Time,
+        from: &Address,
+        request: &Message,
+        (label, budget): (&str, &Budget),
+    ) -> Result<Taken, Reject> {
+        let key = request.to_tag().and_then(|tag| self.sessions.contacts.of_dialog(tag)).cloned();
+        // RFC 6665 §4.1.3: unmatched is 481.
+        let Some(key) = key.filter(|(_, presentity)| presentity == from) else { return Ok(plain(481)) };
+        if request.body().len() > budget.body_bytes {
+            return Err(Reject::new(Reason::TooLarge, format!("limits.body_bytes is {}", budget.body_bytes)));
+        }
+        self.rates.spend(now, label, budget, &key.0.to_jid())?;
+        let (mut turn, sessions) = self.turn(now);
+        match sessions.contacts.notify(&mut turn, &mut sessions.clients, request, at) {
+            None => Ok(plain(481)),
+            Some(read) => {
+                read.map(|()| Taken::Now { status: 200, headers: Vec::new(), to_tag: None, makes_dialog: false })
+            }
+        }
     }
 
     /// A MESSAGE to an XMPP user: answered when its outcome is known.
@@ -421,7 +454,7 @@ impl Gate {
         // The node's own words stay inside: they may name what is there.
         let headers: Vec<_> = contact.map(|uri| ("Contact", format!("<{uri}>"))).into_iter().collect();
         if error.condition == Condition::ItemNotFound {
-            let mut reject = Reject::new(Reason::UnknownUser, "the node knows no such user").with_status(status);
+            let mut reject = Reject::new(Reason::UnknownUser, "the node knows no such user");
             reject.headers.extend(headers);
             self.message_failed(now, sender, reject, false);
             return;
@@ -433,20 +466,53 @@ impl Gate {
 
     /// Presence from an inside node: of a user who is watched, or an answer to a watcher.
     fn presence(&mut self, now: Time, at: Time, node: &str, from: &Jid, to: &Jid, stanza: &Stanza) {
-        let key = (to.bare.clone(), from.bare.clone());
+        let (watch, contact) = ((to.bare.clone(), from.bare.clone()), (from.bare.clone(), to.bare.clone()));
+        let (mut turn, sessions) = self.turn(now);
+        sessions.contacts.seen(now, &contact);
         match stanza.type_.as_deref() {
             None | Some("unavailable" | "subscribed" | "unsubscribed" | "error") => {
-                let (mut turn, sessions) = self.turn(now);
-                sessions.fetches.presence(&mut turn, &key, stanza);
-                sessions.watches.presence(&mut turn, &key, stanza, at);
+                sessions.fetches.presence(&mut turn, &watch, stanza);
+                sessions.watches.presence(&mut turn, &watch, stanza, at);
             }
-            Some("subscribe") => {
-                let reject = Reject::new(Reason::Unsupported, "watching SIP contacts: not in this version");
-                self.refuse_stanza(now, node, from, to, stanza, &reject);
+            Some("unsubscribe") => sessions.contacts.unsubscribe(&mut turn, &mut sessions.clients, &contact),
+            Some(type_ @ ("subscribe" | "probe")) => {
+                let is_probe = type_ == "probe";
+                let watched = self.watch_contact(now, node, from, to, is_probe);
+                // A probe is the server's own; its refusal is nobody's to read (RFC 6121 §4.3.2).
+                if let Err(reject) = watched
+                    && !is_probe
+                {
+                    self.refuse_stanza(now, node, from, to, stanza, &reject);
+                }
             }
-            // A probe or an end of what never began: nothing to say.
             _ => {}
         }
+    }
+
+    /// A user watches a partner's contact.
+    fn watch_contact(&mut self, now: Time, node: &str, from: &Jid, to: &Jid, is_probe: bool) -> Result<(), Reject> {
+        let partner = self.settings.policy.partner_towards(to.bare.domain());
+        let protocol = partner.map_or(Protocol::Sip, |id| self.settings.policy.partner(id).protocol);
+        let question = Question {
+            from: &from.bare,
+            to: &to.bare,
+            action: Action::Subscribe,
+            side: Side::Inside,
+            protocol,
+            peer_ip: None,
+        };
+        let permit = self.decided(now, question, partner, None)?;
+        if protocol != Protocol::Sip || to.bare.local().is_none() {
+            return Err(Reject::new(Reason::Unsupported, "only users of a SIP partner are watched"));
+        }
+        if self.draining {
+            return Err(Reject::new(Reason::Overloaded, "stopping"));
+        }
+        let (of, _, label) = self.entry(permit.partner());
+        let seen_by = self.settings.nodes.iter().find(|n| n.name == node).map_or(Profile::Generic, |n| n.profile);
+        let ends = contact::Ends { node, seen_by, partner: &label, of };
+        let (mut turn, sessions) = self.turn(now);
+        sessions.contacts.subscribe(&mut turn, &mut sessions.clients, &permit, ends, is_probe)
     }
 
     fn iq(&mut self, now: Time, node: &str, from: &Jid, to: &Jid, stanza: &Stanza) {

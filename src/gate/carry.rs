@@ -3,7 +3,7 @@
 use super::Gate;
 use super::event::{Event, Outcome, Settled};
 use super::exchange::{HopId, Output, Target};
-use super::partner::{Action, LinkId, Protocol, Side};
+use super::partner::{Action, DomainPattern, LinkId, Partner, Protocol, Side};
 use super::reject::{Reason, Reject};
 use super::route::HopKey;
 use super::route::hop::Passed;
@@ -70,8 +70,19 @@ impl Gate {
     fn target(&self, key: &HopKey) -> Option<Target> {
         match key {
             HopKey::Partner { domain, identity } => {
-                let id = self.settings.policy.partner_for(domain, Protocol::Sip)?;
-                let next_hop = self.settings.policy.partner(id).next_hop.clone();
+                let policy = &self.settings.policy;
+                let (domain, next_hop) = match policy.partner_for(domain, Protocol::Sip).map(|id| policy.partner(id)) {
+                    // A clearing house: its further domains are reached through it.
+                    Some(Partner { domain: DomainPattern::Exact(own), also, next_hop, .. })
+                        if also.contains(domain) =>
+                    {
+                        (own, next_hop.clone())
+                    }
+                    Some(partner) => (domain, partner.next_hop.clone()),
+                    // A stranger's own requests are answered.
+                    None if policy.stranger.is_some() => (domain, None),
+                    None => return None,
+                };
                 Some(Target::SipPartner { domain: domain.clone(), next_hop, identity: *identity })
             }
             HopKey::Node { node, from, to } => {
@@ -128,15 +139,17 @@ impl Gate {
     }
 
     fn parcel_written(&mut self, now: Time, link: LinkId, parcel: Parcel) {
-        self.outputs.push_back(Output::Send { link, bytes: parcel.bytes, transit: parcel.transit });
         let (_, sessions) = self.turn(now);
-        match parcel.passage {
+        // What its sender was told to have failed while the connection was made must not arrive after all.
+        let is_awaited = match parcel.passage {
             Passage::Request(branch) => {
-                sessions.clients.written(&branch, link);
-                sessions.chats.written(&branch, link);
+                sessions.clients.written(&branch, link) || sessions.chats.written(&branch, link)
             }
             Passage::Message(pair, number) => sessions.barriers.written(&pair, number),
-            Passage::Ping(_) | Passage::Watch(_) | Passage::Fetch(_) | Passage::Answer => {}
+            Passage::Ping(_) | Passage::Watch(_) | Passage::Contact(_) | Passage::Fetch(_) | Passage::Answer => true,
+        };
+        if is_awaited {
+            self.outputs.push_back(Output::Send { link, bytes: parcel.bytes, transit: parcel.transit });
         }
     }
 
@@ -151,6 +164,7 @@ impl Gate {
             }
             Passage::Ping(pair) => self.ping_silent(now, &pair),
             Passage::Watch(key) => sessions.watches.ask_later(&mut turn, &key),
+            Passage::Contact(key) => sessions.contacts.say_later(&mut turn, &key),
             Passage::Fetch(id) => sessions.fetches.finish(&mut turn, &mut sessions.clients, id),
             Passage::Answer => {}
         }
@@ -185,6 +199,9 @@ impl Gate {
         let (mut turn, sessions) = self.turn(now);
         match purpose {
             Purpose::Notify(key, tag) => sessions.watches.notified(&mut turn, key, tag, ended),
+            Purpose::Subscribe(key, tag) => {
+                sessions.contacts.answered(&mut turn, &mut sessions.clients, key, tag, ended)
+            }
             Purpose::FetchNotify | Purpose::Bye => {}
             Purpose::Line(key, tag) => {
                 let (chats, beside) = sessions.chats();

@@ -65,6 +65,16 @@ pub const FETCH_GATHERS: Duration = Duration::from_millis(300);
 pub const ASK_AGAIN_FIRST: Duration = Duration::from_secs(5);
 /// Longest such pause.
 pub const ASK_AGAIN: Duration = Duration::from_secs(300);
+/// First pause before a contact is subscribed to again; doubles.
+pub const CONTACT_AGAIN_FIRST: Duration = Duration::from_secs(30);
+/// Longest such pause of our own.
+pub const CONTACT_AGAIN: Duration = Duration::from_secs(900);
+/// Longest pause that a partner's retry-after is granted.
+pub const CONTACT_AGAIN_MOST: Duration = Duration::from_secs(86_400);
+/// For how long a contact is refreshed after its watcher's server last spoke for the watcher.
+pub const CONTACT_REFRESHED_FOR: Duration = Duration::from_secs(3 * 86_400);
+/// Longest Expires that is taken at its word.
+pub const EXPIRES_MOST: Duration = Duration::from_secs(86_400);
 /// How long after a restart, jittered to twice that, every presentity's server is asked.
 pub const ASK_AFTER_RESTART: Duration = Duration::from_secs(5);
 /// How long after a node's stream was lost, jittered to twice that, its users are probed.

@@ -162,7 +162,10 @@ impl Gate {
 
     /// Figures for the status page and the gauges.
     pub fn snapshot(&self) -> Snapshot {
-        let subscriptions = self.sessions.watches.counted();
+        let mut subscriptions = self.sessions.watches.counted();
+        for (key, count) in self.sessions.contacts.counted() {
+            *subscriptions.entry(key).or_insert(0) += count;
+        }
         Snapshot {
             subscriptions: subscriptions.into_iter().map(|((partner, state), n)| (partner, state, n)).collect(),
             chats: self.sessions.chats.counted().into_iter().collect(),
@@ -261,6 +264,10 @@ impl Gate {
                 }
             }
             sessions.watches.node_restarted(&mut turn, &node);
+            for key in sessions.contacts.of_node(&node) {
+                let at = turn.jittered(limits::PROBE_AFTER_NODE_LOSS);
+                turn.deadlines.set(Deadline::Tell(key), at);
+            }
         }
         for branch in branches {
             self.request_ended(now, &branch, &Ended::LinkDied);
@@ -285,6 +292,11 @@ impl Gate {
                     turn.step(Step::Forget(record.id));
                 }
             }
+            Kept::Contact(kept) => {
+                if !sessions.contacts.restore(&mut turn, kept) {
+                    turn.step(Step::Forget(record.id));
+                }
+            }
             Kept::Envelope(envelope) => sessions.pages.restore(&mut turn, &mut sessions.barriers, envelope),
         }
     }
@@ -306,13 +318,17 @@ impl Gate {
         self.close_unwanted(now);
         let (mut turn, sessions) = self.turn(now);
         sessions.watches.reloaded(&mut turn);
+        sessions.contacts.reloaded(&mut turn, &mut sessions.clients);
         sessions.chats.reloaded(&mut turn);
     }
 
     /// Links of ours that the settings in force no longer want.
     fn close_unwanted(&mut self, now: Time) {
         let mut unwanted = self.hops.links_where(|key| match key {
-            route::HopKey::Partner { domain, .. } => self.settings.policy.partner_for(domain, Protocol::Sip).is_none(),
+            route::HopKey::Partner { domain, .. } => {
+                let policy = &self.settings.policy;
+                policy.partner_for(domain, Protocol::Sip).is_none() && policy.stranger.is_none()
+            }
             route::HopKey::Node { node, from, to } => {
                 self.settings.policy.partner_towards(from).is_none()
                     || !self.settings.nodes.iter().any(|n| n.name == *node && n.domains.contains(to))
@@ -354,6 +370,8 @@ impl Gate {
                 Deadline::TimerF(branch) => self.request_ended(now, &branch, &Ended::TimedOut),
                 Deadline::Ping(pair) => self.ping_silent(now, &pair),
                 Deadline::Watch(key) => sessions.watches.due(&mut turn, &mut sessions.clients, &key),
+                Deadline::Contact(key) => sessions.contacts.due(&mut turn, &mut sessions.clients, &key),
+                Deadline::Tell(key) => sessions.contacts.tell(&mut turn, &key),
                 Deadline::Fetch(id) => sessions.fetches.finish(&mut turn, &mut sessions.clients, id),
                 Deadline::Bounce(record) => sessions.pages.bounce(&mut turn, &mut sessions.barriers, &record),
                 Deadline::Sweep => sessions.watches.sweep(&mut turn),

@@ -1,6 +1,7 @@
 //! What outlives a restart: subscriptions and IM sessions with their dialogs, and the envelopes of messages whose outcome is owed. Never a body.
 
 use crate::gate::session::chat::KeptChat;
+use crate::gate::session::contact::KeptContact;
 use crate::gate::session::page::Envelope;
 use crate::gate::session::watch::KeptWatch;
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,8 @@ pub enum Kept {
     Watch(KeptWatch),
     /// An IM session with a SIP user.
     Chat(KeptChat),
+    /// An XMPP watcher's SIP contact.
+    Contact(KeptContact),
     /// A message on its way to a SIP partner.
     Envelope(Envelope),
 }

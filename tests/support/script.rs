@@ -17,7 +17,7 @@
 //! config: | policy: | policy too:  before anything else; added to what most worlds have, in its place, added to it
 //! reload: | restart | drain        what happens to the edge; `drained`: nothing is owed any more
 //! lync.example answers: 200        the last request it received; `answers INVITE: 200` the last of that method; `| ` lines are a body
-//! imp-1 disconnects                also: is unreachable, is reachable, is disconnected; PARTY shows: HOST by AUTHORITY
+//! imp-1 disconnects                also: is unreachable, is slow (to connect), is reachable, is disconnected; PARTY shows: HOST by AUTHORITY
 //! logged: refused uncertain        the last decision; `settled: delivered`: the last outcome; `kept: 1`: how many records are kept
 //! ```
 
@@ -166,9 +166,10 @@ impl Player {
             "is unreachable" => {
                 self.world().unreachable.insert(party);
             }
-            "is reachable" => {
-                self.world().unreachable.remove(&party);
+            "is slow" => {
+                self.world().slow.insert(party);
             }
+            "is reachable" => self.world().reachable(&party),
             "receives nothing" => {
                 let inbox = self.world().inbox.remove(&party).unwrap_or_default();
                 if !inbox.is_empty() {
@@ -313,10 +314,8 @@ impl Player {
         let body: String = body.iter().map(|line| format!("{}\r\n", line[1..].trim_start())).collect();
         let mut text = format!("SIP/2.0 {status} Because\r\n");
         for name in [Name::Via, Name::From, Name::To, Name::CallId, Name::CSeq] {
-            if below.iter().any(|line| line.starts_with(&format!("{}:", name.as_str()))) {
-                continue;
-            }
-            for row in last.rows(name) {
+            let instead = below.iter().any(|line| line.starts_with(&format!("{}:", name.as_str())));
+            for row in last.rows(name).filter(|_| !instead) {
                 text.push_str(&format!("{}: {row}\r\n", name.as_str()));
             }
         }

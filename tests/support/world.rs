@@ -77,6 +77,10 @@ pub struct World {
     pub records: BTreeMap<RecordId, Record>,
     /// Parties that do not answer connections.
     pub unreachable: BTreeSet<String>,
+    /// Parties whose connections are neither made nor refused until [`World::reachable`].
+    pub slow: BTreeSet<String>,
+    /// What was asked of those.
+    held: Vec<(HopId, Target)>,
     /// (authority, host) of the certificate a party shows; default: `ca`, `sip.<domain>`.
     pub certificates: BTreeMap<String, (String, String)>,
     /// Links by party: those it opened to us (`in`) and we to it (`out`, by pair).
@@ -112,6 +116,8 @@ impl World {
             events: Vec::new(),
             records: BTreeMap::new(),
             unreachable: BTreeSet::new(),
+            slow: BTreeSet::new(),
+            held: Vec::new(),
             certificates: BTreeMap::new(),
             links: BTreeMap::new(),
             next_link: 1,
@@ -307,11 +313,25 @@ impl World {
         }
     }
 
+    /// A party answers connections, those held back too.
+    pub fn reachable(&mut self, party: &str) {
+        self.unreachable.remove(party);
+        self.slow.remove(party);
+        for (hop, target) in std::mem::take(&mut self.held) {
+            self.connect(hop, target);
+        }
+        self.pump();
+    }
+
     fn connect(&mut self, hop: HopId, target: Target) {
         let (party, pair) = match &target {
             Target::SipPartner { domain, .. } => (domain.to_string(), None),
             Target::XmppNode { node, from, to, .. } => (node.clone(), Some((from.clone(), to.clone()))),
         };
+        if self.slow.contains(&party) {
+            self.held.push((hop, target));
+            return;
+        }
         if self.unreachable.contains(&party) {
             self.gate.handle_input(self.now, Input::Unreachable { hop, cause: "connection refused".to_owned() });
             return;

@@ -103,6 +103,44 @@ impl Dialog {
         Ok(dialog)
     }
 
+    /// Our half of a dialog that a request of ours will make (RFC 3261 §12.1.2); `local` and `remote` are `user@domain`.
+    pub fn as_uac(call_id: String, local_tag: String, local: &str, remote: &str) -> Self {
+        Self {
+            call_id,
+            local_tag,
+            remote_tag: String::new(),
+            local: format!("<sip:{local}>"),
+            remote: format!("<sip:{remote}>"),
+            target: format!("sip:{remote}"),
+            routes: Vec::new(),
+            local_cseq: 0,
+            cseq_mark: limits::CSEQ_BLOCK,
+            remote_cseq: 0,
+        }
+    }
+
+    /// What makes the dialog whole: the 2xx to our request, or the NOTIFY that came before it (RFC 6665 §4.4.1).
+    pub fn confirm(&mut self, message: &Message) -> Result<(), Reject> {
+        let malformed = |what| Reject::new(Reason::Malformed, what);
+        let is_notify = message.is_request();
+        let (remote, tag) = match is_notify {
+            true => (message.header(Name::From), message.from_tag()),
+            false => (message.header(Name::To), message.to_tag()),
+        };
+        let mut whole = self.clone();
+        whole.remote = remote.ok_or_else(|| malformed("no peer address"))?.to_owned();
+        whole.remote_tag = tag.ok_or_else(|| malformed("no tag of the peer"))?.to_owned();
+        if let Some(contact) = contact_uri(message) {
+            whole.target = contact.text.to_owned();
+        }
+        whole.routes = route_set(message, !is_notify);
+        if whole.routes.len() > limits::ROUTES || whole.bytes() > limits::DIALOG_BYTES {
+            return Err(malformed("the headers a dialog must remember are too long"));
+        }
+        *self = whole;
+        Ok(())
+    }
+
     /// Takes note of a request of theirs inside the dialog: its CSeq must grow (RFC 3261 §12.2.2), its Contact refreshes the target.
     pub fn follow(&mut self, request: &Message) -> Result<(), Reject> {
         self.count(request)?;

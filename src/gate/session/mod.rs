@@ -3,6 +3,7 @@
 //! Each part keeps its own table and says what it wants done as [`Step`]s; it sees neither links nor sockets.
 
 pub mod chat;
+pub mod contact;
 pub mod deadlines;
 pub mod dialog;
 pub mod fetch;
@@ -36,6 +37,8 @@ pub struct Sessions {
     pub clients: transaction::Clients,
     /// SIP watchers of XMPP presentities.
     pub watches: watch::Watches,
+    /// XMPP watchers of SIP presentities.
+    pub contacts: contact::Contacts,
     /// SIP watchers who ask once.
     pub fetches: fetch::Fetches,
     /// Messages to SIP.
@@ -120,6 +123,8 @@ pub enum Passage {
     Ping(outcome::Pair),
     /// Presence of a watch: asked again later.
     Watch(watch::WatchKey),
+    /// Presence of a contact to its watcher: told again later.
+    Contact(contact::ContactKey),
     /// Presence of a fetch.
     Fetch(u64),
     /// Nobody: an answer to the inside; if the stream is gone, so is its question.
@@ -139,6 +144,10 @@ pub enum Deadline {
     Ping(outcome::Pair),
     /// Something of a watch is due: a NOTIFY, an expiry, a question to the presentity.
     Watch(watch::WatchKey),
+    /// Something of a contact is due: a refresh, an expiry, Timer N, another try.
+    Contact(contact::ContactKey),
+    /// A contact's state is told again.
+    Tell(contact::ContactKey),
     /// A fetch has waited long enough.
     Fetch(u64),
     /// Something of an IM session is due: its 200 again, its end.

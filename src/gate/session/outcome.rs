@@ -23,12 +23,15 @@ pub type Pair = (Domain, Domain);
 /// All barriers.
 #[derive(Debug, Default)]
 pub struct Barriers {
+    /// Never used twice: a parcel may outlive the barrier it was made for.
+    next: u64,
     pairs: BTreeMap<Pair, Barrier>,
 }
 
 #[derive(Debug)]
 struct Barrier {
     hop: HopKey,
+    /// Above the number of every message so far.
     next: u64,
     awaiting: VecDeque<Awaiting>,
     ping: Option<Ping>,
@@ -101,8 +104,9 @@ impl Barriers {
             return false;
         }
         barrier.hop = hop.clone();
-        let number = barrier.next;
-        barrier.next += 1;
+        let number = self.next;
+        self.next += 1;
+        barrier.next = self.next;
         barrier.awaiting.push_back(Awaiting { number, written: false, owed });
         let passage = Passage::Message(pair.clone(), number);
         turn.step(Step::Pass { hop, parcel: Parcel { bytes: stanza, passage, transit } });
@@ -112,13 +116,12 @@ impl Barriers {
         true
     }
 
-    /// A message was written on the hop's link.
-    pub fn written(&mut self, pair: &Pair, number: u64) {
-        if let Some(barrier) = self.pairs.get_mut(pair)
-            && let Some(awaiting) = barrier.awaiting.iter_mut().find(|a| a.number == number)
-        {
-            awaiting.written = true;
-        }
+    /// A message is being written on the hop's link. `false`: its outcome has been told already.
+    pub fn written(&mut self, pair: &Pair, number: u64) -> bool {
+        let awaiting = self.pairs.get_mut(pair).map(|barrier| &mut barrier.awaiting);
+        let Some(awaiting) = awaiting.and_then(|all| all.iter_mut().find(|a| a.number == number)) else { return false };
+        awaiting.written = true;
+        true
     }
 
     /// A message could not be written: it is no longer awaited.

@@ -20,7 +20,7 @@ use crate::gate::translate::message::{self, PAGE_CONTENT_TYPE, Text};
 use crate::wire::address::{Address, Domain, Jid};
 use crate::wire::sip::compose::Request;
 use crate::wire::sip::header::Name;
-use crate::wire::sip::{Message, Method, NameAddr, Start};
+use crate::wire::sip::{Method, NameAddr};
 use crate::wire::xmpp::{Element, NS_SERVER, StanzaError};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -206,7 +206,7 @@ impl Pages {
             Ended::Answered(status, response) => {
                 let contact =
                     response.values(Name::Contact).next().and_then(|c| NameAddr::parse(c).ok()).map(|c| c.uri.text);
-                (Outcome::Failed, Some(error::to_xmpp(*status, reason_phrase(response), contact)))
+                (Outcome::Failed, Some(error::to_xmpp(*status, response.reason_phrase(), contact)))
             }
             Ended::TimedOut => {
                 let reject = Reject::new(
@@ -375,13 +375,6 @@ impl Pages {
         queue.sent = Some(page);
         let purpose = Purpose::Page(key.clone());
         clients.send(turn, hop, Sent { branch, method: Method::Message, purpose, bytes, transit });
-    }
-}
-
-fn reason_phrase(response: &Message) -> &str {
-    match response.start() {
-        Start::Response { reason, .. } => reason,
-        Start::Request { .. } => "",
     }
 }
 

@@ -56,6 +56,8 @@ struct Client {
 pub enum Purpose {
     /// A NOTIFY of a watch's dialog, by the dialog's local tag.
     Notify(super::watch::WatchKey, String),
+    /// A SUBSCRIBE of a contact's dialog, by the dialog's local tag.
+    Subscribe(super::contact::ContactKey, String),
     /// The one NOTIFY of a fetch.
     FetchNotify,
     /// A page-mode MESSAGE, by its destination.
@@ -193,11 +195,11 @@ impl Clients {
         turn.step(Step::Pass { hop, parcel: super::Parcel { bytes, passage: Passage::Request(branch), transit } });
     }
 
-    /// The request was written on this link: its answer comes there or nowhere.
-    pub fn written(&mut self, branch: &str, link: LinkId) {
-        if let Some(client) = self.open.get_mut(branch) {
-            client.link = Some(link);
-        }
+    /// The request is being written on this link: its answer comes there or nowhere. `false`: it has ended already.
+    pub fn written(&mut self, branch: &str, link: LinkId) -> bool {
+        let Some(client) = self.open.get_mut(branch) else { return false };
+        client.link = Some(link);
+        true
     }
 
     /// Whose answer this is. A final one ends the transaction; a provisional one, or one that nobody awaits on this link, is `None`.

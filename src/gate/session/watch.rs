@@ -10,6 +10,7 @@ use crate::gate::Path;
 use crate::gate::event::{Event, Outcome, Settled};
 use crate::gate::limits;
 use crate::gate::partner::{Action, Profile, Protocol, Side};
+use crate::gate::policy::table::STRANGER_PROFILE;
 use crate::gate::policy::{Permit, Question};
 use crate::gate::record::{Kept, Record, RecordId};
 use crate::gate::reject::{Reason, Reject};
@@ -48,7 +49,9 @@ enum Standing {
     Asked,
     /// `subscribed`.
     Granted,
-    /// Refused, by policy or by the user, but shown as offline.
+    /// `unsubscribed`, but shown as offline; she may change her mind.
+    Declined,
+    /// A rule says so: shown as offline, whatever she says.
     Polite,
 }
 
@@ -245,6 +248,9 @@ impl Watches {
     /// Presence from the presentity's server to a watcher. `false`: nobody watches.
     pub fn presence(&mut self, turn: &mut Turn<'_>, key: &WatchKey, stanza: &Stanza, at: Time) -> bool {
         let Some(watch) = self.table.get_mut(key) else { return false };
+        if watch.standing == Standing::Polite {
+            return true;
+        }
         let resource = stanza.from.as_ref().ok().and_then(|jid| jid.as_ref()).and_then(|jid| jid.resource.clone());
         match stanza.type_.as_deref() {
             Some("subscribed") => {
@@ -262,7 +268,7 @@ impl Watches {
                 watch.resources.clear();
                 watch.ask_at = None;
                 if turn.settings.presence.polite_refusal {
-                    watch.standing = Standing::Polite;
+                    watch.standing = Standing::Declined;
                     self.keep(turn, key);
                 } else {
                     self.end(turn, key, Ending::Rejected);
@@ -327,7 +333,7 @@ impl Watches {
                 Standing::Asked => Some("subscribe"),
                 // RFC 6121 §4.3: in the watcher's own name, who is authorised.
                 Standing::Granted => Some("probe"),
-                Standing::Polite => None,
+                Standing::Declined | Standing::Polite => None,
             };
             if let Some(type_) = type_ {
                 let node = watch.node.clone();
@@ -394,6 +400,12 @@ impl Watches {
     pub fn end(&mut self, turn: &mut Turn<'_>, key: &WatchKey, ending: Ending) {
         let Some(watch) = self.table.get_mut(key) else { return };
         watch.ask_at = None;
+        // Who comes back before the last NOTIFY is answered starts anew: nothing that was granted holds any more.
+        if matches!(ending, Ending::Rejected | Ending::NoResource) {
+            watch.standing = Standing::Asked;
+            watch.known = false;
+            watch.resources.clear();
+        }
         for subscriber in watch.subscribers.iter_mut().filter(|s| s.ending.is_none()) {
             subscriber.ending = Some(ending);
             subscriber.due = Some(turn.now);
@@ -415,7 +427,7 @@ impl Watches {
         for key in keys {
             let at = turn.jittered(limits::PROBE_AFTER_NODE_LOSS);
             if let Some(watch) = self.table.get_mut(&key)
-                && watch.standing != Standing::Polite
+                && matches!(watch.standing, Standing::Asked | Standing::Granted)
                 && watch.ask_at.is_none_or(|ask| ask > at)
             {
                 watch.ask_at = Some(at);
@@ -440,6 +452,16 @@ impl Watches {
     }
 
     fn decide_again(&mut self, turn: &mut Turn<'_>, key: &WatchKey) {
+        let Some(watch) = self.table.get_mut(key) else { return };
+        // The user may have moved to another node: it is the one to ask from now on.
+        if let Ok(node) = table::node_for(turn.settings, &key.1)
+            && node.name != watch.node
+        {
+            watch.node = node.name.clone();
+            watch.of = node.profile;
+            watch.ask_at = Some(turn.now);
+            self.arm(turn, key);
+        }
         let Some(watch) = self.table.get_mut(key) else { return };
         let question = Question {
             from: &key.0,
@@ -475,12 +497,16 @@ impl Watches {
             (crate::wire::address::Jid::parse(&kept.watcher), crate::wire::address::Jid::parse(&kept.presentity));
         let (Ok(watcher), Ok(presentity)) = parsed else { return false };
         let key = (watcher.bare, presentity.bare);
-        let Some(id) = turn.settings.policy.partner_for(key.0.domain(), Protocol::Sip) else { return false };
-        let partner = turn.settings.policy.partner(id);
+        let policy = &turn.settings.policy;
+        let (label, seen_by) = match policy.partner_for(key.0.domain(), Protocol::Sip).map(|id| policy.partner(id)) {
+            Some(partner) => (partner.label.as_str(), partner.profile),
+            None if policy.stranger.is_some() => ("other", STRANGER_PROFILE),
+            None => return false,
+        };
         let Ok(node) = table::node_for(turn.settings, &key.1) else { return false };
         let mut watch = Watch {
-            partner: partner.label.clone(),
-            seen_by: partner.profile,
+            partner: label.to_owned(),
+            seen_by,
             node: node.name.clone(),
             of: node.profile,
             policy_version: turn.settings.policy.version,
@@ -522,7 +548,7 @@ impl Watches {
         for watch in self.table.values() {
             let state = match watch.standing {
                 Standing::Asked => "pending",
-                Standing::Granted | Standing::Polite => "active",
+                Standing::Granted | Standing::Declined | Standing::Polite => "active",
             };
             *counted.entry((watch.partner.clone(), state)).or_insert(0) += watch.subscribers.len() as u64;
         }
@@ -571,7 +597,9 @@ impl Watches {
                 (Some(Ending::Deactivated), _) => ("terminated;reason=deactivated".to_owned(), None),
                 // RFC 6665 §4.1.3: active and pending carry `expires`.
                 (None, Standing::Asked) => (format!("pending;expires={left}"), None),
-                (None, Standing::Polite) => (format!("active;expires={left}"), Some(BTreeMap::new())),
+                (None, Standing::Declined | Standing::Polite) => {
+                    (format!("active;expires={left}"), Some(BTreeMap::new()))
+                }
                 // RFC 8048 §6.2.2: state not known yet, body empty.
                 (None, Standing::Granted) => {
                     (format!("active;expires={left}"), watch.known.then(|| watch.resources.clone()))

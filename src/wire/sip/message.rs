@@ -136,6 +136,13 @@ impl Message {
             }
         }
     }
+    /// The reason phrase of a response; empty for a request.
+    pub fn reason_phrase(&self) -> &str {
+        match self.start() {
+            Start::Response { reason, .. } => reason,
+            Start::Request { .. } => "",
+        }
+    }
     /// Whether this is a request.
     pub fn is_request(&self) -> bool {
         matches!(self.head.start, StartLine::Request { .. })

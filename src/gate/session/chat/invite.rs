@@ -119,11 +119,11 @@ impl Invites {
         self.table.len()
     }
 
-    /// It was written on this link: answers come there or nowhere.
-    pub(super) fn written(&mut self, branch: &str, link: LinkId) {
-        if let Some(invite) = self.table.get_mut(branch) {
-            invite.link = Some(link);
-        }
+    /// It is being written on this link: answers come there or nowhere. `false`: it is no longer wanted, or not one of these.
+    pub(super) fn written(&mut self, branch: &str, link: LinkId) -> bool {
+        let Some(invite) = self.table.get_mut(branch) else { return false };
+        invite.link = Some(link);
+        matches!(invite.stage, Stage::Calling)
     }
 
     /// Those whose answer was awaited on a link.

@@ -152,9 +152,9 @@ impl Chats {
         chat.state = State::Inviting { branch, local_tag };
     }
 
-    /// An INVITE of ours was written.
-    pub fn written(&mut self, branch: &str, link: LinkId) {
-        self.invites.written(branch, link);
+    /// An INVITE of ours is being written. `false`: it is no longer wanted, or it is none.
+    pub fn written(&mut self, branch: &str, link: LinkId) -> bool {
+        self.invites.written(branch, link)
     }
 
     /// INVITEs whose answers were awaited on a link.
