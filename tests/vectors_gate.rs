@@ -491,7 +491,8 @@ fn from_inside(file: &str, local: &str, partner: &str) -> (World, Vec<Message>, 
         .replace("\"sip.example.com", &format!("\"sip.{local}"))
         .replace("\"example.com", &format!("\"{local}"));
     let profile = if partner == AOL { "aol" } else { "generic" };
-    let policy = format!("[[partner]]\ndomain = \"{partner}\"\nprotocol = \"sip\"\nprofile = \"{profile}\"\n");
+    let policy =
+        format!("[[partner]]\ndomain = \"{partner}\"\nprotocol = \"sip\"\nprofile = \"{profile}\"\nchat = \"page\"\n");
     let mut world = World::with(&config, &policy);
     // RFC 5922 §7.1: of a generic partner the certificate names the domain.
     let host = if partner == AOL { format!("sip.{partner}") } else { partner.to_owned() };

@@ -242,7 +242,7 @@ impl Player {
                 self.same_message(&rest, &below, &seen)
                     .map_err(|why| format!("{why}\nin\n{}", String::from_utf8_lossy(seen.bytes())))?;
                 // What can be answered is the last request.
-                if let Some(method) = seen.method() {
+                if let (true, Some(method)) = (seen.is_request(), seen.method()) {
                     self.requests.insert((party.to_owned(), method.to_string()), seen.clone());
                     self.last.insert(party.to_owned(), Seen::Sip(seen));
                 }
