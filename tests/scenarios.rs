@@ -12,6 +12,8 @@ fn every_scenario_holds() {
 fn every_scenario_holds_over_component_streams() {
     // Of making a stream when it is needed, and of domains that no component has as its name.
     let of_streams = [
+        "chat-in-no-node.scn",
+        "contact-policy.scn",
         "message-in-no-node.scn",
         "message-in-node-cut.scn",
         "message-out-unsuitable.scn",

@@ -7,14 +7,16 @@ use super::event::{Decision, Event, Outcome};
 use super::exchange::{Incoming, Output, Path};
 use super::limits;
 use super::links::Far;
-use super::partner::{Action, Budget, LinkId, PartnerId, Profile, Protocol, Side};
+use super::partner::{Action, Budget, ChatMode, Html, LinkId, PartnerId, Profile, Protocol, Side};
 use super::peer::Claim;
 use super::policy::table::STRANGER_PROFILE;
 use super::policy::{Permit, Question};
 use super::reject::{DecisionId, Reason, Reject};
 use super::route::{node_hop, table};
+use super::session::chat::{self, ChatKey};
 use super::session::{Facts, Parcel, Passage, Step, contact, fetch::Fetches, outcome, page, watch};
 use super::time::Time;
+use super::translate::composing::ChatState;
 use super::translate::{error, message};
 use crate::wire::address::{Address, Jid};
 use crate::wire::sip::compose::Response;
@@ -26,7 +28,7 @@ use rand::RngExt;
 use std::net::IpAddr;
 
 /// Methods we answer, for Allow.
-const ALLOW: &str = "SUBSCRIBE, NOTIFY, MESSAGE, OPTIONS, CANCEL, ACK";
+const ALLOW: &str = "SUBSCRIBE, NOTIFY, INVITE, ACK, CANCEL, BYE, MESSAGE, INFO, UPDATE, OPTIONS";
 
 /// How a request that was taken is answered.
 enum Taken {
@@ -101,13 +103,16 @@ impl Gate {
         inward::no_other_route(request, &self.settings)?;
         inward::no_loop(request, &self.settings)?;
         match method {
-            Method::Ack => return Ok(Taken::Never),
+            Method::Ack => {
+                self.acked(now, &from, request);
+                return Ok(Taken::Never);
+            }
             // COMPAT(lync): MS-SIP §3.5: never answered, whatever it says.
             Method::Benotify => {
                 let _ = self.notify(now, at, &from, request, (&label, &budget));
                 return Ok(Taken::Never);
             }
-            Method::Cancel => return Ok(no_such(481)),
+            Method::Cancel => return Ok(self.cancelled(&from, request)),
             Method::Options if inward::is_for_edge(request, &self.settings) => return Ok(capabilities()),
             _ => {}
         }
@@ -115,11 +120,13 @@ impl Gate {
             return self.notify(now, at, &from, request, (&label, &budget));
         }
         let dialog = request.to_tag().and_then(|tag| self.sessions.watches.of_dialog(tag)).cloned();
-        let to = match dialog {
-            Some((watcher, presentity)) if watcher == from => presentity,
+        let chat = self.chat_of(&from, request);
+        let to = match (dialog, &chat) {
+            (Some((watcher, presentity)), _) if watcher == from => presentity,
+            (_, Some((local, _))) => local.clone(),
             // RFC 3261 §12.2.2, RFC 6665 §4.1.3: inside a dialog that is not there.
             _ if request.to_tag().is_some() || matches!(method, Method::Bye | Method::Info) => {
-                return Ok(no_such(481));
+                return Ok(plain(481));
             }
             _ => inward::recipient(request)?,
         };
@@ -129,29 +136,123 @@ impl Gate {
             return Err(Reject::new(Reason::TooLarge, detail));
         }
         // May they.
-        let action = action_of(&method, request);
+        let action = if chat.is_some() { Action::Chat } else { action_of(&method, request) };
         let permit = self.decide(now, &claim, &from, &to, action)?;
+        if let (Some(key), Method::Bye) = (&chat, &method) {
+            // Who leaves is neither held back nor counted.
+            return Ok(self.chat_ended(now, key, request));
+        }
         self.rates.spend(now, &label, &budget, &to.to_jid())?;
         understood(&method, request)?;
         if self.draining {
             return Err(Reject::new(Reason::Overloaded, "stopping"));
         }
         // Part of something known, or where to.
+        if let Some(key) = chat {
+            return self.in_chat(now, (link, at), permit, request, (&key, &label, budget.body_bytes));
+        }
         match method {
             Method::Subscribe => self.subscribe(now, permit, request, (&label, profile, budget.subscriptions)),
             Method::Message => {
-                let text = message::read_sip(request, budget.body_bytes)?;
-                self.page_in(now, (link, at), permit, request, &text, &label)
+                let text = message::read_sip(request, budget.body_bytes, self.html(permit.partner()))?;
+                let (from, to) = (Jid::bare(permit.from().clone()), Jid::bare(permit.to().clone()));
+                self.deliver(now, (link, at), permit, request, &label, |id| {
+                    message::write_stanza(&text, &from, &to, id)
+                })
             }
             // RFC 3261 §11.2: for a user too the edge is the UAS; what it can do is the same.
             Method::Options => Ok(capabilities()),
             Method::Invite => {
-                Err(Reject::new(Reason::Unsupported, "IM sessions: not in this version").with_status(488))
+                if action != Action::Chat {
+                    return Err(Reject::new(Reason::Unsupported, "it offers no IM session").with_status(488));
+                }
+                let (mut turn, sessions) = self.turn(now);
+                let (chats, beside) = sessions.chats();
+                chats.invited(&mut turn, beside, &permit, (link, request), &label)?;
+                Ok(Taken::Never)
             }
             Method::Other(_) => {
                 Err(Reject::new(Reason::Unsupported, format!("method {method}")).with_header("Allow", ALLOW))
             }
             _ => Err(Reject::new(Reason::Unsupported, format!("method {method}"))
+                .with_status(405)
+                .with_header("Allow", ALLOW)),
+        }
+    }
+
+    /// The IM session that a request is inside of, if its sender is in it.
+    fn chat_of(&self, from: &Address, request: &Message) -> Option<ChatKey> {
+        let key = self.sessions.chats.of_dialog(request.to_tag()?)?;
+        (key.1 == *from).then(|| key.clone())
+    }
+
+    fn acked(&mut self, now: Time, from: &Address, request: &Message) {
+        let Some(key) = self.chat_of(from, request) else { return };
+        let (mut turn, sessions) = self.turn(now);
+        let (chats, beside) = sessions.chats();
+        chats.acked(&mut turn, beside, &key, request);
+    }
+
+    /// CANCEL: every request was answered when it came, so it changes nothing (RFC 3261 §9.2).
+    fn cancelled(&self, from: &Address, request: &Message) -> Taken {
+        let key = inward::recipient(request).ok().map(|to| (to, from.clone()));
+        let is_known = key.is_some_and(|key| self.sessions.chats.knows_cancelled(&key, request));
+        plain(if is_known { 200 } else { 481 })
+    }
+
+    fn chat_ended(&mut self, now: Time, key: &ChatKey, request: &Message) -> Taken {
+        let (mut turn, sessions) = self.turn(now);
+        let (chats, beside) = sessions.chats();
+        match chats.follow(&mut turn, key, request) {
+            // RFC 3261 §12.2.2 wants 500 for a CSeq that does not grow; the session is over for them all the same.
+            Some(_) => {
+                chats.hung_up(&mut turn, beside, key);
+                plain(200)
+            }
+            None => plain(481),
+        }
+    }
+
+    /// A request inside an IM session.
+    fn in_chat(
+        &mut self,
+        now: Time,
+        (link, at): (LinkId, Time),
+        permit: Permit,
+        request: &Message,
+        (key, label, body_bytes): (&ChatKey, &str, usize),
+    ) -> Result<Taken, Reject> {
+        let html = self.html(permit.partner());
+        let (mut turn, sessions) = self.turn(now);
+        let (chats, _) = sessions.chats();
+        match chats.follow(&mut turn, key, request) {
+            None => return Ok(plain(481)),
+            Some(followed) => followed?,
+        }
+        match request.method() {
+            Some(Method::Invite | Method::Update) => {
+                chats.refreshed(&mut turn, key, (link, request))?;
+                Ok(Taken::Never)
+            }
+            Some(Method::Options) => Ok(capabilities()),
+            Some(method @ (Method::Message | Method::Info)) => {
+                if let Some(typing) = chat::typing(request) {
+                    chats.they_type(&mut turn, key, typing);
+                    return Ok(plain(200));
+                }
+                if *method == Method::Info {
+                    return Err(Reject::new(Reason::Unsupported, "INFO carries typing only")
+                        .with_status(415)
+                        .with_header("Accept", "application/xml, application/im-iscomposing+xml"));
+                }
+                let text = message::read_sip(request, body_bytes, html)?;
+                let Some(thread) = chats.line_of(&mut turn, key) else { return Ok(plain(481)) };
+                let (from, to) = (Jid::bare(key.1.clone()), Jid::bare(key.0.clone()));
+                self.deliver(now, (link, at), permit, request, label, |id| {
+                    message::write_chat(&text, &from, &to, id, &thread)
+                })
+            }
+            _ => Err(Reject::new(Reason::Unsupported, "the method has no place in an IM session")
                 .with_status(405)
                 .with_header("Allow", ALLOW)),
         }
@@ -168,7 +269,7 @@ impl Gate {
         let (mut turn, sessions) = self.turn(now);
         let taken = if request.to_tag().is_some() {
             match sessions.watches.refresh(&mut turn, &permit, request, asked.expires) {
-                None => return Ok(no_such(481)),
+                None => return Ok(plain(481)),
                 Some(taken) => taken?,
             }
         } else if asked.expires.is_zero() {
@@ -193,29 +294,29 @@ impl Gate {
     ) -> Result<Taken, Reject> {
         let key = request.to_tag().and_then(|tag| self.sessions.contacts.of_dialog(tag)).cloned();
         // RFC 6665 §4.1.3: unmatched is 481.
-        let Some(key) = key.filter(|(_, presentity)| presentity == from) else { return Ok(no_such(481)) };
+        let Some(key) = key.filter(|(_, presentity)| presentity == from) else { return Ok(plain(481)) };
         if request.body().len() > budget.body_bytes {
             return Err(Reject::new(Reason::TooLarge, format!("limits.body_bytes is {}", budget.body_bytes)));
         }
         self.rates.spend(now, label, budget, &key.0.to_jid())?;
         let (mut turn, sessions) = self.turn(now);
         match sessions.contacts.notify(&mut turn, &mut sessions.clients, request, at) {
-            None => Ok(no_such(481)),
+            None => Ok(plain(481)),
             Some(read) => {
                 read.map(|()| Taken::Now { status: 200, headers: Vec::new(), to_tag: None, makes_dialog: false })
             }
         }
     }
 
-    /// A page-mode MESSAGE to an XMPP user: answered when its outcome is known.
-    fn page_in(
+    /// A MESSAGE to an XMPP user: answered when its outcome is known.
+    fn deliver(
         &mut self,
         now: Time,
         (link, at): (LinkId, Time),
         permit: Permit,
         request: &Message,
-        text: &message::Text,
         label: &str,
+        stanza: impl FnOnce(&str) -> Element,
     ) -> Result<Taken, Reject> {
         let pair = (permit.from().domain().clone(), permit.to().domain().clone());
         let node = table::node_between(&self.settings, &pair.0, permit.to())?;
@@ -225,12 +326,12 @@ impl Gate {
         }
         let (mut turn, sessions) = self.turn(now);
         let id = turn.token();
-        let stanza =
-            message::write_stanza(text, &Jid::bare(permit.from().clone()), &Jid::bare(permit.to().clone()), &id);
+        let stanza = stanza(&id);
         let server = sessions.servers.open(&mut turn, link, request);
         let sender = outcome::Sender {
             id,
             server,
+            action: permit.action(),
             full_jid: false,
             partner: label.to_owned(),
             from: permit.from().to_jid(),
@@ -287,8 +388,10 @@ impl Gate {
     ) -> Result<(), Reject> {
         let partner = self.settings.policy.partner_towards(to.bare.domain());
         let protocol = partner.map_or(Protocol::Sip, |id| self.settings.policy.partner(id).protocol);
+        let key = (from.bare.clone(), to.bare.clone());
         let action = match stanza.type_.as_deref() {
             Some("groupchat") => Action::Groupchat,
+            type_ if protocol == Protocol::Sip && self.goes_by_session(now, partner, type_, &key) => Action::Chat,
             _ => Action::Message,
         };
         let question = Question { from: &from.bare, to: &to.bare, action, side: Side::Inside, protocol, peer_ip: None };
@@ -300,8 +403,16 @@ impl Gate {
         if self.draining {
             return Err(Reject::new(Reason::Overloaded, "stopping"));
         }
+        let state = ChatState::of(&stanza.element).filter(|_| action == Action::Chat);
         // A chat state, a marker or a receipt alone: page mode has nothing to say of it (RFC 7572 §4).
-        let Some(text) = message::read_stanza(stanza, budget.body_bytes)? else { return Ok(()) };
+        let Some(text) = message::read_stanza(stanza, budget.body_bytes)? else {
+            if let Some(state) = state {
+                let (mut turn, sessions) = self.turn(now);
+                let (chats, beside) = sessions.chats();
+                chats.state(&mut turn, beside, &key, state);
+            }
+            return Ok(());
+        };
         let carried = page::Carried {
             from: from.clone(),
             id: stanza.id.as_deref(),
@@ -312,7 +423,34 @@ impl Gate {
             at,
         };
         let (mut turn, sessions) = self.turn(now);
-        sessions.pages.carry(&mut turn, &mut sessions.clients, permit, carried)
+        if action != Action::Chat {
+            return sessions.pages.carry(&mut turn, &mut sessions.clients, permit, carried);
+        }
+        let (chats, beside) = sessions.chats();
+        chats.carry(&mut turn, beside, &permit, carried)?;
+        if state == Some(ChatState::Gone) {
+            let (chats, beside) = sessions.chats();
+            chats.state(&mut turn, beside, &key, ChatState::Gone);
+        }
+        Ok(())
+    }
+
+    /// Whether a message of this type goes through a session: the one there is, or one that would be made for it.
+    fn goes_by_session(&self, now: Time, partner: Option<PartnerId>, type_: Option<&str>, key: &ChatKey) -> bool {
+        let chats = &self.sessions.chats;
+        let mode = partner.map_or(ChatMode::Page, |id| self.settings.policy.partner(id).chat);
+        match type_ {
+            Some("chat") => {
+                chats.is_open(key)
+                    || match mode {
+                        ChatMode::Page => false,
+                        ChatMode::Session => true,
+                        ChatMode::Auto => !chats.takes_none(&key.1, now),
+                    }
+            }
+            None => chats.is_open(key),
+            Some(_) => false,
+        }
     }
 
     /// A message of ours came back: the SIP sender gets its error.
@@ -334,7 +472,7 @@ impl Gate {
         }
         let (mut turn, sessions) = self.turn(now);
         sessions.servers.answer(&mut turn, sender.server, status, &headers);
-        self.settled(sender.partner, Outcome::Failed);
+        self.settled(sender.partner, sender.action, Outcome::Failed);
     }
 
     /// Presence from an inside node: of a user who is watched, or an answer to a watcher.
@@ -499,6 +637,11 @@ impl Gate {
         }
     }
 
+    /// What becomes of HTML from a partner.
+    fn html(&self, partner: Option<PartnerId>) -> Html {
+        partner.map_or(Html::ToText, |id| self.settings.policy.partner(id).html)
+    }
+
     fn refuse_sip(&mut self, now: Time, link: LinkId, request: &Message, reject: &Reject) {
         let facts = self.facts_of(link, request);
         let hostname = self.settings.identities.first().map(|i| i.hostname.clone()).unwrap_or_default();
@@ -630,7 +773,8 @@ fn understood(method: &Method, request: &Message) -> Result<(), Reject> {
         .with_header("Unsupported", list))
 }
 
-fn no_such(status: u16) -> Taken {
+/// An answer that says nothing but its status.
+fn plain(status: u16) -> Taken {
     Taken::Now { status, headers: Vec::new(), to_tag: None, makes_dialog: false }
 }
 
@@ -640,7 +784,10 @@ fn no_compression() -> Reject {
 }
 
 fn capabilities() -> Taken {
-    let headers = vec![("Allow", ALLOW.to_owned()), ("Accept", "text/plain, application/pidf+xml".to_owned())];
+    let headers = vec![
+        ("Allow", ALLOW.to_owned()),
+        ("Accept", "text/plain, text/html, multipart/alternative, application/pidf+xml, application/sdp".to_owned()),
+    ];
     Taken::Now { status: 200, headers, to_tag: None, makes_dialog: false }
 }
 

@@ -53,6 +53,7 @@ pub const POLICY: &str = r#"
 domain = "lync.example"
 protocol = "sip"
 profile = "lync"
+chat = "page"
 "#;
 
 /// What a party saw.
