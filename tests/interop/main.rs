@@ -7,6 +7,7 @@
 //! `tests/run` installs and builds everything first.
 
 mod client;
+mod desk;
 mod fedgate;
 mod kamailio;
 mod messages;
