@@ -189,6 +189,12 @@ fn what_it_says_to_try_works_until_ctrl_c() {
     let audit = std::fs::read_to_string(config.with_file_name("audit.jsonl")).unwrap();
     let id = told.split("\"fedgate ").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
     assert!(audit.lines().any(|line| line.contains(id) && line.contains("tybalt@stranger.example")), "{audit}");
+    let why = run(&["explain", "--config", check[2], id]);
+    assert_eq!(why.status.code(), Some(1), "it was refused: {}", text(&why.stderr));
+    let why = text(&why.stdout);
+    assert!(why.contains("tybalt@stranger.example") && why.contains("refused: unlisted-domain"), "{why}");
+    let unknown = run(&["explain", "--config", check[2], "0000000000"]);
+    assert!(!unknown.status.success() && text(&unknown.stderr).contains("has no decision 0000000000"));
 
     demo.interrupt();
     demo.until("NOTIFY terminated;reason=deactivated");

@@ -13,7 +13,7 @@ use std::time::Duration;
 /// What can be typed after it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Where to; made if absent
+    /// The folder to put it in; made if absent. No file is overwritten
     #[arg(long, value_name = "DIR", default_value = "certs")]
     pub out: PathBuf,
 }

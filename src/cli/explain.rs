@@ -1,6 +1,6 @@
-//! `fedgate explain`: decides hypothetically by today's policy and tells every step.
+//! `fedgate explain`: decides hypothetically by today's policy and tells every step; or, of an ID, what was decided.
 
-use crate::cli::{complain, now, print, problems_text, unbuilt};
+use crate::cli::{USAGE, complain, decision, now, print, problems_text};
 use crate::config::ask::{self, Ask, Typed};
 use crate::config::{self, Loaded, Options, Severity};
 use crate::gate::partner::{Action, NodeProtocol, Protocol, Side};
@@ -13,16 +13,16 @@ use std::process::ExitCode;
 /// What can be typed after `explain`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A decision's ID, as in the reply, the log and the audit (not in this version)
+    /// A decision's ID, as in the reply, the log and the audit
     #[arg(value_name = "ID", conflicts_with_all = ["from", "to", "action"])]
     pub id: Option<String>,
     /// Who asks: user@domain, sip:user@domain or xmpp:user@domain/resource
     #[arg(long, value_name = "ADDR", value_parser = ask::typed, required_unless_present = "id")]
     pub from: Option<Typed>,
-    /// Whom
+    /// Who is addressed, written likewise
     #[arg(long, value_name = "ADDR", value_parser = ask::typed, required_unless_present = "id")]
     pub to: Option<Typed>,
-    /// subscribe, presence, message, chat, groupchat, iq, file, call or other
+    /// What: subscribe, presence, message, chat, groupchat, iq, file, call or other
     #[arg(long = "do", value_name = "ACTION", value_parser = action, required_unless_present = "id")]
     pub action: Option<Action>,
     /// How the partner speaks: sip or xmpp; else as its address or entry says
@@ -31,7 +31,7 @@ pub struct Args {
     /// The config file; else ./fedgate.toml, else /etc/fedgate/fedgate.toml
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// For programs
+    /// Print JSON, for programs
     #[arg(long)]
     pub json: bool,
 }
@@ -49,9 +49,6 @@ fn protocol(word: &str) -> Result<Protocol, String> {
 
 /// Decides and prints.
 pub fn main(args: Args) -> ExitCode {
-    let (Some(from), Some(to), Some(action)) = (args.from, args.to, args.action) else {
-        return unbuilt("explain ID", "the audit file ([log] audit) has the decision: grep it for the ID");
-    };
     let report = config::load(&config::path(args.config.as_deref()), Options::check(now()));
     let loaded = match report.into_result() {
         Ok(loaded) => loaded,
@@ -60,6 +57,13 @@ pub fn main(args: Args) -> ExitCode {
             complain(&problems_text(&problems));
             return ExitCode::FAILURE;
         }
+    };
+    if let Some(id) = &args.id {
+        return decision::main(&loaded, id, args.json);
+    }
+    let (Some(from), Some(to), Some(action)) = (args.from, args.to, args.action) else {
+        complain("fedgate: explain needs an ID, or --from, --to and --do\n");
+        return ExitCode::from(USAGE);
     };
     let ask = Ask::new(&loaded.gate.policy, from, to, action, args.protocol);
     let answer = Answer::new(&loaded, &ask);

@@ -2,6 +2,7 @@
 
 pub mod certs;
 pub mod check;
+pub mod decision;
 pub mod demo;
 pub mod explain;
 pub mod run;
@@ -27,30 +28,30 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the edge
+    /// Run the edge. SIGHUP reloads, SIGTERM drains
     Run(run::Args),
     /// Two domains federate on loopback while you watch
     Demo(demo::Args),
     /// Read config, policies and certificates; report every problem at once
     Check(check::Args),
-    /// Why would this be refused, or allowed?
+    /// Why was this (ID), or would this be (--from, --to, --do), refused or allowed? Sends nothing
     Explain(explain::Args),
-    /// Make an example PKI
+    /// Make an example PKI: an authority, our certificate, a partner's
     Certs(certs::Args),
     /// Print completions for a shell
     Completions {
-        /// Which
+        /// The shell
         shell: clap_complete::Shell,
     },
-    /// What a partner looks like from here (not in this version)
+    /// What a partner looks like from here (not in this version: see `check` and the log)
     Probe(Unbuilt),
-    /// Partners, links, nodes and subscriptions (not in this version)
+    /// Partners, links, nodes and subscriptions (not in this version: GET /api/status of the admin listener)
     Status(Unbuilt),
-    /// Ask the running edge to read its configuration again (not in this version)
+    /// Ask the running edge to read its configuration again (not in this version: send it SIGHUP)
     Reload(Unbuilt),
-    /// Ask the running edge to stop gently (not in this version)
+    /// Ask the running edge to stop gently (not in this version: send it SIGTERM)
     Drain(Unbuilt),
-    /// Follow one partner's signalling (not in this version)
+    /// Follow one partner's signalling (not in this version: the audit file has every decision)
     Record(Unbuilt),
 }
 

@@ -7,6 +7,7 @@
 //! `tests/run` installs and builds everything first.
 
 mod client;
+mod component;
 mod desk;
 mod fedgate;
 mod kamailio;

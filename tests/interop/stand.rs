@@ -23,11 +23,13 @@ pub struct Setup {
     pub verify: &'static str,
     /// Further text of the policy.
     pub policy: &'static str,
+    /// fedgate attaches to Prosody as its components (XEP-0114), instead of streams between servers.
+    pub component: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { tls: false, verify: "network", policy: "" }
+        Self { tls: false, verify: "network", policy: "", component: false }
     }
 }
 
@@ -59,7 +61,7 @@ impl Stand {
         let partner_certificate = pki.leaf("partner", &["sip.lync.example"], &pki.authority);
         // As most servers inside have it: signed by nobody we know.
         let server = pki.leaf("corp.example", &["corp.example"], &pki.stranger);
-        let prosody = Prosody::start(&subfolder(&folder, "prosody"), net, &server, setup.tls);
+        let prosody = Prosody::start(&subfolder(&folder, "prosody"), net, &server, setup);
         let partner = Partner::start(folder.path(), net, &partner_certificate, &pki.authority.chain);
         let fedgate = Fedgate::start(&peers.fedgate, &subfolder(&folder, "fedgate"), net, &edge, &pki.authority, setup);
         Some(Self { fedgate, prosody, partner, pki, partner_certificate, net, folder })
@@ -105,6 +107,9 @@ pub struct Net(u8, u8);
 impl Net {
     /// The port of fedgate's inside XMPP listener that DNS names; it also listens on 5269.
     pub const INSIDE_PORT: u16 = 5270;
+
+    /// The port where Prosody takes components.
+    pub const COMPONENT_PORT: u16 = 5347;
 
     /// A net of 127.0.0.0/8 that nobody uses.
     fn pick() -> Self {

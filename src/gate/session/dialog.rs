@@ -1,4 +1,4 @@
-//! A SIP dialog as its UAS (RFC 3261 §12.1.1): what must be remembered to send requests inside it.
+//! A SIP dialog, of whichever side (RFC 3261 §12.1): what must be remembered to send requests inside it.
 
 use crate::gate::limits;
 use crate::gate::partner::LocalIdentity;
@@ -31,8 +31,8 @@ pub struct Dialog {
     local_cseq: u32,
     /// Every CSeq up to this one may have been used before a restart.
     cseq_mark: u32,
-    /// Their last CSeq.
-    remote_cseq: u32,
+    /// Their last CSeq; empty until they send a request (RFC 3261 §12.1.2).
+    remote_cseq: Option<u32>,
 }
 
 /// A request inside a dialog, ready to be sent.
@@ -65,7 +65,7 @@ impl Dialog {
             routes,
             local_cseq: 0,
             cseq_mark: limits::CSEQ_BLOCK,
-            remote_cseq: request.cseq().map_or(0, |(number, _)| number),
+            remote_cseq: Some(request.cseq().map_or(0, |(number, _)| number)),
         };
         if dialog.bytes() > limits::DIALOG_BYTES {
             return Err(
@@ -87,7 +87,7 @@ impl Dialog {
             routes: Vec::new(),
             local_cseq: 0,
             cseq_mark: limits::CSEQ_BLOCK,
-            remote_cseq: 0,
+            remote_cseq: None,
         }
     }
 
@@ -116,16 +116,21 @@ impl Dialog {
     /// Takes note of a request of theirs inside the dialog: its CSeq must grow (RFC 3261 §12.2.2), its Contact refreshes the target.
     pub fn follow(&mut self, request: &Message) -> Result<(), Reject> {
         let number = request.cseq().map_or(0, |(number, _)| number);
-        if number <= self.remote_cseq {
+        if self.remote_cseq.is_some_and(|last| number <= last) {
             return Err(Reject::new(Reason::Malformed, "CSeq is not above the last one of its dialog").with_status(500));
         }
-        self.remote_cseq = number;
+        self.remote_cseq = Some(number);
         if let Some(contact) = contact_uri(request)
             && contact.text.len() <= limits::DIALOG_BYTES
         {
             self.target = contact.text.to_owned();
         }
         Ok(())
+    }
+
+    /// Takes note of the CSeq of something of theirs that came in another way.
+    pub fn follow_to(&mut self, number: u32) {
+        self.remote_cseq = self.remote_cseq.max(Some(number));
     }
 
     /// Whether an in-dialog request of theirs belongs here.
