@@ -384,7 +384,17 @@ impl Gate {
             _ => Action::Message,
         };
         let question = Question { from: &from.bare, to: &to.bare, action, side: Side::Inside, protocol, peer_ip: None };
-        let permit = self.decided(now, question, partner, None)?;
+        let permit = match self.decided(now, question, partner, None) {
+            // Who may only start still has an answer: a session is decided as what opened it.
+            Err(reject) if reject.reason == Reason::NotAllowed && action == Action::Chat => {
+                if !self.sessions.chats.is_theirs(&key) {
+                    return Err(reject);
+                }
+                let theirs = Question { from: &to.bare, to: &from.bare, side: Side::Outside, ..question };
+                self.decided(now, theirs, partner, None)?
+            }
+            decided => decided?,
+        };
         let (_, budget, label) = self.entry(permit.partner());
         if action == Action::Groupchat || protocol != Protocol::Sip || to.bare.local().is_none() {
             return Err(Reject::new(Reason::Unsupported, "only messages to a user of a SIP partner are carried"));

@@ -30,10 +30,10 @@ pub fn text_of_html(html: &str) -> String {
         match name.trim_end_matches('/') {
             "br" => text.push('\n'),
             "p" | "/p" | "div" | "/div" | "li" | "tr" | "/tr" | "ul" | "/ul" | "ol" | "/ol" | "table"
-            | "blockquote" | "/blockquote" | "pre" | "/pre" | "h1" | "/h1" | "h2" | "/h2" | "h3" | "/h3" => {
-                if !text.is_empty() && !text.ends_with('\n') {
-                    text.push('\n');
-                }
+            | "blockquote" | "/blockquote" | "pre" | "/pre" | "h1" | "/h1" | "h2" | "/h2" | "h3" | "/h3"
+                if !text.is_empty() && !text.ends_with('\n') =>
+            {
+                text.push('\n');
             }
             // What is never shown.
             hidden @ ("script" | "style" | "title") => rest = after_hidden(rest, hidden),
