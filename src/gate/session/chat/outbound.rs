@@ -228,7 +228,6 @@ impl Chats {
             }
         };
         let ack = acknowledge(turn, &key, &dialog);
-        pass(turn, &hop, ack.clone());
         self.invites.accepted(turn, &branch, &dialog.remote_tag, &ack);
         // RFC 3261 §13.2.1: an answer that takes none of what was offered ends what it accepts.
         let answer = match response.body() {
@@ -244,11 +243,14 @@ impl Chats {
                 if let Some(chat) = self.table.get_mut(&key) {
                     chat.state = State::Open(Box::new(open));
                 }
+                // What we acknowledge is already remembered.
                 self.keep(turn, &key);
+                pass(turn, &hop, ack);
                 self.touch(turn, &key);
                 self.proceed(turn, beside, &key);
             }
             Err(reject) => {
+                pass(turn, &hop, ack);
                 let mut dialog = dialog;
                 bye(turn, beside.clients, &key, &mut dialog);
                 self.not_opened(turn, beside, &key, &Ended::Unreachable(reject));
