@@ -1,19 +1,20 @@
 //! The whole path of a message, on one screen for each protocol: understand → who says so ([`super::peer`]) → their words to ours
 //! ([`super::border`]) → may they ([`super::policy`]) → part of something known, or where to ([`super::session`], [`super::route`]).
 
+mod session;
+
 use super::Gate;
 use super::border::inward;
 use super::event::{Decision, Event, Outcome};
 use super::exchange::{Incoming, Output, Path};
 use super::limits;
 use super::links::Far;
-use super::partner::{Action, Budget, ChatMode, Html, LinkId, PartnerId, Profile, Protocol, Side};
+use super::partner::{Action, Budget, Html, LinkId, PartnerId, Profile, Protocol, Side};
 use super::peer::Claim;
 use super::policy::table::STRANGER_PROFILE;
 use super::policy::{Permit, Question};
 use super::reject::{DecisionId, Reason, Reject};
 use super::route::{node_hop, table};
-use super::session::chat::{self, ChatKey};
 use super::session::{Facts, Parcel, Passage, Step, contact, fetch::Fetches, outcome, page, watch};
 use super::time::Time;
 use super::translate::composing::ChatState;
@@ -180,84 +181,6 @@ impl Gate {
         }
     }
 
-    /// The IM session that a request is inside of, if its sender is in it.
-    fn chat_of(&self, from: &Address, request: &Message) -> Option<ChatKey> {
-        let key = self.sessions.chats.of_dialog(request.to_tag()?)?;
-        (key.1 == *from).then(|| key.clone())
-    }
-
-    fn acked(&mut self, now: Time, from: &Address, request: &Message) {
-        let Some(key) = self.chat_of(from, request) else { return };
-        let (mut turn, sessions) = self.turn(now);
-        let (chats, beside) = sessions.chats();
-        chats.acked(&mut turn, beside, &key, request);
-    }
-
-    /// CANCEL: every request was answered when it came, so it changes nothing (RFC 3261 §9.2).
-    fn cancelled(&self, from: &Address, request: &Message) -> Taken {
-        let key = inward::recipient(request).ok().map(|to| (to, from.clone()));
-        let is_known = key.is_some_and(|key| self.sessions.chats.knows_cancelled(&key, request));
-        plain(if is_known { 200 } else { 481 })
-    }
-
-    fn chat_ended(&mut self, now: Time, key: &ChatKey, request: &Message) -> Taken {
-        let (mut turn, sessions) = self.turn(now);
-        let (chats, beside) = sessions.chats();
-        match chats.follow(&mut turn, key, request) {
-            // RFC 3261 §12.2.2 wants 500 for a CSeq that does not grow; the session is over for them all the same.
-            Some(_) => {
-                chats.hung_up(&mut turn, beside, key);
-                plain(200)
-            }
-            None => plain(481),
-        }
-    }
-
-    /// A request inside an IM session.
-    fn in_chat(
-        &mut self,
-        now: Time,
-        (link, at): (LinkId, Time),
-        permit: Permit,
-        request: &Message,
-        (key, label, body_bytes): (&ChatKey, &str, usize),
-    ) -> Result<Taken, Reject> {
-        let html = self.html(permit.partner());
-        let (mut turn, sessions) = self.turn(now);
-        let (chats, _) = sessions.chats();
-        match chats.follow(&mut turn, key, request) {
-            None => return Ok(plain(481)),
-            Some(followed) => followed?,
-        }
-        match request.method() {
-            Some(Method::Invite | Method::Update) => {
-                chats.refreshed(&mut turn, key, (link, request))?;
-                Ok(Taken::Never)
-            }
-            Some(Method::Options) => Ok(capabilities()),
-            Some(method @ (Method::Message | Method::Info)) => {
-                if let Some(typing) = chat::typing(request) {
-                    chats.they_type(&mut turn, key, typing);
-                    return Ok(plain(200));
-                }
-                if *method == Method::Info {
-                    return Err(Reject::new(Reason::Unsupported, "INFO carries typing only")
-                        .with_status(415)
-                        .with_header("Accept", "application/xml, application/im-iscomposing+xml"));
-                }
-                let text = message::read_sip(request, body_bytes, html)?;
-                let Some(thread) = chats.line_of(&mut turn, key) else { return Ok(plain(481)) };
-                let (from, to) = (Jid::bare(key.1.clone()), Jid::bare(key.0.clone()));
-                self.deliver(now, (link, at), permit, request, label, |id| {
-                    message::write_chat(&text, &from, &to, id, &thread)
-                })
-            }
-            _ => Err(Reject::new(Reason::Unsupported, "the method has no place in an IM session")
-                .with_status(405)
-                .with_header("Allow", ALLOW)),
-        }
-    }
-
     fn subscribe(
         &mut self,
         now: Time,
@@ -395,7 +318,17 @@ impl Gate {
             _ => Action::Message,
         };
         let question = Question { from: &from.bare, to: &to.bare, action, side: Side::Inside, protocol, peer_ip: None };
-        let permit = self.decided(now, question, partner, None)?;
+        let permit = match self.decided(now, question, partner, None) {
+            // Who may only start still has an answer: a session is decided as what opened it.
+            Err(reject) if reject.reason == Reason::NotAllowed && action == Action::Chat => {
+                if !self.sessions.chats.is_theirs(&key) {
+                    return Err(reject);
+                }
+                let theirs = Question { from: &to.bare, to: &from.bare, side: Side::Outside, ..question };
+                self.decided(now, theirs, partner, None)?
+            }
+            decided => decided?,
+        };
         let (_, budget, label) = self.entry(permit.partner());
         if action == Action::Groupchat || protocol != Protocol::Sip || to.bare.local().is_none() {
             return Err(Reject::new(Reason::Unsupported, "only messages to a user of a SIP partner are carried"));
@@ -433,24 +366,6 @@ impl Gate {
             chats.state(&mut turn, beside, &key, ChatState::Gone);
         }
         Ok(())
-    }
-
-    /// Whether a message of this type goes through a session: the one there is, or one that would be made for it.
-    fn goes_by_session(&self, now: Time, partner: Option<PartnerId>, type_: Option<&str>, key: &ChatKey) -> bool {
-        let chats = &self.sessions.chats;
-        let mode = partner.map_or(ChatMode::Page, |id| self.settings.policy.partner(id).chat);
-        match type_ {
-            Some("chat") => {
-                chats.is_open(key)
-                    || match mode {
-                        ChatMode::Page => false,
-                        ChatMode::Session => true,
-                        ChatMode::Auto => !chats.takes_none(&key.1, now),
-                    }
-            }
-            None => chats.is_open(key),
-            Some(_) => false,
-        }
     }
 
     /// A message of ours came back: the SIP sender gets its error.

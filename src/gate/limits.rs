@@ -101,10 +101,14 @@ pub const OPEN_REQUESTS: usize = 20_000;
 pub const ALLOWS_TOLD: usize = 100_000;
 /// IM sessions in all.
 pub const CHATS: usize = 50_000;
+/// IM sessions of one partner: no partner fills the table for all.
+pub const CHATS_PER_PARTNER: u32 = 20_000;
 /// Messages that wait in one IM session.
 pub const LINES_PER_CHAT: usize = 64;
 /// Messages that wait in IM sessions in all.
 pub const LINES: usize = 20_000;
+/// Their texts, in bytes.
+pub const LINE_BYTES: usize = 256 * 1024 * 1024;
 /// RFC 3261 §17.1.1.2: Timer B, 64·T1; also how long a 2xx is sent again without ACK (§13.3.1.4) and may be late (RFC 6026 §7.2).
 pub const TIMER_B: Duration = Duration::from_secs(32);
 /// How long the far side may ring before an INVITE of ours is cancelled (RFC 3261 §9.1).

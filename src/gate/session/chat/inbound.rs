@@ -1,6 +1,6 @@
 //! What the SIP user does: INVITE, ACK, CANCEL, a refresh, typing, BYE; and that a message of theirs belongs to a session.
 
-use super::{ALLOW, Beside, Chat, ChatKey, Chats, Open, State, Unacked, say};
+use super::{ALLOW, Beside, ChatKey, Chats, Open, State, Unacked, say};
 use crate::gate::limits;
 use crate::gate::partner::{LinkId, Side};
 use crate::gate::policy::Permit;
@@ -13,7 +13,6 @@ use crate::gate::translate::sdp::{self, Im};
 use crate::wire::sip::compose::Response;
 use crate::wire::sip::header::{MediaType, Name};
 use crate::wire::sip::{Message, Method};
-use std::collections::VecDeque;
 
 impl Chats {
     /// An INVITE that offers an IM session: answered at once in the XMPP user's name, who needs no ringing to be written to.
@@ -37,27 +36,14 @@ impl Chats {
         if self.is_same_invite(&key, request) {
             return Ok(());
         }
-        if !self.table.contains_key(&key) && self.table.len() >= limits::CHATS {
-            return Err(Reject::new(Reason::Overloaded, format!("{} IM sessions are open", limits::CHATS)));
-        }
         let dialog = Dialog::from_request(request, turn.token())?;
         let local_tag = dialog.local_tag.clone();
         let thread = dialog.call_id.clone();
         // One session for the two: theirs takes the place of ours that is being made, or of an older one.
         self.hang_up(turn, &mut beside, &key);
         let open = Open::new(dialog, im.takes(composing::COMPOSING_TYPE));
-        let idle_at = turn.now + turn.settings.chat_idle;
-        let chat = self.table.entry(key.clone()).or_insert_with(|| Chat {
-            partner: label.to_owned(),
-            opened_by: Side::Outside,
-            thread,
-            state: State::Ended,
-            sent: None,
-            waiting: VecDeque::new(),
-            idle_at,
-        });
+        let chat = self.begin(turn, &key, (label, Side::Outside, thread))?;
         chat.opened_by = Side::Outside;
-        chat.idle_at = idle_at;
         chat.state = State::Open(Box::new(open));
         self.dialogs.insert(local_tag, key.clone());
         self.keep(turn, &key);

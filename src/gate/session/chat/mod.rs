@@ -47,8 +47,11 @@ pub struct Chats {
     /// Dialogs by our tag.
     dialogs: BTreeMap<String, ChatKey>,
     invites: Invites,
-    /// Messages that wait or are on their way.
+    /// Sessions of each partner label.
+    counts: BTreeMap<String, u32>,
+    /// Messages that wait or are on their way, and the bytes of their texts.
     lines: usize,
+    bytes: usize,
     /// Who takes no sessions, until when that is believed.
     no_session: BTreeMap<Address, Time>,
     /// Sessions to be decided again after a reload.
@@ -153,6 +156,11 @@ impl Chats {
         self.table.contains_key(key)
     }
 
+    /// Whether the session was opened by the SIP user.
+    pub fn is_theirs(&self, key: &ChatKey) -> bool {
+        self.table.get(key).is_some_and(|chat| chat.opened_by == Side::Outside)
+    }
+
     /// Whether it was found out, not too long ago, that sessions are not taken.
     pub fn takes_none(&self, remote: &Address, now: Time) -> bool {
         self.no_session.get(remote).is_some_and(|until| *until > now)
@@ -220,12 +228,13 @@ impl Chats {
         let (action, side, protocol) = (Action::Chat, chat.opened_by, Protocol::Sip);
         let question = Question { from, to, action, side, protocol, peer_ip: None };
         let Err(reject) = turn.settings.policy.decide(question).0 else { return };
-        for line in std::mem::take(&mut chat.waiting) {
-            self.lines -= 1;
-            beside.pages.give_back(turn, beside.barriers, line.envelope, &reject);
-        }
+        let waiting = std::mem::take(&mut chat.waiting);
         if matches!(chat.state, State::Open(_)) {
             say(turn, key, &chat.thread, ChatState::Gone);
+        }
+        for line in waiting {
+            self.release(&line);
+            beside.pages.give_back(turn, beside.barriers, line.envelope, &reject);
         }
         self.hang_up(turn, beside, key);
         self.proceed(turn, beside, key);
@@ -238,12 +247,13 @@ impl Chats {
         if self.table.contains_key(&key) {
             return false;
         }
-        let Some(id) = turn.settings.policy.partner_for(key.1.domain(), Protocol::Sip) else { return false };
+        let id = turn.settings.policy.partner_for(key.1.domain(), Protocol::Sip);
         let mut dialog = kept.dialog;
         dialog.resume();
         self.dialogs.insert(dialog.local_tag.clone(), key.clone());
+        let partner = id.map_or("other", |id| turn.settings.policy.partner(id).label.as_str()).to_owned();
         let chat = Chat {
-            partner: turn.settings.policy.partner(id).label.clone(),
+            partner,
             opened_by: if kept.opened_by_us { Side::Inside } else { Side::Outside },
             thread: kept.thread,
             state: State::Open(Box::new(Open::new(dialog, kept.takes_composing))),
@@ -251,6 +261,7 @@ impl Chats {
             waiting: VecDeque::new(),
             idle_at: turn.now + turn.settings.chat_idle,
         };
+        *self.counts.entry(chat.partner.clone()).or_default() += 1;
         self.table.insert(key.clone(), chat);
         self.keep(turn, &key);
         self.arm(turn, &key);
@@ -281,7 +292,7 @@ impl Chats {
             let sent = chat.sent.take().into_iter().map(|line| (Reason::Uncertain, line));
             let waiting = std::mem::take(&mut chat.waiting).into_iter().map(|line| (Reason::Timeout, line));
             for (reason, line) in sent.chain(waiting) {
-                self.lines -= 1;
+                self.release(&line);
                 beside.pages.give_back(turn, beside.barriers, line.envelope, &Reject::new(reason, "stopping"));
             }
             self.hang_up(turn, &mut beside, &key);
@@ -348,6 +359,9 @@ impl Chats {
             }
             State::Open(_) => self.send_next(turn, beside, key),
             State::Ended if is_quiet => {
+                if let Some(count) = self.counts.get_mut(&chat.partner) {
+                    *count = count.saturating_sub(1);
+                }
                 self.table.remove(key);
                 turn.deadlines.cancel(&Deadline::Chat(key.clone()));
                 return;
@@ -356,6 +370,47 @@ impl Chats {
             State::Ended => {}
         }
         self.arm(turn, key);
+    }
+
+    /// The session of two, there or begun in `Ended`; refused beyond the bounds.
+    fn begin(
+        &mut self,
+        turn: &Turn<'_>,
+        key: &ChatKey,
+        (partner, opened_by, thread): (&str, Side, String),
+    ) -> Result<&mut Chat, Reject> {
+        use std::collections::btree_map::Entry;
+        let open = self.table.len();
+        let is_full = open >= limits::CHATS || self.invites.len() >= limits::INVITES;
+        let idle_at = turn.now + turn.settings.chat_idle;
+        let chat = match self.table.entry(key.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let count = self.counts.get(partner).copied().unwrap_or(0);
+                if is_full || count >= limits::CHATS_PER_PARTNER {
+                    let detail = format!("{open} IM sessions are open, {count} of them with {partner}");
+                    return Err(Reject::new(Reason::Overloaded, detail));
+                }
+                self.counts.insert(partner.to_owned(), count + 1);
+                place.insert(Chat {
+                    partner: partner.to_owned(),
+                    opened_by,
+                    thread,
+                    state: State::Ended,
+                    sent: None,
+                    waiting: VecDeque::new(),
+                    idle_at,
+                })
+            }
+        };
+        chat.idle_at = idle_at;
+        Ok(chat)
+    }
+
+    /// A message is no longer ours to carry.
+    fn release(&mut self, line: &Line) {
+        self.lines -= 1;
+        self.bytes -= line.text.body.len();
     }
 
     /// Traffic of either side.

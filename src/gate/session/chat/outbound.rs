@@ -1,12 +1,12 @@
 //! What the XMPP user does: messages, typing, leaving; and how the INVITE and each MESSAGE that come of it end.
 
 use super::invite::{Heard, Offer, pass};
-use super::{ALLOW, Beside, Chat, ChatKey, Chats, Line, Open, State, bye, profile_of};
+use super::{ALLOW, Beside, ChatKey, Chats, Line, Open, State, bye, profile_of};
 use crate::gate::Path;
 use crate::gate::border::aol;
 use crate::gate::limits;
-use crate::gate::partner::{ChatMode, LinkId, Profile, Protocol, Side};
-use crate::gate::policy::Permit;
+use crate::gate::partner::{Action, ChatMode, LinkId, Profile, Protocol, Side};
+use crate::gate::policy::{Permit, Question};
 use crate::gate::reject::{Reason, Reject};
 use crate::gate::session::dialog::{Dialog, contact_of};
 use crate::gate::session::page::Carried;
@@ -14,7 +14,7 @@ use crate::gate::session::transaction::{Ended, Purpose, Sent};
 use crate::gate::session::{Turn, partner_hop};
 use crate::gate::translate::composing::{self, ChatState};
 use crate::gate::translate::message::{self, PAGE_CONTENT_TYPE};
-use crate::gate::translate::sdp::{self, Kind};
+use crate::gate::translate::sdp::{self, Im, Kind};
 use crate::wire::address::Address;
 use crate::wire::sip::{Message, Method};
 use base64::Engine;
@@ -29,31 +29,22 @@ impl Chats {
         permit: &Permit,
         carried: Carried<'_>,
     ) -> Result<(), Reject> {
-        let key = (permit.from().clone(), permit.to().clone());
+        // A session that the SIP user opened was decided on as theirs.
+        let key = match permit.side() {
+            Side::Inside => (permit.from().clone(), permit.to().clone()),
+            Side::Outside => (permit.to().clone(), permit.from().clone()),
+        };
         let waiting = self.table.get(&key).map_or(0, |chat| chat.waiting.len());
-        if waiting >= limits::LINES_PER_CHAT || self.lines >= limits::LINES {
+        let length = carried.text.body.len();
+        let is_full = self.lines >= limits::LINES || self.bytes + length > limits::LINE_BYTES;
+        if waiting >= limits::LINES_PER_CHAT || is_full {
             return Err(Reject::new(Reason::Overloaded, format!("too many messages wait for {}", key.1)));
-        }
-        if !self.table.contains_key(&key)
-            && (self.table.len() >= limits::CHATS || self.invites.len() >= limits::INVITES)
-        {
-            return Err(Reject::new(Reason::Overloaded, "too many IM sessions are open"));
         }
         // What the partner cannot spell is refused before anything is kept.
         aol::outward(profile_of(turn, &key.1), &key.1)?;
-        let envelope = beside.pages.take_on(turn, &carried, &key.1, true);
         let thread = carried.text.thread.clone().unwrap_or_else(|| turn.token());
-        let idle_at = turn.now + turn.settings.chat_idle;
-        let chat = self.table.entry(key.clone()).or_insert_with(|| Chat {
-            partner: carried.partner.to_owned(),
-            opened_by: Side::Inside,
-            thread,
-            state: State::Ended,
-            sent: None,
-            waiting: VecDeque::new(),
-            idle_at,
-        });
-        chat.idle_at = idle_at;
+        let chat = self.begin(turn, &key, (carried.partner, Side::Inside, thread))?;
+        let envelope = beside.pages.take_on(turn, &carried, &key.1, true);
         if let State::Open(open) = &mut chat.state {
             open.leaving = false;
             // RFC 3994 §3.2: content says that the typing is over.
@@ -62,6 +53,7 @@ impl Chats {
         let line = Line { envelope, from: carried.from, text: carried.text, at: carried.at, again: false };
         chat.waiting.push_back(line);
         self.lines += 1;
+        self.bytes += length;
         self.proceed(turn, &mut beside, &key);
         Ok(())
     }
@@ -124,7 +116,11 @@ impl Chats {
     /// Opens a session for what waits.
     pub(super) fn invite(&mut self, turn: &mut Turn<'_>, beside: &mut Beside<'_>, key: &ChatKey) {
         let profile = profile_of(turn, &key.1);
-        let uri = match aol::outward(profile, &key.1) {
+        // What waits may have been part of a session that the SIP user opened; this one is ours to be allowed.
+        let (action, side, protocol) = (Action::Chat, Side::Inside, Protocol::Sip);
+        let question = Question { from: &key.0, to: &key.1, action, side, protocol, peer_ip: None };
+        let theirs = turn.settings.policy.decide(question).0.and_then(|_| aol::outward(profile, &key.1));
+        let uri = match theirs {
             Ok(theirs) => format!("sip:{}", theirs.to_sip()),
             Err(reject) => {
                 self.not_opened(turn, beside, key, &Ended::Unreachable(reject));
@@ -232,10 +228,14 @@ impl Chats {
             }
         };
         let ack = acknowledge(turn, &key, &dialog);
-        pass(turn, &hop, ack.clone());
         self.invites.accepted(turn, &branch, &dialog.remote_tag, &ack);
         // RFC 3261 §13.2.1: an answer that takes none of what was offered ends what it accepts.
-        match sdp::read(response.body()) {
+        let answer = match response.body() {
+            // What takes the session and says nothing of it takes plain text.
+            [] => Ok(Im::default()),
+            body => sdp::read(body),
+        };
+        match answer {
             Ok(im) => {
                 let takes_composing = im.takes(composing::COMPOSING_TYPE);
                 let mut open = Open::new(dialog, takes_composing);
@@ -243,11 +243,14 @@ impl Chats {
                 if let Some(chat) = self.table.get_mut(&key) {
                     chat.state = State::Open(Box::new(open));
                 }
+                // What we acknowledge is already remembered.
                 self.keep(turn, &key);
+                pass(turn, &hop, ack);
                 self.touch(turn, &key);
                 self.proceed(turn, beside, &key);
             }
             Err(reject) => {
+                pass(turn, &hop, ack);
                 let mut dialog = dialog;
                 bye(turn, beside.clients, &key, &mut dialog);
                 self.not_opened(turn, beside, &key, &Ended::Unreachable(reject));
@@ -306,7 +309,9 @@ impl Chats {
         }
         chat.state = State::Ended;
         let lines = std::mem::take(&mut chat.waiting);
-        self.lines -= lines.len();
+        for line in &lines {
+            self.release(line);
+        }
         lines
     }
 
@@ -360,7 +365,7 @@ impl Chats {
                 chat.waiting.push_front(line);
             }
         } else {
-            self.lines -= 1;
+            self.release(&line);
             beside.pages.settle_as(turn, beside.barriers, line.envelope, &key.1, ended);
         }
         self.proceed(turn, &mut beside, key);
