@@ -4,6 +4,7 @@
 //! ([`node`]); [`scenes`] says what they do; [`stage`] tells what came of it. The edge is the real one, and what is told was on real sockets:
 //! the peers report what they wrote and read ([`seen`]), and a scene that does not get what it expects ends the demo with exit status 1.
 
+mod dialog;
 mod node;
 mod partner;
 mod play;
@@ -85,7 +86,7 @@ async fn perform(
         .tempdir()
         .map_err(|error| format!("no temporary folder: {error}"))?;
     let mut play = Play::set(stage, reports, folder.path(), policies).await?;
-    play.stage.curtain("OUTSIDE  lync.example, SIP over mutual TLS", "INSIDE  corp.example, XMPP");
+    play.stage.curtain("OUTSIDE  lync.example and aol.com, SIP over mutual TLS", "INSIDE  corp.example, XMPP");
     tokio::select! {
         played = async {
             scenes::all(&mut play).await?;
@@ -142,11 +143,11 @@ mod tests {
     /// A policy under which the edge does not do what the scenes expect: the demo must notice on the wire.
     #[tokio::test(flavor = "multi_thread")]
     async fn what_does_not_happen_fails_the_demo() {
-        let closed = texts::PARTNERS
-            .split("[[expect]]")
-            .next()
-            .unwrap()
-            .replace("\"page\"", "\"page\"\nallow = [\"subscribe\", \"presence\"]");
+        let closed = texts::PARTNERS.split("[[expect]]").next().unwrap().replacen(
+            "\"session\"",
+            "\"session\"\nallow = [\"subscribe\", \"presence\"]",
+            1,
+        );
         let error = outcome(&closed).await.unwrap_err();
         assert!(error.contains("did not happen: the same words at Juliet's server"), "{error}");
         assert!(error.contains("the partner received 403"), "what came instead is said: {error}");

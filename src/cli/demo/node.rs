@@ -5,6 +5,7 @@
 
 use super::seen::{Peer, Seen, What};
 use super::stage::Reports;
+use crate::gate::translate::composing::ChatState;
 use crate::wire::xmpp::stanza::{self, Condition, ErrorType, Stanza, StanzaError};
 use crate::wire::xmpp::stream::STREAM_END;
 use crate::wire::xmpp::{
@@ -88,6 +89,18 @@ impl Node {
     pub fn approve(&self, watcher: &str) {
         self.house.roster().watchers.insert(watcher.to_owned());
         let _ = self.letters.send(stanza::presence(&self.house.user, watcher, Some("subscribed")));
+    }
+
+    /// Its user asks to see a contact (RFC 6121 §3.1.2).
+    pub fn ask(&self, contact: &str) {
+        let _ = self.letters.send(stanza::presence(&self.house.user, contact, Some("subscribe")).attr("id", &token()));
+    }
+
+    /// Its user's client says how she is in a chat (XEP-0085).
+    pub fn chat_state(&self, to: &str, state: ChatState) {
+        let message = Element::new("message", NS_SERVER).attr("type", "chat").attr("id", &token());
+        let message = message.attr("from", &self.house.user_with_resource()).attr("to", to);
+        let _ = self.letters.send(message.child(state.element()));
     }
 
     /// Its user's client shows something: every watcher is told (RFC 6121 §4.4.2).

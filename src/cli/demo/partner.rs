@@ -1,19 +1,20 @@
 //! A small SIP partner, shaped like a Microsoft Access Edge: a mutual-TLS listener, a connection of its own to the edge, and no more of SIP
 //! than the demo needs. Takes what its user wants to say, reports every message that it has written or read.
 
+use super::dialog::{Dialog, contact};
 use super::seen::{Peer, Seen, What};
 use super::stage::Reports;
 use crate::io::tls::provider;
 use crate::wire::sip::compose::{Request, Response};
 use crate::wire::sip::header::Name;
-use crate::wire::sip::{Frame, Framer, Message, Method};
+use crate::wire::sip::{Frame, Framer, Message, Method, Start};
 use bytes::Bytes;
 use rand::RngExt as _;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,9 +42,18 @@ struct Desk {
     /// Its edge's host name.
     host: String,
     port: u16,
-    /// Call-IDs of the dialogs that its users have begun.
-    dialogs: Mutex<BTreeSet<String>>,
+    /// By Call-ID.
+    dialogs: Mutex<Dialogs>,
     reports: Reports,
+}
+
+/// What its users and the edge's have with each other.
+#[derive(Default)]
+struct Dialogs {
+    /// Begun by its users: a NOTIFY may come before the answer (RFC 6665 §4.4.1).
+    begun: BTreeSet<String>,
+    /// Those that there are, whoever began them.
+    made: BTreeMap<String, Dialog>,
 }
 
 impl Partner {
@@ -52,13 +62,7 @@ impl Partner {
         let (server, client) = tls(folder, name).map_err(|error| format!("TLS of {host}: {error}"))?;
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|error| format!("{host}: {error}"))?;
         let at = listener.local_addr().map_err(|error| format!("{host}: {error}"))?;
-        let desk = Arc::new(Desk {
-            who,
-            host: host.to_owned(),
-            port: at.port(),
-            dialogs: Mutex::new(BTreeSet::new()),
-            reports,
-        });
+        let desk = Arc::new(Desk { who, host: host.to_owned(), port: at.port(), dialogs: Mutex::default(), reports });
         let acceptor = TlsAcceptor::from(server);
         tokio::spawn(accept(Arc::clone(&desk), listener, acceptor));
         Ok(Self { desk, connector: TlsConnector::from(client), at, link: None })
@@ -84,12 +88,11 @@ impl Partner {
     /// Sends the SUBSCRIBE of a watcher, as it leaves a Lync front end through its edge; gives its Call-ID.
     pub fn subscribe(&self, watcher: &str, presentity: &str) -> String {
         let call_id = token();
-        let (host, port) = (&self.desk.host, self.desk.port);
         // RFC 6665 §4.1.2.4: no Expires means the package's default.
-        let mut headers = vec![("Record-Route", format!("<sip:{host}:{port};transport=tls;lr;ms-key-info=AAEAAWQ5>"))];
+        let mut headers = vec![self.record_route()];
         headers.extend(self.head(watcher, presentity, &call_id, "SUBSCRIBE"));
         headers.extend([
-            ("Contact", format!("<sip:{watcher};opaque=user:epid:Zk3dSampleGruuValue0AA;gruu>")),
+            ("Contact", contact(&format!("sip:{watcher}"))),
             ("User-Agent", "UCCAPI/4.0.7577.0 OC/4.0.7577.0 (Microsoft Lync 2010)".to_owned()),
             ("Event", "presence".to_owned()),
             (
@@ -107,7 +110,7 @@ impl Partner {
              <categoryList xmlns=\"http://schemas.microsoft.com/2006/09/sip/categorylist\"><category name=\"note\"/>\
              <category name=\"state\"/></categoryList></action></batchSub>"
         );
-        self.desk.dialogs.lock().unwrap_or_else(PoisonError::into_inner).insert(call_id.clone());
+        self.desk.dialogs().begun.insert(call_id.clone());
         self.send(&Request {
             method: Method::Subscribe,
             uri: &format!("sip:{presentity}"),
@@ -127,6 +130,75 @@ impl Partner {
             body: Some(("text/plain; charset=UTF-8", text.as_bytes())),
         });
         call_id
+    }
+
+    /// Sends the INVITE of an IM session, as it leaves a Lync front end through its edge; gives its Call-ID. Its 200 gets the ACK at once.
+    pub fn invite(&self, from: &str, to: &str) -> String {
+        let call_id = token();
+        let mut headers = vec![self.record_route()];
+        headers.extend(self.head(from, to, &call_id, "INVITE"));
+        headers.extend([
+            ("Contact", contact(&format!("sip:{from}"))),
+            ("User-Agent", "UCCAPI/4.0.7577.0 OC/4.0.7577.0 (Microsoft Lync 2010)".to_owned()),
+            ("Ms-Conversation-ID", token()),
+            ("Roster-Manager", format!("sip:{from}")),
+            ("EndPoints", format!("<sip:{from}>, <sip:{to}>")),
+            ("Supported", "ms-dialog-route-set-update, timer, ms-sender, com.microsoft.rtc-multiparty".to_owned()),
+            ("Allow", ALLOW.to_owned()),
+            ("ms-keep-alive", "UAC;hop-hop=yes".to_owned()),
+        ]);
+        self.desk.dialogs().begun.insert(call_id.clone());
+        let offer = session("null");
+        self.send(&Request {
+            method: Method::Invite,
+            uri: &format!("sip:{to}"),
+            headers: &headers,
+            body: Some(("application/sdp", offer.as_bytes())),
+        });
+        call_id
+    }
+
+    /// Its user types in a session (COMPAT(lync): KeyboardActivity).
+    pub fn types(&self, call_id: &str) {
+        let body =
+            "<?xml version=\"1.0\"?>\r\n<KeyboardActivity>\r\n  <status status=\"type\" />\r\n</KeyboardActivity>\r\n";
+        self.send_within(call_id, Method::Info, &[], Some(("application/xml", body.as_bytes())));
+    }
+
+    /// Its user writes in a session.
+    pub fn write(&self, call_id: &str, text: &str) {
+        self.send_within(call_id, Method::Message, &[], Some(("text/plain; charset=UTF-8", text.as_bytes())));
+    }
+
+    /// Its user closes a session.
+    pub fn leave(&self, call_id: &str) {
+        self.send_within(call_id, Method::Bye, &[], None);
+        self.desk.dialogs().made.remove(call_id);
+    }
+
+    /// Notifies whoever subscribed with this Call-ID: of the subscription's state, and of what the presentity shows.
+    pub fn notify(&self, call_id: &str, state: &str, document: Option<&str>) {
+        let headers = [("Event", "presence".to_owned()), ("Subscription-State", state.to_owned())];
+        let body = document.map(|document| ("application/pidf+xml", document.as_bytes()));
+        self.send_within(call_id, Method::Notify, &headers, body);
+    }
+
+    fn send_within(
+        &self,
+        call_id: &str,
+        method: Method,
+        headers: &[(&'static str, String)],
+        body: Option<(&str, &[u8])>,
+    ) {
+        let bytes = self.desk.within(call_id, method, headers, body);
+        if let (Some(link), Some(bytes)) = (&self.link, bytes) {
+            let _ = link.send(bytes);
+        }
+    }
+
+    fn record_route(&self) -> (&'static str, String) {
+        let (host, port) = (&self.desk.host, self.desk.port);
+        ("Record-Route", format!("<sip:{host}:{port};transport=tls;lr;ms-key-info=AAEAAWQ5>"))
     }
 
     /// What RFC 3261 §8.1.1 demands of a request outside of a dialog.
@@ -200,24 +272,92 @@ impl Desk {
         answers
     }
 
-    fn answer(&self, request: &Message) -> Option<Bytes> {
-        if !request.is_request() {
+    fn dialogs(&self) -> std::sync::MutexGuard<'_, Dialogs> {
+        self.dialogs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request inside a dialog; `None`: there is no such dialog.
+    fn within(
+        &self,
+        call_id: &str,
+        method: Method,
+        headers: &[(&'static str, String)],
+        body: Option<(&str, &[u8])>,
+    ) -> Option<Bytes> {
+        let via = format!("SIP/2.0/TLS {}:{};branch=z9hG4bK{}", self.host, self.port, token());
+        let mut dialogs = self.dialogs();
+        Some(dialogs.made.get_mut(call_id)?.request(via, method, headers, body))
+    }
+
+    fn answer(&self, message: &Message) -> Option<Bytes> {
+        if message.is_request() { self.answer_request(message) } else { self.acknowledge(message) }
+    }
+
+    /// What a response asks for: the ACK of a 2xx (RFC 3261 §13.2.2.4).
+    fn acknowledge(&self, response: &Message) -> Option<Bytes> {
+        let Start::Response { status: 200..=299, .. } = response.start() else { return None };
+        if response.method() != Some(&Method::Invite) {
             return None;
         }
-        let known = |call_id| self.dialogs.lock().unwrap_or_else(PoisonError::into_inner).contains(call_id);
+        let dialog = Dialog::begun(response)?;
+        let call_id = dialog.call_id.clone();
+        self.dialogs().made.insert(call_id.clone(), dialog);
+        self.within(&call_id, Method::Ack, &[], None)
+    }
+
+    fn answer_request(&self, request: &Message) -> Option<Bytes> {
+        let tag = token();
+        let call_id = request.call_id()?;
+        let mut dialogs = self.dialogs();
+        let is_inside = request.to_tag().is_some();
+        let is_known = dialogs.made.contains_key(call_id) || dialogs.begun.contains(call_id);
+        let mut headers = Vec::new();
+        let mut body = None;
         let status = match request.method()? {
             Method::Ack | Method::Benotify => return None,
-            Method::Notify if !request.call_id().is_some_and(known) => 481,
-            Method::Notify | Method::Message | Method::Options => 200,
-            _ => 405,
+            Method::Options => 200,
+            Method::Message if !is_inside => 200,
+            method @ (Method::Invite | Method::Subscribe) if !is_inside => {
+                let user = request.to()?.uri.text.to_owned();
+                dialogs.made.insert(call_id.to_owned(), Dialog::joined(request, &tag)?);
+                headers.push(("Contact", contact(&user)));
+                if *method == Method::Invite {
+                    headers.push(("Allow", ALLOW.to_owned()));
+                    body = Some(session(&user));
+                }
+                200
+            }
+            _ if !is_known => 481,
+            Method::Bye => {
+                dialogs.made.remove(call_id);
+                200
+            }
+            Method::Notify | Method::Message | Method::Info | Method::Subscribe => 200,
+            _ => {
+                headers.push(("Allow", ALLOW.to_owned()));
+                405
+            }
         };
-        let allow = [("Allow", "MESSAGE, NOTIFY, OPTIONS".to_owned())];
-        let headers: &[_] = if status == 405 { &allow } else { &[] };
-        let tag = token();
+        if request.method() == Some(&Method::Subscribe) && status == 200 {
+            // RFC 6665 §4.2.1.1: what is granted.
+            headers.push(("Expires", request.header(Name::Expires).unwrap_or("3600").to_owned()));
+        }
+        let body = body.as_ref().map(|body| ("application/sdp", body.as_bytes()));
         let to_tag = request.header(Name::To).map(|_| tag.as_str());
-        let answer = Response { request, status, reason: None, to_tag, record_route: false, headers, body: None };
-        Some(answer.print())
+        Some(Response { request, status, reason: None, to_tag, record_route: true, headers: &headers, body }.print())
     }
+}
+
+/// What it takes.
+const ALLOW: &str = "INVITE, BYE, ACK, INFO, MESSAGE, NOTIFY, SUBSCRIBE, OPTIONS";
+
+/// An IM session as Microsoft's clients offer and accept it.
+fn session(uri: &str) -> String {
+    format!(
+        "v=0\r\no=- 0 0 IN IP4 10.20.31.5\r\ns=session\r\nc=IN IP4 10.20.31.5\r\nt=0 0\r\nm=message 5060 sip {uri}\r\n\
+         a=accept-types:text/plain multipart/alternative image/gif text/rtf text/html application/x-ms-ink \
+         application/ms-imdn+xml text/x-msmsgsinvite\r\n"
+    )
 }
 
 /// Links from the edge.

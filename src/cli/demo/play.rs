@@ -27,6 +27,8 @@ const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST
 /// The stranger's certificate: good, and of no use.
 const STRANGER: Spec<'static> =
     Spec { name: "stranger", common_name: "sip.stranger.example", dns: &["sip.stranger.example"] };
+/// AOL's, as the demo has one.
+const AOL: Spec<'static> = Spec { name: "aol", common_name: "sip.aol.com", dns: &["sip.aol.com"] };
 /// For what the edge records of what the peers have seen already.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Between looks at what the edge records a moment after it happens.
@@ -38,6 +40,8 @@ pub struct Play {
     pub stage: Stage,
     /// The listed partner.
     pub partner: Partner,
+    /// Another one, who spells addresses its own way.
+    pub aol: Partner,
     /// Somebody else.
     pub stranger: Partner,
     /// The inside.
@@ -48,6 +52,10 @@ pub struct Play {
     pub outside: SocketAddr,
     /// Call-ID of Romeo's subscription.
     pub watch: String,
+    /// Call-ID of the edge's subscription in Juliet's name.
+    pub contact: String,
+    /// Call-ID of Romeo's session.
+    pub chat: String,
     admin: SocketAddr,
     policy: Arc<Table>,
     folder: PathBuf,
@@ -57,15 +65,16 @@ impl Play {
     /// Makes the PKI, starts everybody, writes the configuration into the folder for whoever wants to look.
     pub async fn set(stage: Stage, reports: Reports, folder: &Path, policies: &str) -> Result<Self, String> {
         let certificates = folder.join("certs");
-        certs::make(&certificates, &[certs::EXAMPLE[0], certs::EXAMPLE[1], STRANGER])?;
+        certs::make(&certificates, &[certs::EXAMPLE[0], certs::EXAMPLE[1], AOL, STRANGER])?;
         let start = |who, host: &'static str, name: &'static str| {
             Partner::start(who, host, &certificates, name, reports.clone())
         };
         let partner = start(Peer::Partner, "sip.lync.example", "partner").await?;
+        let aol = start(Peer::Aol, "sip.aol.com", "aol").await?;
         let stranger = start(Peer::Stranger, "sip.stranger.example", "stranger").await?;
         let node = Node::start("juliet", "corp.example", reports.clone()).await?;
 
-        let wanted = Places { outside: ANY, inside: ANY, admin: ANY, partner: partner.at, node: node.at };
+        let wanted = Places { outside: ANY, inside: ANY, admin: ANY, partner: partner.at, aol: aol.at, node: node.at };
         let text = texts::config(&wanted);
         let embedded = [(texts::CONFIG, text.as_str()), (texts::POLICIES, policies)];
         let report = config::load_str(folder.to_owned(), texts::CONFIG, embedded, Options::start(super::super::now()));
@@ -81,8 +90,9 @@ impl Play {
         // As it came to be, so that `fedgate check` and `fedgate explain` of another terminal say what is true.
         write(folder, texts::CONFIG, &texts::config(&Places { outside, inside, admin, ..wanted }))?;
         write(folder, texts::POLICIES, policies)?;
-        let (watch, folder) = (String::new(), folder.to_owned());
-        Ok(Self { stage, partner, stranger, node, edge, outside, watch, admin, policy, folder })
+        let folder = folder.to_owned();
+        let [watch, contact, chat] = std::array::from_fn(|_| String::new());
+        Ok(Self { stage, partner, aol, stranger, node, edge, outside, watch, contact, chat, admin, policy, folder })
     }
 
     /// What the edge says of a refusal, found by the ID in its Warning, and how policy came to it.
@@ -123,7 +133,9 @@ impl Play {
     /// Counts what the peers saw and what the edge counted; they must agree.
     pub async fn sum_up(&mut self) -> Result<(), String> {
         self.stage.say("\nOn the wire, as the peers saw it");
-        for (by, name) in [(Peer::Partner, "partner"), (Peer::Stranger, "stranger"), (Peer::Node, "node")] {
+        let peers =
+            [(Peer::Partner, "partner"), (Peer::Aol, "aol"), (Peer::Stranger, "stranger"), (Peer::Node, "node")];
+        for (by, name) in peers {
             for (sent, did) in [(true, "sent"), (false, "received")] {
                 let counts: Vec<String> = self
                     .stage
@@ -137,23 +149,27 @@ impl Play {
             }
         }
         let stage = &self.stage;
+        let delivered = |direction: &str, partner: &str| {
+            format!(r#"direction="{direction}",kind="message",outcome="delivered",partner="{partner}""#)
+        };
+        // What reached the node is told apart by who wrote it; the others have nothing but these.
+        let (in_aol, in_all) = (stage.count(Peer::Aol, true, "MESSAGE"), stage.count(Peer::Node, false, "<message>"));
+        let watched = [&self.watch, &self.contact].into_iter().filter(|call_id| !call_id.is_empty()).count();
         let expected = [
+            ("fedgate_messages_total", delivered("in", "lync.example"), in_all.saturating_sub(in_aol)),
+            ("fedgate_messages_total", delivered("in", "aol.com"), in_aol),
+            ("fedgate_messages_total", delivered("out", "lync.example"), stage.count(Peer::Partner, false, "MESSAGE")),
+            ("fedgate_messages_total", delivered("out", "aol.com"), stage.count(Peer::Aol, false, "MESSAGE")),
+            ("fedgate_subscriptions", r#"partner="lync.example",state="active""#.to_owned(), watched as u64),
             (
-                "fedgate_messages_total",
-                r#"direction="in",kind="message",outcome="delivered",partner="lync.example""#,
-                stage.count(Peer::Node, false, "<message>"),
+                "fedgate_refusals_total",
+                r#"reason="unlisted-domain""#.to_owned(),
+                stage.count(Peer::Stranger, false, "403"),
             ),
-            (
-                "fedgate_messages_total",
-                r#"direction="out",kind="message",outcome="delivered",partner="lync.example""#,
-                stage.count(Peer::Partner, false, "MESSAGE"),
-            ),
-            ("fedgate_subscriptions", r#"partner="lync.example",state="active""#, 1),
-            ("fedgate_refusals_total", r#"reason="unlisted-domain""#, stage.count(Peer::Stranger, false, "403")),
         ];
         self.stage.say("As the edge counted it (/metrics)");
         for (name, labels, on_the_wire) in expected {
-            let counted = self.metric(name, labels, on_the_wire).await?;
+            let counted = self.metric(name, &labels, on_the_wire).await?;
             self.stage.say(&format!("    {name}{{{labels}}} {counted}"));
             if counted != on_the_wire {
                 return Err(format!("{name}{{{labels}}} is {counted}, but {on_the_wire} were on the wire"));

@@ -2,8 +2,10 @@
 
 use super::play::Play;
 use super::seen::{Peer, Seen};
-use crate::wire::sip::Method;
+use super::stage::Stage;
+use crate::gate::translate::composing::{ChatState, read_keyboard};
 use crate::wire::sip::header::{Name, SubscriptionState};
+use crate::wire::sip::{Method, Start};
 use crate::wire::xmpp::{NS_SERVER, Outcome, Question};
 use std::time::Duration;
 
@@ -18,6 +20,13 @@ pub const TYBALT: &str = "tybalt@stranger.example";
 const BUSY: &str = "On the balcony <&> 🌙";
 const TO_JULIET: &str = "Wherefore <&> not? 🌹";
 const TO_ROMEO: &str = "Good night <&> good night 👋";
+const IN_CHAT: &str = "O, speak again <&> 🌟";
+const BACK_IN_CHAT: &str = "Deny thy father <&> refuse thy name ⚔";
+const FROM_AOL: &str = "Hello from the other Juliet <&> 📎";
+const TO_AOL: &str = "Hello, namesake <&> 📞";
+/// AOL's user, as AOL spells it and as everybody else does (XEP-0106).
+const NAMESAKE_SIP: &str = "juliet(gmail.com)@aol.com";
+const NAMESAKE: &str = r"juliet\40gmail.com@aol.com";
 /// How long nothing of a refused request may reach the inside.
 const QUIET: Duration = Duration::from_millis(300);
 
@@ -27,8 +36,12 @@ pub async fn all(play: &mut Play) -> Result<(), String> {
     ask(play).await?;
     approve(play).await?;
     follow(play).await?;
+    watch(play).await?;
     message_in(play).await?;
     message_out(play).await?;
+    chat(play).await?;
+    chat_back(play).await?;
+    respell(play).await?;
     refuse(play).await
 }
 
@@ -119,53 +132,182 @@ async fn show(play: &mut Play, show: Option<&str>, status: Option<&str>, what: &
     Ok(())
 }
 
+async fn watch(play: &mut Play) -> Result<(), String> {
+    let stage = &mut play.stage;
+    stage.scene("The other way round: Juliet asks to see Romeo");
+    play.node.ask(ROMEO);
+    let sent = stage.expect("her request", |seen| is_presence(seen, true, Some("subscribe"), ROMEO)).await?;
+    let asked = stage
+        .expect("a SUBSCRIBE at the partner", |seen| {
+            !seen.sent && seen.by == Peer::Partner && seen.is_request(&Method::Subscribe)
+        })
+        .await?;
+    stage.tell_across(&sent, &asked).await;
+    play.contact = asked.sip().and_then(|message| message.call_id()).unwrap_or_default().to_owned();
+    let call_id = play.contact.clone();
+    tell(stage, "the partner's 200", |seen| seen.sent && seen.final_status(&Method::Subscribe, &call_id) == Some(200))
+        .await?;
+    play.partner.notify(&call_id, "pending;expires=3600", None);
+    told_notify(stage, &call_id, "pending").await?;
+    let is_presence_of_his = |seen: &Seen| {
+        let name = |seen: &Seen| seen.stanza().is_some_and(|stanza| stanza.name == "presence");
+        seen.by == Peer::Node && !seen.sent && name(seen)
+    };
+    stage.expect_none("Juliet told nothing while he has not said yes", QUIET, is_presence_of_his).await?;
+    stage.remark(&format!("pending: nothing was said inside within {} ms", QUIET.as_millis()));
+    let document = format!(
+        "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n\
+         <presence xmlns=\"urn:ietf:params:xml:ns:pidf\" xmlns:ep=\"urn:ietf:params:xml:ns:pidf:status:rpid-status\" \
+         xmlns:ci=\"urn:ietf:params:xml:ns:pidf:cipid\" entity=\"sip:{ROMEO}\">\n\
+         <tuple id=\"0\">\n<status>\n<basic>open</basic>\n\
+         <ep:activities><ep:activity>busy</ep:activity></ep:activities>\n</status>\n</tuple>\n\
+         <ci:display-name>Romeo Montague</ci:display-name>\n</presence>"
+    );
+    play.partner.notify(&call_id, "active;expires=3600", Some(&document));
+    let active = stage
+        .expect("the partner's NOTIFY: active", |seen| {
+            seen.sent && is_of(seen, &Method::Notify, &call_id) && is_state(seen, "active")
+        })
+        .await?;
+    let granted = stage
+        .expect("subscribed at Juliet's server", |seen| is_presence(seen, false, Some("subscribed"), ROMEO))
+        .await?;
+    stage.tell_across(&active, &granted).await;
+    tell(stage, "away, Busy at Juliet's server", |seen| {
+        let says = |name, text: &str| {
+            seen.stanza().and_then(|stanza| Some(stanza.find(name, NS_SERVER)?.content())).as_deref() == Some(text)
+        };
+        is_presence(seen, false, None, ROMEO) && says("show", "away") && says("status", "Busy")
+    })
+    .await?;
+    told_answer(stage, &Method::Notify, &call_id, false).await
+}
+
 async fn message_in(play: &mut Play) -> Result<(), String> {
     let stage = &mut play.stage;
     stage.scene("Romeo writes");
     let call_id = play.partner.message(ROMEO, JULIET, TO_JULIET);
-    let sent = stage.expect("his MESSAGE", |seen| seen.sent && is_of(seen, &Method::Message, &call_id)).await?;
+    told_message_in(stage, &call_id, (ROMEO, TO_JULIET)).await
+}
+
+/// A MESSAGE of a partner's, up to its 200.
+async fn told_message_in(stage: &mut Stage, call_id: &str, (from, text): (&str, &str)) -> Result<(), String> {
+    let sent = stage.expect("the MESSAGE", |seen| seen.sent && is_of(seen, &Method::Message, call_id)).await?;
     let got = stage
         .expect("the same words at Juliet's server", |seen| {
-            let body = |stanza: &crate::wire::xmpp::Element| Some(stanza.find("body", NS_SERVER)?.content());
             !seen.sent
-                && seen.stanza().is_some_and(|stanza| stanza.name == "message" && is_bare(stanza, "from", ROMEO))
-                && seen.stanza().and_then(body).as_deref() == Some(TO_JULIET)
+                && seen.stanza().is_some_and(|stanza| is_bare(stanza, "from", from))
+                && seen.body().as_deref() == Some(text)
         })
         .await?;
     stage.tell_across(&sent, &got).await;
     // What makes the edge sure of it: a ping behind the message, answered on the node's own stream.
     let is_iq = |seen: &Seen, sent, type_| seen.sent == sent && seen.is_stanza("iq", Some(type_));
-    let ping = stage.expect("the edge's ping behind it", |seen| is_iq(seen, false, "get")).await?;
-    stage.tell(&ping).await;
-    let pong = stage.expect("the node's answer to the ping", |seen| is_iq(seen, true, "result")).await?;
-    stage.tell(&pong).await;
-    let answer =
-        stage.expect("200 to the MESSAGE", |seen| seen.final_status(&Method::Message, &call_id) == Some(200)).await?;
-    stage.tell(&answer).await;
-    Ok(())
+    tell(stage, "the edge's ping behind it", |seen| is_iq(seen, false, "get")).await?;
+    tell(stage, "the node's answer to the ping", |seen| is_iq(seen, true, "result")).await?;
+    told_answer(stage, &Method::Message, call_id, false).await
 }
 
 async fn message_out(play: &mut Play) -> Result<(), String> {
     let stage = &mut play.stage;
-    stage.scene("Juliet answers");
+    stage.scene("Juliet answers: Lync wants a session, so the edge opens one");
     play.node.message(ROMEO, TO_ROMEO);
     let sent = stage.expect("her message", |seen| seen.sent && seen.is_stanza("message", Some("chat"))).await?;
-    let got = stage
-        .expect("the same words in a MESSAGE at the partner", |seen| {
-            let is_hers = |message: &crate::wire::sip::Message| {
-                message.body() == TO_ROMEO.as_bytes()
-                    && message.from().is_some_and(|from| from.uri.text == format!("sip:{JULIET}"))
+    let invited = stage
+        .expect("an INVITE at the partner", |seen| !seen.sent && seen.is_request(&Method::Invite) && is_hers(seen))
+        .await?;
+    stage.tell_across(&sent, &invited).await;
+    let call_id = call_id_of(&invited);
+    told_answer(stage, &Method::Invite, &call_id, true).await?;
+    tell(stage, "the edge's ACK", |seen| !seen.sent && is_of(seen, &Method::Ack, &call_id)).await?;
+    tell(stage, "the same words in a MESSAGE of the session", |seen| {
+        !seen.sent && is_of(seen, &Method::Message, &call_id) && is_text(seen, TO_ROMEO)
+    })
+    .await?;
+    told_answer(stage, &Method::Message, &call_id, true).await?;
+    play.node.chat_state(ROMEO, ChatState::Gone);
+    let closed = stage.expect("her window closed", |seen| is_chat_state(seen, true, ChatState::Gone)).await?;
+    let bye = stage.expect("a BYE", |seen| !seen.sent && is_of(seen, &Method::Bye, &call_id)).await?;
+    stage.tell_across(&closed, &bye).await;
+    told_answer(stage, &Method::Bye, &call_id, true).await
+}
+
+async fn chat(play: &mut Play) -> Result<(), String> {
+    let stage = &mut play.stage;
+    stage.scene("Romeo opens a chat, types, writes");
+    play.chat = play.partner.invite(ROMEO, JULIET);
+    let call_id = play.chat.clone();
+    tell(stage, "his INVITE", |seen| seen.sent && is_of(seen, &Method::Invite, &call_id)).await?;
+    told_answer(stage, &Method::Invite, &call_id, false).await?;
+    tell(stage, "his ACK", |seen| seen.sent && is_of(seen, &Method::Ack, &call_id)).await?;
+    play.partner.types(&call_id);
+    let info = stage.expect("his INFO", |seen| seen.sent && is_of(seen, &Method::Info, &call_id)).await?;
+    let typing =
+        stage.expect("composing at Juliet's server", |seen| is_chat_state(seen, false, ChatState::Composing)).await?;
+    stage.tell_across(&info, &typing).await;
+    told_answer(stage, &Method::Info, &call_id, false).await?;
+    play.partner.write(&call_id, IN_CHAT);
+    told_message_in(stage, &call_id, (ROMEO, IN_CHAT)).await
+}
+
+async fn chat_back(play: &mut Play) -> Result<(), String> {
+    let stage = &mut play.stage;
+    stage.scene("Juliet types and answers in the same session; Romeo closes it");
+    let call_id = play.chat.clone();
+    play.node.chat_state(ROMEO, ChatState::Composing);
+    let typing = stage.expect("her typing", |seen| is_chat_state(seen, true, ChatState::Composing)).await?;
+    let info = stage
+        .expect("an INFO at the partner: she types", |seen| {
+            let is_typing = |message: &crate::wire::sip::Message| {
+                read_keyboard(message.body()).is_some_and(|typing| typing.state == ChatState::Composing)
             };
-            !seen.sent && seen.is_request(&Method::Message) && seen.sip().is_some_and(is_hers)
+            !seen.sent && is_of(seen, &Method::Info, &call_id) && seen.sip().is_some_and(is_typing)
+        })
+        .await?;
+    stage.tell_across(&typing, &info).await;
+    told_answer(stage, &Method::Info, &call_id, true).await?;
+    play.node.message(ROMEO, BACK_IN_CHAT);
+    let sent = stage.expect("her message", |seen| seen.sent && seen.body().as_deref() == Some(BACK_IN_CHAT)).await?;
+    let got = stage
+        .expect("the same words in a MESSAGE of the same session", |seen| {
+            !seen.sent && is_of(seen, &Method::Message, &call_id) && is_text(seen, BACK_IN_CHAT)
         })
         .await?;
     stage.tell_across(&sent, &got).await;
-    let call_id = got.sip().and_then(|message| message.call_id()).unwrap_or_default().to_owned();
-    let answer = stage
-        .expect("the partner's 200", |seen| seen.sent && seen.final_status(&Method::Message, &call_id) == Some(200))
+    told_answer(stage, &Method::Message, &call_id, true).await?;
+    play.partner.leave(&call_id);
+    let bye = stage.expect("his BYE", |seen| seen.sent && is_of(seen, &Method::Bye, &call_id)).await?;
+    let gone = stage.expect("gone at Juliet's server", |seen| is_chat_state(seen, false, ChatState::Gone)).await?;
+    stage.tell_across(&bye, &gone).await;
+    told_answer(stage, &Method::Bye, &call_id, false).await
+}
+
+async fn respell(play: &mut Play) -> Result<(), String> {
+    play.stage.scene("AOL spells an e-mail address its own way; inside it is a proper JID");
+    play.aol.dial(play.outside, "sip.corp.example").await?;
+    let stage = &mut play.stage;
+    tell(stage, "AOL's link", |seen| seen.by == Peer::Aol && seen.sent).await?;
+    let call_id = play.aol.message(NAMESAKE_SIP, JULIET, FROM_AOL);
+    told_message_in(stage, &call_id, (NAMESAKE, FROM_AOL)).await?;
+    play.node.message(NAMESAKE, TO_AOL);
+    let sent = stage.expect("her answer", |seen| seen.sent && seen.body().as_deref() == Some(TO_AOL)).await?;
+    let got = stage
+        .expect("the same words in a MESSAGE at AOL, in its spelling", |seen| {
+            let to = format!("sip:{NAMESAKE_SIP}");
+            let is_theirs = |message: &crate::wire::sip::Message| match message.start() {
+                Start::Request { uri, .. } => uri == to && message.to().is_some_and(|address| address.uri.text == to),
+                Start::Response { .. } => false,
+            };
+            seen.by == Peer::Aol
+                && !seen.sent
+                && seen.is_request(&Method::Message)
+                && is_hers(seen)
+                && is_text(seen, TO_AOL)
+                && seen.sip().is_some_and(is_theirs)
+        })
         .await?;
-    stage.tell(&answer).await;
-    Ok(())
+    stage.tell_across(&sent, &got).await;
+    told_answer(stage, &Method::Message, &call_id_of(&got), true).await
 }
 
 async fn refuse(play: &mut Play) -> Result<(), String> {
@@ -204,6 +346,52 @@ pub async fn drain(play: &mut Play) -> Result<(), String> {
     Ok(())
 }
 
+/// Claims one thing and tells it.
+async fn tell(stage: &mut Stage, what: &str, is: impl Fn(&Seen) -> bool) -> Result<(), String> {
+    let seen = stage.expect(what, is).await?;
+    stage.tell(&seen).await;
+    Ok(())
+}
+
+/// The 200 to a request: `sent` by an outside peer, or received by it.
+async fn told_answer(stage: &mut Stage, method: &Method, call_id: &str, sent: bool) -> Result<(), String> {
+    let is = |seen: &Seen| seen.sent == sent && seen.final_status(method, call_id) == Some(200);
+    tell(stage, &format!("200 to the {method}"), is).await
+}
+
+/// A NOTIFY of the partner's, and its 200.
+async fn told_notify(stage: &mut Stage, call_id: &str, wanted: &str) -> Result<(), String> {
+    let is = |seen: &Seen| seen.sent && is_of(seen, &Method::Notify, call_id) && is_state(seen, wanted);
+    tell(stage, &format!("the partner's NOTIFY: {wanted}"), is).await?;
+    told_answer(stage, &Method::Notify, call_id, false).await
+}
+
+fn call_id_of(seen: &Seen) -> String {
+    seen.sip().and_then(|message| message.call_id()).unwrap_or_default().to_owned()
+}
+
+/// A SIP message in Juliet's name.
+fn is_hers(seen: &Seen) -> bool {
+    let from = format!("sip:{JULIET}");
+    seen.sip().and_then(|message| message.from()).is_some_and(|address| address.uri.text == from)
+}
+
+fn is_text(seen: &Seen, text: &str) -> bool {
+    seen.sip().is_some_and(|message| message.body() == text.as_bytes())
+}
+
+/// A chat state between Juliet and Romeo.
+fn is_chat_state(seen: &Seen, sent: bool, state: ChatState) -> bool {
+    let attribute = if sent { "to" } else { "from" };
+    seen.sent == sent
+        && seen.chat_state() == Some(state)
+        && seen.stanza().is_some_and(|stanza| is_bare(stanza, attribute, ROMEO))
+}
+
+fn is_state(seen: &Seen, wanted: &str) -> bool {
+    state(seen).is_some_and(|state| state.state == wanted)
+}
+
 fn is_of(seen: &Seen, method: &Method, call_id: &str) -> bool {
     seen.is_request(method) && seen.sip().and_then(|message| message.call_id()) == Some(call_id)
 }
@@ -213,7 +401,7 @@ fn state(seen: &Seen) -> Option<SubscriptionState> {
 }
 
 fn is_notify(seen: &Seen, call_id: &str, wanted: &str) -> bool {
-    !seen.sent && is_of(seen, &Method::Notify, call_id) && state(seen).is_some_and(|state| state.state == wanted)
+    !seen.sent && is_of(seen, &Method::Notify, call_id) && is_state(seen, wanted)
 }
 
 fn is_bare(stanza: &crate::wire::xmpp::Element, attribute: &str, address: &str) -> bool {

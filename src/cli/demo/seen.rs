@@ -1,5 +1,6 @@
 //! What a peer sent or received, and how it is told: takes messages as they were on the wire, gives the few words of them that matter.
 
+use crate::gate::translate::composing::{ChatState, NS_CHATSTATES};
 use crate::wire::pidf::Document;
 use crate::wire::sip::header::Name;
 use crate::wire::sip::{Message, Method, Start};
@@ -11,6 +12,8 @@ use crate::wire::xmpp::{Dialback, Element, NS_PING, NS_SERVER, Outcome, Question
 pub enum Peer {
     /// The partner's SIP edge.
     Partner,
+    /// AOL's SIP edge, as the demo has one.
+    Aol,
     /// Somebody else's SIP edge, whom no policy lists.
     Stranger,
     /// The XMPP server inside.
@@ -50,6 +53,7 @@ impl Peer {
     fn as_str(self) -> &'static str {
         match self {
             Peer::Partner => "the partner",
+            Peer::Aol => "AOL",
             Peer::Stranger => "the stranger",
             Peer::Node => "the node",
         }
@@ -92,6 +96,17 @@ impl Seen {
         self.stanza().is_some_and(|stanza| stanza.name == name && stanza.get_attr("type") == type_)
     }
 
+    /// The chat state in it.
+    pub fn chat_state(&self) -> Option<ChatState> {
+        self.stanza().filter(|stanza| stanza.name == "message").and_then(ChatState::of)
+    }
+
+    /// The words of a chat message.
+    pub fn body(&self) -> Option<String> {
+        let message = self.stanza().filter(|stanza| stanza.name == "message")?;
+        Some(message.find("body", NS_SERVER)?.content())
+    }
+
     /// The presence document in it.
     pub fn document(&self) -> Option<Document> {
         let message = self.sip()?;
@@ -106,6 +121,9 @@ impl Seen {
                 Start::Request { method, .. } => method.to_string(),
                 Start::Response { status, .. } => status.to_string(),
             },
+            What::Stanza(stanza) if self.chat_state().is_some() && stanza.find("body", NS_SERVER).is_none() => {
+                "chat state".to_owned()
+            }
             What::Stanza(stanza) => format!("<{}>", stanza.name),
             What::Dialback(dialback) => match dialback.question {
                 Question::Result => "<db:result>".to_owned(),
@@ -150,7 +168,11 @@ fn told_sip(message: &Message, document: Option<Document>) -> Vec<String> {
                 Method::Message => {
                     vec![format!("MESSAGE {uri}"), String::from_utf8_lossy(message.body()).into_owned()]
                 }
-                method => vec![format!("{method} {uri}")],
+                method => {
+                    let mut lines = vec![format!("{method} {uri}")];
+                    lines.extend(told_lines(message.body()).map(str::to_owned));
+                    lines
+                }
             }
         }
         Start::Response { status, reason } => {
@@ -160,6 +182,12 @@ fn told_sip(message: &Message, document: Option<Document>) -> Vec<String> {
             lines
         }
     }
+}
+
+/// What matters of a session description, and of what says that somebody types: a line each.
+fn told_lines(body: &[u8]) -> impl Iterator<Item = &str> {
+    let lines = std::str::from_utf8(body).unwrap_or_default().lines().map(str::trim);
+    lines.filter(|line| line.starts_with("m=") || line.starts_with("<status "))
 }
 
 /// `open, busy, “note”`
@@ -206,7 +234,9 @@ fn told_stanza(stanza: &Element, sent: bool) -> Vec<String> {
     for child in &stanza.children {
         match child {
             Child::Element(child) if is_text(child) => lines.push(format!("  {}", child.print(NS_SERVER))),
-            Child::Element(child) if child.is("ping", NS_PING) => lines.push(format!("  {}", child.print(NS_SERVER))),
+            Child::Element(child) if child.is("ping", NS_PING) || child.ns == NS_CHATSTATES => {
+                lines.push(format!("  {}", child.print(NS_SERVER)))
+            }
             _ if lines.last().is_some_and(|line| line != "  …") => lines.push("  …".to_owned()),
             _ => {}
         }
