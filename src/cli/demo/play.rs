@@ -149,18 +149,19 @@ impl Play {
             }
         }
         let stage = &self.stage;
-        let delivered = |direction: &str, partner: &str| {
-            format!(r#"direction="{direction}",kind="message",outcome="delivered",partner="{partner}""#)
+        let delivered = |direction: &str, kind: &str, of: &str| {
+            format!(r#"direction="{direction}",kind="{kind}",outcome="delivered"{of}"#)
         };
-        // What reached the node is told apart by who wrote it; the others have nothing but these.
-        let (in_aol, in_all) = (stage.count(Peer::Aol, true, "MESSAGE"), stage.count(Peer::Node, false, "<message>"));
-        let watched = [&self.watch, &self.contact].into_iter().filter(|call_id| !call_id.is_empty()).count();
+        let messages = "fedgate_messages_total";
+        // Inside it is one node, whoever wrote; outside each partner has its own.
+        let (lync, aol) = (r#",partner="lync.example""#, r#",partner="aol.com""#);
+        let subscriptions = [&self.watch, &self.contact].into_iter().filter(|call_id| !call_id.is_empty()).count();
         let expected = [
-            ("fedgate_messages_total", delivered("in", "lync.example"), in_all.saturating_sub(in_aol)),
-            ("fedgate_messages_total", delivered("in", "aol.com"), in_aol),
-            ("fedgate_messages_total", delivered("out", "lync.example"), stage.count(Peer::Partner, false, "MESSAGE")),
-            ("fedgate_messages_total", delivered("out", "aol.com"), stage.count(Peer::Aol, false, "MESSAGE")),
-            ("fedgate_subscriptions", r#"partner="lync.example",state="active""#.to_owned(), watched as u64),
+            (messages, delivered("in", "message", ""), stage.count(Peer::Node, false, "<message>")),
+            (messages, delivered("in", "chat", ""), stage.count(Peer::Node, false, "<message type='chat'>")),
+            (messages, delivered("out", "chat", lync), stage.count(Peer::Partner, false, "MESSAGE in session")),
+            (messages, delivered("out", "message", aol), stage.count(Peer::Aol, false, "MESSAGE")),
+            ("fedgate_subscriptions", r#"partner="lync.example",state="active""#.to_owned(), subscriptions as u64),
             (
                 "fedgate_refusals_total",
                 r#"reason="unlisted-domain""#.to_owned(),

@@ -118,11 +118,15 @@ impl Seen {
     pub fn kind(&self) -> String {
         match &self.what {
             What::Sip(message) => match message.start() {
+                Start::Request { method: Method::Message, .. } if message.to_tag().is_some() => {
+                    "MESSAGE in session".to_owned()
+                }
                 Start::Request { method, .. } => method.to_string(),
                 Start::Response { status, .. } => status.to_string(),
             },
-            What::Stanza(stanza) if self.chat_state().is_some() && stanza.find("body", NS_SERVER).is_none() => {
-                "chat state".to_owned()
+            What::Stanza(_) if self.chat_state().is_some() && self.body().is_none() => "chat state".to_owned(),
+            What::Stanza(stanza) if stanza.name == "message" && stanza.get_attr("type") == Some("chat") => {
+                "<message type='chat'>".to_owned()
             }
             What::Stanza(stanza) => format!("<{}>", stanza.name),
             What::Dialback(dialback) => match dialback.question {
