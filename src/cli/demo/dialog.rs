@@ -19,19 +19,23 @@ pub struct Dialog {
     contact: String,
     /// Their Contact URI.
     target: String,
+    /// CSeq of the request that made it, and of our last one.
+    made_by: u32,
     cseq: u32,
 }
 
 impl Dialog {
     /// Made by a request of ours: what its 2xx says (RFC 3261 §12.1.2).
     pub fn begun(response: &Message) -> Option<Self> {
+        let (made_by, _) = response.cseq()?;
         Some(Self {
             call_id: response.call_id()?.to_owned(),
             local: response.header(Name::From)?.to_owned(),
             remote: response.header(Name::To)?.to_owned(),
             contact: contact(response.from()?.uri.text),
             target: contact_uri(response)?.text.to_owned(),
-            cseq: response.cseq()?.0,
+            made_by,
+            cseq: made_by,
         })
     }
 
@@ -43,6 +47,7 @@ impl Dialog {
             remote: request.header(Name::From)?.to_owned(),
             contact: contact(request.to()?.uri.text),
             target: contact_uri(request)?.text.to_owned(),
+            made_by: request.cseq()?.0,
             cseq: 0,
         })
     }
@@ -56,15 +61,18 @@ impl Dialog {
         body: Option<(&str, &[u8])>,
     ) -> Bytes {
         // RFC 3261 §13.2.2.4: an ACK has the number of its INVITE.
-        if method != Method::Ack {
+        let number = if method == Method::Ack {
+            self.made_by
+        } else {
             self.cseq += 1;
-        }
+            self.cseq
+        };
         let mut headers = vec![("Via", via), ("Max-Forwards", "67".to_owned())];
         headers.extend([
             ("From", self.local.clone()),
             ("To", self.remote.clone()),
             ("Call-ID", self.call_id.clone()),
-            ("CSeq", format!("{} {method}", self.cseq)),
+            ("CSeq", format!("{number} {method}")),
             ("Contact", self.contact.clone()),
         ]);
         headers.extend(more.iter().cloned());

@@ -301,7 +301,8 @@ impl Desk {
         }
         let dialog = Dialog::begun(response)?;
         let call_id = dialog.call_id.clone();
-        self.dialogs().made.insert(call_id.clone(), dialog);
+        // The same 2xx may come again: it makes no other dialog.
+        self.dialogs().made.entry(call_id.clone()).or_insert(dialog);
         self.within(&call_id, Method::Ack, &[], None)
     }
 
