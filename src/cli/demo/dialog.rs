@@ -67,14 +67,15 @@ impl Dialog {
             self.cseq += 1;
             self.cseq
         };
-        let mut headers = vec![("Via", via), ("Max-Forwards", "67".to_owned())];
-        headers.extend([
+        let mut headers = vec![
+            ("Via", via),
+            ("Max-Forwards", "67".to_owned()),
             ("From", self.local.clone()),
             ("To", self.remote.clone()),
             ("Call-ID", self.call_id.clone()),
             ("CSeq", format!("{number} {method}")),
             ("Contact", self.contact.clone()),
-        ]);
+        ];
         headers.extend(more.iter().cloned());
         Request { method, uri: &self.target, headers: &headers, body }.print()
     }

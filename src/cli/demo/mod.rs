@@ -4,6 +4,7 @@
 //! ([`node`]); [`scenes`] says what they do; [`stage`] tells what came of it. The edge is the real one, and what is told was on real sockets:
 //! the peers report what they wrote and read ([`seen`]), and a scene that does not get what it expects ends the demo with exit status 1.
 
+mod claims;
 mod dialog;
 mod node;
 mod partner;
@@ -151,5 +152,12 @@ mod tests {
         let error = outcome(&closed).await.unwrap_err();
         assert!(error.contains("did not happen: the same words at Juliet's server"), "{error}");
         assert!(error.contains("the partner received 403"), "what came instead is said: {error}");
+    }
+    /// Without AOL's dialect its users have other names.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_is_spelled_wrong_fails_the_demo() {
+        let error = outcome(&texts::PARTNERS.replace("\"aol\"", "\"lync\"")).await.unwrap_err();
+        assert!(error.contains("did not happen"), "{error}");
+        assert!(error.contains("juliet(gmail.com)@aol.com"), "{error}");
     }
 }

@@ -1,12 +1,16 @@
 //! What is played, scene by scene. Each makes its peers do something and claims from the stage everything that must come of it.
 
+use super::claims::{
+    call_id_of, is_bare, is_chat_state, is_dialback, is_hers, is_notify, is_of, is_presence, is_state, is_text, state,
+    tell, told_answer, told_notify,
+};
 use super::play::Play;
 use super::seen::{Peer, Seen};
 use super::stage::Stage;
 use crate::gate::translate::composing::{ChatState, read_keyboard};
-use crate::wire::sip::header::{Name, SubscriptionState};
+use crate::wire::sip::header::Name;
 use crate::wire::sip::{Method, Start};
-use crate::wire::xmpp::{NS_SERVER, Outcome, Question};
+use crate::wire::xmpp::{NS_SERVER, Question};
 use std::time::Duration;
 
 /// The partner's user.
@@ -344,83 +348,4 @@ pub async fn drain(play: &mut Play) -> Result<(), String> {
         .await?;
     stage.tell(&over).await;
     Ok(())
-}
-
-/// Claims one thing and tells it.
-async fn tell(stage: &mut Stage, what: &str, is: impl Fn(&Seen) -> bool) -> Result<(), String> {
-    let seen = stage.expect(what, is).await?;
-    stage.tell(&seen).await;
-    Ok(())
-}
-
-/// The 200 to a request: `sent` by an outside peer, or received by it.
-async fn told_answer(stage: &mut Stage, method: &Method, call_id: &str, sent: bool) -> Result<(), String> {
-    let is = |seen: &Seen| seen.sent == sent && seen.final_status(method, call_id) == Some(200);
-    tell(stage, &format!("200 to the {method}"), is).await
-}
-
-/// A NOTIFY of the partner's, and its 200.
-async fn told_notify(stage: &mut Stage, call_id: &str, wanted: &str) -> Result<(), String> {
-    let is = |seen: &Seen| seen.sent && is_of(seen, &Method::Notify, call_id) && is_state(seen, wanted);
-    tell(stage, &format!("the partner's NOTIFY: {wanted}"), is).await?;
-    told_answer(stage, &Method::Notify, call_id, false).await
-}
-
-fn call_id_of(seen: &Seen) -> String {
-    seen.sip().and_then(|message| message.call_id()).unwrap_or_default().to_owned()
-}
-
-/// A SIP message in Juliet's name.
-fn is_hers(seen: &Seen) -> bool {
-    let from = format!("sip:{JULIET}");
-    seen.sip().and_then(|message| message.from()).is_some_and(|address| address.uri.text == from)
-}
-
-fn is_text(seen: &Seen, text: &str) -> bool {
-    seen.sip().is_some_and(|message| message.body() == text.as_bytes())
-}
-
-/// A chat state between Juliet and Romeo.
-fn is_chat_state(seen: &Seen, sent: bool, state: ChatState) -> bool {
-    let attribute = if sent { "to" } else { "from" };
-    seen.sent == sent
-        && seen.chat_state() == Some(state)
-        && seen.stanza().is_some_and(|stanza| is_bare(stanza, attribute, ROMEO))
-}
-
-fn is_state(seen: &Seen, wanted: &str) -> bool {
-    state(seen).is_some_and(|state| state.state == wanted)
-}
-
-fn is_of(seen: &Seen, method: &Method, call_id: &str) -> bool {
-    seen.is_request(method) && seen.sip().and_then(|message| message.call_id()) == Some(call_id)
-}
-
-fn state(seen: &Seen) -> Option<SubscriptionState> {
-    SubscriptionState::parse(seen.sip()?.header(Name::SubscriptionState)?)
-}
-
-fn is_notify(seen: &Seen, call_id: &str, wanted: &str) -> bool {
-    !seen.sent && is_of(seen, &Method::Notify, call_id) && is_state(seen, wanted)
-}
-
-fn is_bare(stanza: &crate::wire::xmpp::Element, attribute: &str, address: &str) -> bool {
-    stanza.get_attr(attribute).and_then(|jid| jid.split('/').next()) == Some(address)
-}
-
-fn is_presence(seen: &Seen, sent: bool, type_: Option<&str>, other: &str) -> bool {
-    let attribute = if sent { "to" } else { "from" };
-    seen.sent == sent
-        && seen.is_stanza("presence", type_)
-        && seen.stanza().is_some_and(|stanza| is_bare(stanza, attribute, other))
-}
-
-/// An answer to this question that says `valid`.
-fn is_dialback(seen: &Seen, question: Question, sent: bool) -> bool {
-    match &seen.what {
-        super::seen::What::Dialback(dialback) => {
-            seen.sent == sent && dialback.question == question && dialback.outcome == Outcome::Valid
-        }
-        _ => false,
-    }
 }
