@@ -255,10 +255,7 @@ impl Gate {
                 }
             }
             sessions.watches.node_restarted(&mut turn, &node);
-            for key in sessions.contacts.of_node(&node) {
-                let at = turn.jittered(limits::PROBE_AFTER_NODE_LOSS);
-                turn.deadlines.set(Deadline::Tell(key), at);
-            }
+            sessions.contacts.node_restarted(&mut turn, &node);
         }
         for branch in branches {
             self.request_ended(now, &branch, &Ended::LinkDied);
