@@ -83,8 +83,8 @@ fn one_round_tells_every_scene() {
             "<presence type='subscribed' from='romeo@lync.example'/>",
             "sip:romeo@lync.example: open, busy",
             "<status>Busy</status>",
-            "sip:romeo@lync.example: open",
             "<presence from='romeo@lync.example/sip'/>",
+            "sip:romeo@lync.example: open",
             // Refused, with its explanation.
             "sip.stranger.example connects with its certificate",
             "SUBSCRIBE juliet@corp.example",
