@@ -73,6 +73,18 @@ fn one_round_tells_every_scene() {
             "Good night <&> good night 👋",
             "<body>Good night &lt;&amp;&gt; good night 👋</body>",
             "200 OK (MESSAGE)",
+            // The other way round: pending says nothing, then what he shows.
+            "SUBSCRIBE romeo@lync.example",
+            "<presence type='subscribe' to='romeo@lync.example'/>",
+            "200 OK (SUBSCRIBE)",
+            "NOTIFY pending",
+            "200 OK (NOTIFY)",
+            "nothing is told to her",
+            "<presence type='subscribed' from='romeo@lync.example'/>",
+            "sip:romeo@lync.example: open, busy",
+            "<status>Busy</status>",
+            "<presence from='romeo@lync.example/sip'/>",
+            "sip:romeo@lync.example: open",
             // Refused, with its explanation.
             "sip.stranger.example connects with its certificate",
             "SUBSCRIBE juliet@corp.example",
@@ -169,7 +181,7 @@ fn what_it_says_to_try_works_until_ctrl_c() {
     let admin = told.split("http://").nth(1).and_then(|rest| rest.split('/').next()).unwrap();
     assert!(get(admin, "/healthz").contains("alive"));
     assert!(get(admin, "/").contains("lync.example"));
-    assert!(get(admin, "/metrics").contains("fedgate_subscriptions{partner=\"lync.example\",state=\"active\"} 1"));
+    assert!(get(admin, "/metrics").contains("fedgate_subscriptions{partner=\"lync.example\",state=\"active\"} 2"));
 
     let commands: Vec<Vec<&str>> = told
         .lines()

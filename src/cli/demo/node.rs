@@ -90,6 +90,11 @@ impl Node {
         let _ = self.letters.send(stanza::presence(&self.house.user, watcher, Some("subscribed")));
     }
 
+    /// Its user asks to see a contact (RFC 6121 §3.1.1).
+    pub fn subscribe(&self, contact: &str) {
+        let _ = self.letters.send(stanza::presence(&self.house.user, contact, Some("subscribe")));
+    }
+
     /// Its user's client shows something: every watcher is told (RFC 6121 §4.4.2).
     pub fn show(&self, show: Option<&str>, status: Option<&str>) {
         let shown = Shown { show: show.map(str::to_owned), status: status.map(str::to_owned) };

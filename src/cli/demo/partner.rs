@@ -5,6 +5,7 @@ use super::seen::{Peer, Seen, What};
 use super::stage::Reports;
 use crate::io::tls::provider;
 use crate::wire::sip::compose::{Request, Response};
+use crate::wire::sip::dialog::contact_uri;
 use crate::wire::sip::header::Name;
 use crate::wire::sip::{Frame, Framer, Message, Method};
 use bytes::Bytes;
@@ -33,6 +34,8 @@ pub struct Partner {
     /// Where it listens.
     pub at: SocketAddr,
     link: Option<mpsc::UnboundedSender<Bytes>>,
+    /// CSeq of its NOTIFYs.
+    notified: u32,
 }
 
 /// What its connections share.
@@ -61,7 +64,7 @@ impl Partner {
         });
         let acceptor = TlsAcceptor::from(server);
         tokio::spawn(accept(Arc::clone(&desk), listener, acceptor));
-        Ok(Self { desk, connector: TlsConnector::from(client), at, link: None })
+        Ok(Self { desk, connector: TlsConnector::from(client), at, link: None, notified: 0 })
     }
 
     /// Connects to the edge, which must prove to be `name`.
@@ -127,6 +130,28 @@ impl Partner {
             body: Some(("text/plain; charset=UTF-8", text.as_bytes())),
         });
         call_id
+    }
+
+    /// Sends a NOTIFY in the dialog that a SUBSCRIBE of the edge's has made (RFC 6665 §4.2.2).
+    pub fn notify(&mut self, subscribe: &Message, state: &str, document: Option<&str>) {
+        let header = |name| subscribe.header(name).unwrap_or_default().to_owned();
+        let (host, port) = (&self.desk.host, self.desk.port);
+        let call_id = header(Name::CallId);
+        self.notified += 1;
+        let headers = [
+            ("Via", format!("SIP/2.0/TLS {host}:{port};branch=z9hG4bK{}", token())),
+            ("Max-Forwards", "68".to_owned()),
+            ("From", format!("{};tag={}", header(Name::To), tag_of(&call_id))),
+            ("To", header(Name::From)),
+            ("Call-ID", call_id),
+            ("CSeq", format!("{} NOTIFY", self.notified)),
+            ("Contact", self.desk.contact()),
+            ("Event", "presence".to_owned()),
+            ("Subscription-State", state.to_owned()),
+        ];
+        let uri = contact_uri(subscribe).map(|contact| contact.text.to_owned()).unwrap_or_default();
+        let body = document.map(|document| ("application/pidf+xml", document.as_bytes()));
+        self.send(&Request { method: Method::Notify, uri: &uri, headers: &headers, body });
     }
 
     /// What RFC 3261 §8.1.1 demands of a request outside of a dialog.
@@ -200,6 +225,10 @@ impl Desk {
         answers
     }
 
+    fn contact(&self) -> String {
+        format!("<sip:{}:{};transport=tls>", self.host, self.port)
+    }
+
     fn answer(&self, request: &Message) -> Option<Bytes> {
         if !request.is_request() {
             return None;
@@ -208,12 +237,19 @@ impl Desk {
         let status = match request.method()? {
             Method::Ack | Method::Benotify => return None,
             Method::Notify if !request.call_id().is_some_and(known) => 481,
-            Method::Notify | Method::Message | Method::Options => 200,
+            Method::Notify | Method::Message | Method::Options | Method::Subscribe => 200,
             _ => 405,
         };
-        let allow = [("Allow", "MESSAGE, NOTIFY, OPTIONS".to_owned())];
-        let headers: &[_] = if status == 405 { &allow } else { &[] };
-        let tag = token();
+        let is_subscribe = request.method() == Some(&Method::Subscribe);
+        let allow = [("Allow", "MESSAGE, NOTIFY, OPTIONS, SUBSCRIBE".to_owned())];
+        let expires = request.header(Name::Expires).unwrap_or("3600").to_owned();
+        let granted = [("Expires", expires), ("Contact", self.contact())];
+        let headers: &[_] = match status {
+            405 => &allow,
+            _ if is_subscribe => &granted,
+            _ => &[],
+        };
+        let tag = if is_subscribe { tag_of(request.call_id()?) } else { token() };
         let to_tag = request.header(Name::To).map(|_| tag.as_str());
         let answer = Response { request, status, reason: None, to_tag, record_route: false, headers, body: None };
         Some(answer.print())
@@ -255,6 +291,11 @@ fn tls(folder: &Path, name: &str) -> Result<Configs, Box<dyn std::error::Error>>
         .with_root_certificates(roots)
         .with_client_auth_cert(chain, key()?)?;
     Ok((Arc::new(server), Arc::new(client)))
+}
+
+/// Our tag in a dialog that the edge begins: the answer and the NOTIFYs must have the same.
+fn tag_of(call_id: &str) -> String {
+    call_id.chars().filter(char::is_ascii_alphanumeric).take(16).collect()
 }
 
 /// For tags, branches and Call-IDs.

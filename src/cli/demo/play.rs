@@ -148,7 +148,7 @@ impl Play {
                 r#"direction="out",kind="message",outcome="delivered",partner="lync.example""#,
                 stage.count(Peer::Partner, false, "MESSAGE"),
             ),
-            ("fedgate_subscriptions", r#"partner="lync.example",state="active""#, 1),
+            ("fedgate_subscriptions", r#"partner="lync.example",state="active""#, 2),
             ("fedgate_refusals_total", r#"reason="unlisted-domain""#, stage.count(Peer::Stranger, false, "403")),
         ];
         self.stage.say("As the edge counted it (/metrics)");

@@ -18,6 +18,12 @@ pub const TYBALT: &str = "tybalt@stranger.example";
 const BUSY: &str = "On the balcony <&> 🌙";
 const TO_JULIET: &str = "Wherefore <&> not? 🌹";
 const TO_ROMEO: &str = "Good night <&> good night 👋";
+/// What Romeo shows: Busy as a Microsoft client says it, then Available.
+const SHOWN_BUSY: &str = "<presence xmlns=\"urn:ietf:params:xml:ns:pidf\" \
+    xmlns:ep=\"urn:ietf:params:xml:ns:pidf:status:rpid-status\" entity=\"sip:romeo@lync.example\"><tuple id=\"0\"><status>\
+    <basic>open</basic><ep:activities><ep:activity>busy</ep:activity></ep:activities></status></tuple></presence>";
+const SHOWN_OPEN: &str = "<presence xmlns=\"urn:ietf:params:xml:ns:pidf\" entity=\"sip:romeo@lync.example\"><tuple id=\"0\">\
+    <status><basic>open</basic></status></tuple></presence>";
 /// How long nothing of a refused request may reach the inside.
 const QUIET: Duration = Duration::from_millis(300);
 
@@ -29,6 +35,7 @@ pub async fn all(play: &mut Play) -> Result<(), String> {
     follow(play).await?;
     message_in(play).await?;
     message_out(play).await?;
+    watch(play).await?;
     refuse(play).await
 }
 
@@ -165,6 +172,67 @@ async fn message_out(play: &mut Play) -> Result<(), String> {
         .expect("the partner's 200", |seen| seen.sent && seen.final_status(&Method::Message, &call_id) == Some(200))
         .await?;
     stage.tell(&answer).await;
+    Ok(())
+}
+
+/// The other way round: a subscription of the edge's own.
+async fn watch(play: &mut Play) -> Result<(), String> {
+    let stage = &mut play.stage;
+    stage.scene("Juliet asks to see Romeo");
+    play.node.subscribe(ROMEO);
+    let sent = stage.expect("her request", |seen| is_presence(seen, true, Some("subscribe"), ROMEO)).await?;
+    let is_hers = |message: &crate::wire::sip::Message| {
+        message.from().is_some_and(|from| from.uri.text == format!("sip:{JULIET}"))
+            && message.to().is_some_and(|to| to.uri.text == format!("sip:{ROMEO}"))
+    };
+    let asked = stage
+        .expect("a SUBSCRIBE at the partner", |seen| {
+            !seen.sent && seen.is_request(&Method::Subscribe) && seen.sip().is_some_and(is_hers)
+        })
+        .await?;
+    stage.tell_across(&sent, &asked).await;
+    let Some(subscribe) = asked.sip().cloned() else { return Err("no SUBSCRIBE".to_owned()) };
+    let call_id = subscribe.call_id().unwrap_or_default().to_owned();
+    let answer = stage
+        .expect("the partner's 200", |seen| seen.sent && seen.final_status(&Method::Subscribe, &call_id) == Some(200))
+        .await?;
+    stage.tell(&answer).await;
+
+    let is_sent = |seen: &Seen| seen.sent && is_of(seen, &Method::Notify, &call_id);
+    let is_taken = |seen: &Seen| !seen.sent && seen.final_status(&Method::Notify, &call_id) == Some(200);
+    play.partner.notify(&subscribe, "pending;expires=3600", None);
+    let pending = stage.expect("his NOTIFY", is_sent).await?;
+    stage.tell(&pending).await;
+    let taken = stage.expect("200 to his NOTIFY", is_taken).await?;
+    stage.tell(&taken).await;
+    let from_him = |seen: &Seen| {
+        !seen.sent && seen.stanza().is_some_and(|stanza| stanza.name == "presence" && is_bare(stanza, "from", ROMEO))
+    };
+    stage.expect_none("a word to her while he has not decided", QUIET, from_him).await?;
+    stage.remark("he is being asked: nothing is told to her");
+
+    for (document, is_busy) in [(SHOWN_BUSY, true), (SHOWN_OPEN, false)] {
+        play.partner.notify(&subscribe, "active;expires=3600", Some(document));
+        let shown = stage.expect("his NOTIFY", is_sent).await?;
+        stage.expect("200 to his NOTIFY", is_taken).await?;
+        if is_busy {
+            let granted =
+                stage.expect("`subscribed`", |seen| is_presence(seen, false, Some("subscribed"), ROMEO)).await?;
+            stage.tell(&granted).await;
+        }
+        let seen = stage
+            .expect("the same at Juliet's server", |seen| {
+                let says = |name| seen.stanza().and_then(|stanza| stanza.find(name, NS_SERVER)).map(|e| e.content());
+                let is_right = match is_busy {
+                    // An XMPP client has no Busy: away, and the word.
+                    true => says("show").as_deref() == Some("away") && says("status").as_deref() == Some("Busy"),
+                    false => says("show").is_none() && says("status").is_none(),
+                };
+                is_presence(seen, false, None, ROMEO) && is_right
+            })
+            .await?;
+        stage.tell_across(&shown, &seen).await;
+    }
     Ok(())
 }
 
