@@ -276,16 +276,12 @@ fn every_key_is_read_or_refused_as_not_in_this_version() {
         ("tls = true", unbuilt),
         ("tls = { name = \"imp-1.corp.example\" }", unbuilt),
         ("public_port = 5071", unbuilt),
-        ("components = [\"lync.example\"]", unbuilt),
-        ("secret = \"env:FEDGATE_NODE_SECRET\"", unbuilt),
     ];
     for (text, is_built) in node {
         judge(text, is_built, &errors_with("protocol = \"xmpp\"", &format!("protocol = \"xmpp\"\n{text}")));
     }
-    for protocol in ["sip", "xmpp-component"] {
-        let text = format!("protocol = \"{protocol}\"");
-        judge(&text, unbuilt, &errors_with("protocol = \"xmpp\"", &text));
-    }
+    judge("sip", unbuilt, &errors_with("protocol = \"xmpp\"", "protocol = \"sip\""));
+    judge("component", built, &errors_with("protocol = \"xmpp\"", "protocol = \"xmpp-component\"\nsecret = \"s\""));
     let partner = [
         ("also = []\ndirection = \"both\"\nallow = [\"subscribe\", \"presence\", \"message\", \"chat\"]", built),
         ("tls = \"required\"\nproof = [\"certificate\"]\nidentity = \"domain\"\ntrust = []\neku = \"any\"", built),
@@ -697,7 +693,7 @@ fn wrong_usage_is_two() {
         &["explain", "--from", "a@b.example"][..],
         &["explain", "--from", "a@b.example", "--to", "c@d.example", "--do", "shout"],
         &["explain", "--from", "a b", "--to", "c@d.example", "--do", "message"],
-        &["explain", "0123456789"],
+        &["explain"],
         &["check", "--dns", "bind"],
         &["status", "--json"],
         &["probe", "lync.example"],
@@ -721,4 +717,122 @@ fn listeners_may_each_take_any_free_port() {
     let text =
         "[outside]\nsip = [\"127.0.0.1:0\"]\n[inside]\nxmpp = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n";
     assert_eq!(errors_after(text), [""; 0]);
+}
+
+/// [`FEDGATE`] with its node attached as a component.
+fn component(further: &str, policies: &str) -> World {
+    let world = World::new();
+    let node = format!("protocol = \"xmpp-component\"\nsecret = \"s3cr3t\"\n{further}");
+    world.write("fedgate.toml", &FEDGATE.replace("protocol = \"xmpp\"", &node));
+    world.write("policies/10-partners.toml", policies);
+    world
+}
+
+const OCS: &str =
+    "[[partner]]\ndomain = \"ocs.example\"\nalso = [\"live.ocs.example\"]\nprotocol = \"sip\"\nchat = \"page\"\n";
+
+#[test]
+fn components_are_the_exact_sip_partners() {
+    let jabber = "[[partner]]\ndomain = \"jabber.example\"\nprotocol = \"xmpp\"\n";
+    let policies = format!("{POLICIES}{OCS}{jabber}");
+    let names = |world: &World| {
+        let loaded = world.load();
+        assert_eq!(loaded.gate.nodes, loaded.link.nodes);
+        let component = loaded.gate.nodes[0].component.clone().unwrap();
+        assert_eq!(component.secret.0, b"s3cr3t");
+        assert!(!format!("{component:?}").contains("115"), "a secret is never shown");
+        component.domains.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let all = component("", &policies);
+    assert_eq!(names(&all), ["live.ocs.example", "lync.example", "ocs.example"]);
+    assert!(!all.problems(Severity::Warning).iter().any(|warning| warning.contains("component")));
+    let one = component("components = [\"Lync.example\", \"lync.example\"]", &policies);
+    assert_eq!(names(&one), ["lync.example"]);
+    let mut warnings = one.problems(Severity::Warning);
+    warnings.retain(|warning| warning.contains("component"));
+    assert_eq!(warnings.len(), 2, "{warnings:#?}");
+    assert!(warnings.iter().any(|w| w.contains("ocs.example is not among its `components`")), "{warnings:#?}");
+    // A name that a wildcard entry speaks of is a name.
+    let wide = "[[partner]]\ndomain = \"*.wide.example\"\nprotocol = \"sip\"\nchat = \"page\"\n";
+    assert_eq!(names(&component("components = [\"a.wide.example\"]", wide)), ["a.wide.example"]);
+}
+
+#[test]
+fn what_a_component_cannot_serve_is_refused() {
+    let wide = "[[partner]]\ndomain = \"*.wide.example\"\nprotocol = \"sip\"\nchat = \"page\"\n";
+    let strangers = "[default]\nunlisted = \"stranger\"\n";
+    let second = "address = \"127.0.0.1:5269\"\ndomains = [\"corp.example\"]\n[[node]]\nname = \"imp-2\"\n\
+                  protocol = \"xmpp-component\"\nsecret = \"s\"\n";
+    let cases = [
+        (
+            component("components = [\"*.lync.example\"]", POLICIES),
+            "a component has one name, and *.lync.example is many",
+        ),
+        (component("components = [\"corp.example\"]", POLICIES), "is a local domain"),
+        (component("components = [\"lync.test\"]", POLICIES), "no entry of the policies speaks of lync.test over SIP"),
+        (component("", &format!("{POLICIES}{wide}")), "*.wide.example (policies/10-partners.toml:6) speaks of many"),
+        (component("", &format!("{POLICIES}{strangers}")), "unlisted = \"stranger\" speaks of many"),
+        (component(second, POLICIES), "imp-1 is attached to the same server as lync.example already"),
+    ];
+    for (world, error) in cases {
+        let errors = world.errors();
+        let expected = errors.len() == 1 && errors[0].contains(error) && errors[0].contains("; ");
+        assert!(expected, "{error}\n{errors:#?}");
+    }
+    let divided = format!(
+        "components = [\"lync.example\"]
+{second}components = [\"ocs.example\", \"live.ocs.example\"]"
+    );
+    let divided = component(&divided, &format!("{POLICIES}{OCS}"));
+    assert_eq!(divided.errors(), Vec::<String>::new());
+    // The secret, and the keys of other kinds of nodes.
+    let with = |node: &str| errors_with("protocol = \"xmpp\"", node);
+    let component = "protocol = \"xmpp-component\"";
+    assert!(with(component).iter().any(|e| e.contains("secret is missing")));
+    assert!(with(&format!("{component}\nsecret = \"\"")).iter().any(|e| e.contains("the secret is empty")));
+    assert!(
+        with(&format!("{component}\nsecret = \"env:NOT_THERE_AT_ALL\"")).iter().any(|e| e.contains("no NOT_THERE"))
+    );
+    assert!(with(&format!("{component}\nsecret = \"file:none\"")).iter().any(|e| e.contains("does not exist")));
+    for key in ["components = [\"lync.example\"]", "secret = \"s\""] {
+        let errors = with(&format!("protocol = \"xmpp\"\n{key}"));
+        assert!(
+            errors.len() == 1 && errors[0].contains("only a node with protocol = \"xmpp-component\""),
+            "{errors:#?}"
+        );
+    }
+}
+
+#[test]
+fn check_tells_how_to_configure_components() {
+    let world = component("", &format!("{POLICIES}{OCS}"));
+    let text = stdout(&fedgate(&world, &["check"]));
+    for line in [
+        "none: what is for partners goes to the components below",
+        "component_ports = { 5269 }",
+        "    Component \"lync.example\"\n      component_secret = \"SECRET\"\n",
+        "      port: 5269\n      module: ejabberd_service\n",
+        "        \"live.ocs.example\":\n          password: \"SECRET\"\n",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+    assert!(!text.contains("s3cr3t"));
+    let json = stdout(&fedgate(&world, &["check", "--json"]));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["components"][0]["node"], "imp-1");
+    assert_eq!(json["components"][0]["domains"].as_array().map(Vec::len), Some(3));
+}
+
+#[test]
+fn the_shipped_example_of_a_component_works() {
+    let shipped = include_str!("../deploy/fedgate.toml");
+    let (_, example) = shipped.split_once("# [[node]]\n").unwrap();
+    let lines = example.lines().map_while(|line| line.strip_prefix("# "));
+    let node: String = lines.map(|line| format!("{line}\n")).collect();
+    let node = node.replace("env:FEDGATE_NODE_SECRET", "s3cr3t");
+    let world = World::new();
+    let (before, rest) = FEDGATE.split_once("[[node]]\n").unwrap();
+    let (_, after) = rest.split_once("\n\n").unwrap();
+    world.write("fedgate.toml", &format!("{before}[[node]]\n{node}\n{after}"));
+    assert_eq!(world.load().gate.nodes[0].component.as_ref().unwrap().domains.len(), 1);
 }

@@ -2,7 +2,7 @@
 
 use crate::cli::{complain, now, print, problems_json, problems_text};
 use crate::config::{self, Loaded, Options};
-use crate::gate::partner::{DomainPattern, Identity, Partner, TrustId};
+use crate::gate::partner::{Component, DomainPattern, HostPort, Identity, Node, Partner, TrustId};
 use crate::gate::policy::Table;
 use crate::wire::address::Domain;
 use serde_json::{Value, json};
@@ -73,6 +73,15 @@ fn json(report: &config::Report, resolver: Option<Resolver>) -> Value {
                 })
             })
             .collect();
+        if attached(loaded).next().is_some() {
+            all["components"] = attached(loaded)
+                .map(|(node, component)| {
+                    let domains: Vec<&str> = component.domains.iter().map(Domain::as_str).collect();
+                    let address = format!("{}:{}", node.address.host, node.address.port);
+                    json!({ "node": node.name, "address": address, "domains": domains })
+                })
+                .collect();
+        }
         all["dns"] = json!({ "publish": publish(loaded), "inside": inside(loaded) });
         if let Some(resolver) = resolver {
             all["dns"]["recipe"] = recipe(loaded, resolver).into();
@@ -102,6 +111,38 @@ fn summary(loaded: &Loaded) -> String {
     text.push_str("\nDNS records for the inside's resolver, so that nodes bring what is for partners to the edge (--dns prints them)\n");
     for line in inside(loaded) {
         let _ = writeln!(text, "  {line}");
+    }
+    for (node, component) in attached(loaded) {
+        text.push_str(&component_recipe(node, component));
+    }
+    text
+}
+
+/// Whether no node looks a partner up.
+fn takes_components_only(loaded: &Loaded) -> bool {
+    let nodes = &loaded.gate.nodes;
+    !nodes.is_empty() && nodes.iter().all(|node| node.component.is_some())
+}
+
+/// Servers whose components we are.
+fn attached(loaded: &Loaded) -> impl Iterator<Item = (&Node, &Component)> {
+    loaded.gate.nodes.iter().filter_map(|node| Some((node, node.component.as_ref()?)))
+}
+
+/// What such a server's configuration needs: one component for each domain, with the secret that we have.
+fn component_recipe(node: &Node, component: &Component) -> String {
+    let HostPort { host, port } = &node.address;
+    let mut text = format!("\nComponents to configure on {} (SECRET is its `secret` here)\n", node.name);
+    let _ = writeln!(text, "  Prosody: component_interfaces = {{ \"{host}\" }}, component_ports = {{ {port} }}, and");
+    for domain in &component.domains {
+        let domain = domain.to_unicode();
+        let _ = writeln!(text, "    Component \"{domain}\"\n      component_secret = \"SECRET\"");
+    }
+    let _ = writeln!(text, "  ejabberd, below listen:");
+    let _ =
+        writeln!(text, "    -\n      port: {port}\n      module: ejabberd_service\n      access: all\n      hosts:");
+    for domain in &component.domains {
+        let _ = writeln!(text, "        \"{}\":\n          password: \"SECRET\"", domain.to_unicode());
     }
     text
 }
@@ -184,6 +225,9 @@ fn record_type(ip: std::net::IpAddr) -> &'static str {
 
 /// What nodes look up to find the edge in a partner's place.
 fn inside(loaded: &Loaded) -> Vec<String> {
+    if takes_components_only(loaded) {
+        return vec!["none: what is for partners goes to the components below".to_owned()];
+    }
     let Some(listener) = loaded.edge.inside.xmpp.first() else {
         return vec!["none: [inside] xmpp has no listener".to_owned()];
     };
@@ -222,6 +266,10 @@ fn wildcards(loaded: &Loaded) -> impl Iterator<Item = &str> {
 fn recipe(loaded: &Loaded, resolver: Resolver) -> String {
     let mut text =
         String::from("# Made by `fedgate check --dns`: partners' XMPP, as the inside sees it, is the edge.\n");
+    if takes_components_only(loaded) {
+        text.push_str("# Nothing is needed: every node takes components, so what is for partners finds its way inside the server.\n");
+        return text;
+    }
     for label in wildcards(loaded) {
         let _ = writeln!(text, "# {label}: list its subdomains as [[partner]] entries to have them here");
     }

@@ -255,15 +255,7 @@ pub fn default_secret(files: &Files, place: &Place<'_>, make: bool) -> Option<Ve
 }
 
 fn read_secret(files: &Files, place: &Place<'_>, text: &str, make: bool, current: bool) -> Option<Vec<u8>> {
-    let secret = if let Some(name) = text.strip_prefix("env:") {
-        match std::env::var(name) {
-            Ok(secret) => secret.into_bytes(),
-            Err(_) => {
-                place.error(format!("the environment has no {name}"), "set it where fedgate is started");
-                return None;
-            }
-        }
-    } else if let Some(path) = text.strip_prefix("file:") {
+    if let Some(path) = text.strip_prefix("file:") {
         let path = files.resolve(path);
         if current && !path.exists() {
             if !make {
@@ -281,22 +273,34 @@ fn read_secret(files: &Files, place: &Place<'_>, text: &str, make: bool, current
                 }
             }
         }
-        match files.read(&path) {
-            Ok(bytes) => bytes.trim_ascii().to_vec(),
-            Err(error) => {
-                place.error(format!("{} {error}", path.display()), "name a file that the edge may read");
-                return None;
-            }
-        }
-    } else {
-        text.as_bytes().to_vec()
-    };
+    }
+    let secret = written_secret(files, place, text)?;
     if secret.len() < SHORTEST_SECRET {
         let mend = format!("use {SHORTEST_SECRET} random characters or more, e.g. from `openssl rand -hex 32`");
         place.error("the secret is too short to keep dialback keys safe", mend);
         return None;
     }
     Some(secret)
+}
+
+/// What `env:NAME`, `file:PATH` or the text itself comes to.
+pub fn written_secret(files: &Files, place: &Place<'_>, text: &str) -> Option<Vec<u8>> {
+    if let Some(name) = text.strip_prefix("env:") {
+        let value = std::env::var(name).ok();
+        if value.is_none() {
+            place.error(format!("the environment has no {name}"), "set it where fedgate is started");
+        }
+        return value.map(String::into_bytes);
+    }
+    let Some(path) = text.strip_prefix("file:") else { return Some(text.as_bytes().to_vec()) };
+    let path = files.resolve(path);
+    match files.read(&path) {
+        Ok(bytes) => Some(bytes.trim_ascii().to_vec()),
+        Err(error) => {
+            place.error(format!("{} {error}", path.display()), "name a file that the edge may read");
+            None
+        }
+    }
 }
 
 /// 256 random bits in hex, readable by the owner only.

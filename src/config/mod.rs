@@ -4,6 +4,7 @@
 //! `fedgate.toml` and `policies/*.toml`, gives a [`Report`]: every problem at once, and, if none is an error, everything [`Loaded`].
 
 pub mod ask;
+pub mod components;
 pub mod document;
 pub mod edge;
 pub mod files;
@@ -193,7 +194,7 @@ fn read(files: &Files, config: &str, options: Options, problems: &Problems) -> O
     let tls_place = tls.place().clone();
     tls.finish();
 
-    let (nodes, unresolved) = nodes::read(root.sections("node", "node"), &local, &inside);
+    let (mut nodes, unresolved, wishes) = nodes::read(&context, root.sections("node", "node"), &local, &inside);
     let node_place = root.place().clone();
     for domain in local.iter().filter(|domain| !nodes.iter().any(|node| node.domains.contains(domain))) {
         node_place.warn(format!("no [[node]] serves {domain}"), "add it to the domains of a [[node]]");
@@ -224,6 +225,7 @@ fn read(files: &Files, config: &str, options: Options, problems: &Problems) -> O
         policies.read(&context, Section::root(tree, source, problems, "policies"), &local, &mut trust);
     }
     let (table, expectations) = policies.finish(local, options.policy_version);
+    components::attach(&mut nodes, wishes, &table);
     let certified = |partner: &gate::partner::Partner| partner.proof.contains(&gate::partner::Proof::Certificate);
     if default_trust.is_none()
         && table.partners.iter().any(|entry| certified(entry) && entry.trust == gate::partner::TrustId(0))

@@ -1,5 +1,7 @@
 //! `[[node]]`: the presence servers inside. Takes the sections and the local domains, gives the nodes and which names are yet to be resolved.
 
+use crate::config::Context;
+use crate::config::components::{self, Wish};
 use crate::config::document::{Place, Section, Value};
 use crate::config::edge::{Inside, read_domains, read_network};
 use crate::config::scalar;
@@ -18,12 +20,19 @@ pub struct Unresolved {
 }
 
 /// Reads the `[[node]]`s.
-pub(super) fn read(sections: Vec<Section<'_>>, local: &[Domain], inside: &Inside) -> (Vec<Node>, Vec<Unresolved>) {
+pub(super) fn read<'s>(
+    context: &Context<'_>,
+    sections: Vec<Section<'s>>,
+    local: &[Domain],
+    inside: &Inside,
+) -> (Vec<Node>, Vec<Unresolved>, Vec<Wish<'s>>) {
     let mut found: Vec<(Place<'_>, Node)> = Vec::new();
     let mut unresolved = Vec::new();
+    let mut wishes = Vec::new();
     for section in sections {
         let place = section.place().clone();
-        let Some((node, resolve)) = read_one(section, local, inside) else { continue };
+        let Some((node, resolve, wish)) = read_one(context, section, found.len(), local, inside) else { continue };
+        wishes.extend(wish);
         if let Ok(index) = u32::try_from(found.len()) {
             unresolved.extend(resolve.map(|host| Unresolved { node: NodeId(index), host }));
         }
@@ -32,10 +41,16 @@ pub(super) fn read(sections: Vec<Section<'_>>, local: &[Domain], inside: &Inside
         }
         found.push((place, node));
     }
-    (found.into_iter().map(|(_, node)| node).collect(), unresolved)
+    (found.into_iter().map(|(_, node)| node).collect(), unresolved, wishes)
 }
 
-fn read_one(mut section: Section<'_>, local: &[Domain], inside: &Inside) -> Option<(Node, Option<String>)> {
+fn read_one<'s>(
+    context: &Context<'_>,
+    mut section: Section<'s>,
+    index: usize,
+    local: &[Domain],
+    inside: &Inside,
+) -> Option<(Node, Option<String>, Option<Wish<'s>>)> {
     let place = section.place().clone();
     let name = section.demand("name", "write name = \"imp-1\", for logs and metrics").and_then(|value| {
         value.read("use letters, digits, - and _", |text| {
@@ -45,13 +60,14 @@ fn read_one(mut section: Section<'_>, local: &[Domain], inside: &Inside) -> Opti
     });
     let protocol = section
         .demand("protocol", "write protocol = \"xmpp\"")
-        .and_then(|value| value.word(&[NodeProtocol::Xmpp], NodeProtocol::as_str));
+        .and_then(|value| value.word(&[NodeProtocol::Xmpp, NodeProtocol::XmppComponent], NodeProtocol::as_str));
     let address = section
         .demand("address", "write address = \"host:port\", where the node listens")
         .and_then(|value| value.read("write host:port or [v6]:port", scalar::host_port));
     if let (Some(value), Some(address)) = (section.take("address"), &address) {
         check_own_listener(&value, &address.host, address.port, inside);
     }
+    let wish = components::read(context, &mut section, protocol, index);
     let verify = section
         .take("verify")
         .and_then(|value| value.word(&[NodeProof::Network, NodeProof::Dialback], NodeProof::as_str))
@@ -76,7 +92,15 @@ fn read_one(mut section: Section<'_>, local: &[Domain], inside: &Inside) -> Opti
     section.finish();
 
     let (name, protocol, address) = (name?, protocol?, address?);
-    let (sources, resolve) = if sources.is_empty() { host_sources(&address.host) } else { (sources, None) };
+    let (sources, resolve) = match protocol {
+        // It never connects to us.
+        NodeProtocol::XmppComponent => (Vec::new(), None),
+        _ if sources.is_empty() => host_sources(&address.host),
+        _ => (sources, None),
+    };
+    if wish.is_some() {
+        components::check_network(&place, &address.host);
+    }
     for source in sources.iter().filter(|source| !inside.networks.iter().any(|network| network.contains(*source))) {
         let what = format!("{name} connects from {source}, which [inside] networks do not let in");
         place.warn(what, format!("add {source} to [inside] networks"));
@@ -95,8 +119,10 @@ fn read_one(mut section: Section<'_>, local: &[Domain], inside: &Inside) -> Opti
         priority: short(priority, 0),
         weight: short(weight, 1),
         profile: profile.unwrap_or(Profile::Generic),
+        // Follows when the policies are known.
+        component: None,
     };
-    Some((node, resolve))
+    Some((node, resolve, wish))
 }
 
 fn host_sources(host: &str) -> (Vec<IpNet>, Option<String>) {
@@ -131,7 +157,8 @@ fn check_overlap(place: &Place<'_>, node: &Node, other: &Node) {
     if node.name == other.name {
         place.error(format!("two nodes are named {}", node.name), "give each its own name");
     }
-    if node.address == other.address {
+    let are_components = [node, other].iter().all(|node| node.protocol == NodeProtocol::XmppComponent);
+    if node.address == other.address && !are_components {
         let (host, port) = (&node.address.host, node.address.port);
         place.error(
             format!("{} is at {host}:{port} too", other.name),

@@ -14,7 +14,7 @@ use super::peer::Claim;
 use super::policy::table::STRANGER_PROFILE;
 use super::policy::{Permit, Question};
 use super::reject::{DecisionId, Reason, Reject};
-use super::route::{HopKey, table};
+use super::route::{node_hop, table};
 use super::session::{Facts, Parcel, Passage, Step, contact, fetch::Fetches, outcome, page, watch};
 use super::time::Time;
 use super::translate::composing::ChatState;
@@ -241,9 +241,9 @@ impl Gate {
         label: &str,
         stanza: impl FnOnce(&str) -> Element,
     ) -> Result<Taken, Reject> {
-        let node = table::node_for(&self.settings, permit.to())?;
         let pair = (permit.from().domain().clone(), permit.to().domain().clone());
-        let hop = HopKey::Node { node: node.name.clone(), from: pair.0.clone(), to: pair.1.clone() };
+        let node = table::node_between(&self.settings, &pair.0, permit.to())?;
+        let hop = node_hop(&self.settings, &node.name, &pair.0, &pair.1);
         if self.sessions.servers.len() >= limits::OPEN_REQUESTS {
             return Err(Reject::new(Reason::Overloaded, "too many requests are open"));
         }
@@ -268,14 +268,25 @@ impl Gate {
         Ok(Taken::Later)
     }
 
-    /// The path of a stanza from an inside node. The stream has proven its pair of domains.
+    /// The path of a stanza from an inside node. The stream has proven its pair of domains, or is a component's: then everybody may come on it,
+    /// and the node's own are let in.
     fn stanza(&mut self, now: Time, link: LinkId, at: Time, stanza: &Stanza) {
-        let Some(Far::XmppNode { node, pairs, .. }) = self.links.get(link).map(|link| &link.far) else { return };
         let (Ok(Some(from)), Ok(Some(to))) = (&stanza.from, &stanza.to) else { return };
-        if !pairs.contains(&(from.bare.domain().clone(), to.bare.domain().clone())) {
-            return;
+        let (from_domain, to_domain) = (from.bare.domain(), to.bare.domain());
+        let (node, may_speak) = match self.links.get(link).map(|link| &link.far) {
+            Some(Far::XmppNode { node, pairs, .. }) if pairs.contains(&(from_domain.clone(), to_domain.clone())) => {
+                (node.clone(), true)
+            }
+            Some(Far::Component { node, domain }) if domain == to_domain => {
+                let serves = self.settings.nodes.iter().any(|n| n.name == *node && n.domains.contains(from_domain));
+                (node.clone(), serves)
+            }
+            _ => return,
+        };
+        let (from, to) = (from.clone(), to.clone());
+        if !may_speak {
+            return self.refuse_foreign(now, &node, &from, &to, stanza);
         }
-        let (node, from, to) = (node.clone(), from.clone(), to.clone());
         match stanza.kind {
             Kind::Iq => self.iq(now, &node, &from, &to, stanza),
             Kind::Presence => self.presence(now, at, &node, &from, &to, stanza),
@@ -465,9 +476,8 @@ impl Gate {
     }
 
     /// Writes an answer to the inside, in the addressed partner domain's name.
-    fn say_inside(&mut self, node: &str, from: &Jid, to: &Jid, answer: &Element) {
-        let hop =
-            HopKey::Node { node: node.to_owned(), from: to.bare.domain().clone(), to: from.bare.domain().clone() };
+    pub(super) fn say_inside(&mut self, node: &str, from: &Jid, to: &Jid, answer: &Element) {
+        let hop = node_hop(&self.settings, node, to.bare.domain(), from.bare.domain());
         let bytes = Bytes::from(answer.print(NS_SERVER));
         self.steps.push_back(Step::Pass { hop, parcel: Parcel { bytes, passage: Passage::Answer, transit: None } });
     }
@@ -563,15 +573,7 @@ impl Gate {
 
     /// A stanza that is not taken on: its sender hears it, with the ID.
     fn refuse_stanza(&mut self, now: Time, node: &str, from: &Jid, to: &Jid, stanza: &Stanza, reject: &Reject) {
-        let facts = Facts {
-            from: from.to_string(),
-            to: to.to_string(),
-            action: if stanza.kind == Kind::Presence { Action::Subscribe } else { Action::Message },
-            side: Side::Inside,
-            protocol: Protocol::Xmpp,
-            partner: self.label(Some(to.bare.domain().as_str()), Protocol::Sip),
-            peer: None,
-        };
+        let facts = self.facts_of_stanza(from, to, stanza);
         let (mut turn, sessions) = self.turn(now);
         let id = turn.refused(reject, &facts);
         let error = reject.stanza_error(id);
@@ -621,6 +623,18 @@ impl Gate {
             action: request.method().map_or(Action::Other, |method| action_of(method, request)),
             partner: self.label(domain.as_ref().map(|d| d.as_str()), Protocol::Sip),
             ..self.facts_of_link(link)
+        }
+    }
+
+    pub(super) fn facts_of_stanza(&self, from: &Jid, to: &Jid, stanza: &Stanza) -> Facts {
+        Facts {
+            from: from.to_string(),
+            to: to.to_string(),
+            action: if stanza.kind == Kind::Presence { Action::Subscribe } else { Action::Message },
+            side: Side::Inside,
+            protocol: Protocol::Xmpp,
+            partner: self.label(Some(to.bare.domain().as_str()), Protocol::Sip),
+            peer: None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Handing on: what the sessions want becomes outputs; what could not be handed on goes back to whom it concerns.
 
 use super::Gate;
+use super::components;
 use super::event::{Event, Outcome, Settled};
 use super::exchange::{HopId, Output, Target};
 use super::partner::{Action, DomainPattern, LinkId, Partner, Protocol, Side};
@@ -56,10 +57,7 @@ impl Gate {
                     Reject::new(Reason::NoNode, format!("{key:?} is not configured any more")),
                 ),
             },
-            Passed::Down(parcel, cause) => {
-                let reject = unreachable(key, &cause);
-                self.parcel_failed(now, parcel.passage, &reject);
-            }
+            Passed::Down(parcel, reject) => self.parcel_failed(now, parcel.passage, &reject),
             Passed::Full(parcel) => {
                 let reject = Reject::new(Reason::Overloaded, format!("too much waits for the connection to {key:?}"));
                 self.parcel_failed(now, parcel.passage, &reject);
@@ -67,7 +65,7 @@ impl Gate {
         }
     }
 
-    fn target(&self, key: &HopKey) -> Option<Target> {
+    pub(super) fn target(&self, key: &HopKey) -> Option<Target> {
         match key {
             HopKey::Partner { domain, identity } => {
                 let policy = &self.settings.policy;
@@ -89,14 +87,19 @@ impl Gate {
                 let address = self.settings.nodes.iter().find(|n| n.name == *node)?.address.clone();
                 Some(Target::XmppNode { node: node.clone(), address, from: from.clone(), to: to.clone() })
             }
+            HopKey::Component { node, domain } if components::is_wanted(&self.settings, node, domain) => {
+                let address = self.settings.nodes.iter().find(|n| n.name == *node)?.address.clone();
+                Some(Target::XmppComponent { node: node.clone(), address, domain: domain.clone() })
+            }
+            HopKey::Component { .. } => None,
         }
     }
 
     /// A hop's connection is there and judged good.
     pub(super) fn hop_up(&mut self, now: Time, hop: HopId, link: LinkId) {
         let key = self.hops.key(hop).cloned();
-        let queue = self.hops.up(hop, link);
-        if let Some(HopKey::Node { node, .. }) = key {
+        let queue = self.hops.up(now, hop, link);
+        if let Some(HopKey::Node { node, .. } | HopKey::Component { node, .. }) = key {
             self.node_is(&node);
         }
         for parcel in queue {
@@ -111,25 +114,26 @@ impl Gate {
     }
 
     pub(super) fn hop_failed(&mut self, now: Time, hop: HopId, reject: Reject) {
-        let (Some(key), queue) = self.hops.unreachable(now, hop, &reject.detail) else { return };
+        let (Some(key), queue) = self.hops.unreachable(now, hop, &reject) else { return };
         let (who, side, protocol) = match &key {
             HopKey::Partner { domain, .. } => {
                 (self.label(Some(domain.as_str()), Protocol::Sip), Side::Outside, Protocol::Sip)
             }
-            HopKey::Node { node, .. } => (node.clone(), Side::Inside, Protocol::Xmpp),
+            HopKey::Node { node, .. } | HopKey::Component { node, .. } => (node.clone(), Side::Inside, Protocol::Xmpp),
         };
         let event = Event::Unreachable { who, side, protocol, cause: reject.detail.clone() };
         self.outputs.push_back(Output::Event(Box::new(event)));
-        if let HopKey::Node { node, .. } = &key {
+        if let HopKey::Node { node, .. } | HopKey::Component { node, .. } = &key {
             self.node_is(node);
         }
+        self.attach(now, &key);
         for parcel in queue {
             self.parcel_failed(now, parcel.passage, &reject);
         }
     }
 
-    fn node_is(&mut self, node: &str) {
-        let up = self.hops.node_is_up(node);
+    pub(super) fn node_is(&mut self, node: &str) {
+        let up = self.is_attached(node).unwrap_or_else(|| self.hops.node_is_up(node));
         if let Some(was) = self.nodes_up.get_mut(node)
             && *was != up
         {
@@ -287,7 +291,9 @@ impl Gate {
 
 fn unreachable(key: &HopKey, cause: &str) -> Reject {
     match key {
-        HopKey::Node { node, .. } => Reject::new(Reason::NoNode, format!("node {node} cannot be reached: {cause}")),
+        HopKey::Node { node, .. } | HopKey::Component { node, .. } => {
+            Reject::new(Reason::NoNode, format!("node {node} cannot be reached: {cause}"))
+        }
         HopKey::Partner { domain, .. } => Reject::new(Reason::Timeout, format!("{domain} cannot be reached: {cause}")),
     }
 }

@@ -121,9 +121,17 @@ pub enum Proof {
         /// Name of the inside node at the other end, if inside.
         node: Option<String>,
     },
+    /// A component stream of ours (XEP-0114): stanzas both ways between the partner domain and every domain of the node.
+    XmppComponent {
+        /// The node's name.
+        node: String,
+        /// The partner domain.
+        domain: Domain,
+    },
 }
 
-/// Something the gate wants connected: one for each (partner, identity) or (node, pair of domains). Chosen by the gate.
+/// Something the gate wants connected: one for each (partner, identity), (node, pair of domains) or (node, component domain).
+/// Chosen by the gate.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct HopId(pub u64);
 
@@ -149,6 +157,15 @@ pub enum Target {
         from: Domain,
         /// The local domain.
         to: Domain,
+    },
+    /// A component stream to an inside node, as a partner domain (XEP-0114).
+    XmppComponent {
+        /// The node's name.
+        node: String,
+        /// Where it accepts components.
+        address: HostPort,
+        /// The partner domain.
+        domain: Domain,
     },
 }
 

@@ -33,6 +33,8 @@ pub const TIMER_F: Duration = Duration::from_secs(32);
 pub const HOP_QUEUE: usize = 1_000;
 /// Longest pause before a hop that could not be reached is tried again.
 pub const HOP_BACKOFF: Duration = Duration::from_secs(60);
+/// How long a component stream that is no longer wanted stays for the errors of what was under way: longer than any request may take.
+pub const COMPONENT_LINGERS: Duration = Duration::from_secs(40);
 /// Messages whose outcome is owed, of one pair of domains.
 pub const AWAITING_PER_PAIR: usize = 2_000;
 /// Messages that wait for one SIP destination.
@@ -73,6 +75,10 @@ pub const CONTACT_AGAIN: Duration = Duration::from_secs(900);
 pub const CONTACT_AGAIN_MOST: Duration = Duration::from_secs(86_400);
 /// For how long a contact is refreshed after its watcher's server last spoke for the watcher.
 pub const CONTACT_REFRESHED_FOR: Duration = Duration::from_secs(3 * 86_400);
+/// However short a contact's subscription is granted, it is not refreshed before this.
+pub const CONTACT_REFRESH_LEAST: Duration = Duration::from_secs(10);
+/// For how long word that `unsubscribed` did not reach the node is awaited, and it is said again.
+pub const CONTACT_OVER: Duration = Duration::from_secs(120);
 /// Longest Expires that is taken at its word.
 pub const EXPIRES_MOST: Duration = Duration::from_secs(86_400);
 /// How long after a restart, jittered to twice that, every presentity's server is asked.

@@ -50,6 +50,13 @@ pub enum Far {
         /// Whether we send on it.
         ours: bool,
     },
+    /// A component stream of ours: between one partner domain and all domains of a node.
+    Component {
+        /// The node's name.
+        node: String,
+        /// The partner domain.
+        domain: Domain,
+    },
 }
 
 impl Links {
@@ -137,7 +144,7 @@ impl Link {
     pub fn protocol(&self) -> Protocol {
         match self.far {
             Far::Sip { .. } => Protocol::Sip,
-            Far::XmppNode { .. } => Protocol::Xmpp,
+            Far::XmppNode { .. } | Far::Component { .. } => Protocol::Xmpp,
         }
     }
 }

@@ -10,6 +10,7 @@
 pub mod admit;
 pub mod border;
 pub mod carry;
+pub mod components;
 pub mod event;
 pub mod exchange;
 pub mod limits;
@@ -91,9 +92,9 @@ pub struct Snapshot {
 impl Gate {
     /// A gate that knows nothing yet. `seed` must be unguessable: ids and tags come from it.
     pub fn new(settings: Settings, seed: [u8; 32], now: Time) -> Self {
-        let _ = now;
-        let nodes_up = settings.nodes.iter().map(|node| (node.name.clone(), true)).collect();
-        Self {
+        let nodes_up =
+            settings.nodes.iter().map(|node| (node.name.clone(), components::is_up_at_first(node))).collect();
+        let mut gate = Self {
             inside: Inside::of(&settings),
             settings,
             rng: StdRng::from_seed(seed),
@@ -108,7 +109,9 @@ impl Gate {
             nodes_up,
             draining: false,
             unresolved: 0,
-        }
+        };
+        gate.attach_all(now);
+        gate
     }
 
     /// Takes one input, at a time that never goes back.
@@ -194,6 +197,7 @@ impl Gate {
                 let who = chain.as_ref().map_or_else(|| peer.to_string(), |chain| chain.names.to_string());
                 (who, Protocol::Sip)
             }
+            Proof::XmppComponent { node, domain } => (format!("{node} as {domain}"), Protocol::Xmpp),
             Proof::Xmpp { node, from, to, .. } => {
                 (node.clone().unwrap_or_else(|| format!("{from} to {to}")), Protocol::Xmpp)
             }
@@ -216,6 +220,11 @@ impl Gate {
                     self.outputs.push_back(Output::Close { link, error: None });
                     self.links.remove(link);
                     self.hop_failed(now, hop, reject);
+                    return;
+                }
+            }
+            Proof::XmppComponent { node, domain } => {
+                if !self.attached(now, (link, peer), hop, node, domain) {
                     return;
                 }
             }
@@ -246,8 +255,8 @@ impl Gate {
     fn closed(&mut self, now: Time, id: LinkId, cause: String) {
         let Some(link) = self.links.remove(id) else { return };
         let (side, protocol) = (link.side, link.protocol());
+        let hop = self.hops.closed(now, id, &cause);
         self.outputs.push_back(Output::Event(Box::new(Event::LinkClosed { link: id, side, protocol, cause })));
-        let hop = self.hops.closed(now, id);
         let (mut turn, sessions) = self.turn(now);
         sessions.servers.link_closed(&mut turn, id);
         let mut branches = sessions.clients.on_link(id);
@@ -256,18 +265,22 @@ impl Gate {
         if let Some(hop) = &hop {
             uncertain.extend(sessions.barriers.link_died(&mut turn, hop));
         }
-        if let Far::XmppNode { node, pairs, ours } = link.far {
-            if !ours {
-                // Answers and bounces come on this stream: with it, their order is lost.
-                for (from, to) in pairs {
-                    uncertain.extend(sessions.barriers.answers_lost(&mut turn, &(to, from)));
+        let mut component = None;
+        match link.far {
+            Far::XmppNode { node, pairs, ours } => {
+                if !ours {
+                    // Answers and bounces come on this stream: with it, their order is lost.
+                    for (from, to) in pairs {
+                        uncertain.extend(sessions.barriers.answers_lost(&mut turn, &(to, from)));
+                    }
                 }
+                node_lost(&mut turn, sessions, &node);
             }
-            sessions.watches.node_restarted(&mut turn, &node);
-            for key in sessions.contacts.of_node(&node) {
-                let at = turn.jittered(limits::PROBE_AFTER_NODE_LOSS);
-                turn.deadlines.set(Deadline::Tell(key), at);
+            Far::Component { node, domain } => {
+                node_lost(&mut turn, sessions, &node);
+                component = Some((node, domain));
             }
+            Far::Sip { .. } => {}
         }
         for branch in branches {
             self.request_ended(now, &branch, &Ended::LinkDied);
@@ -275,6 +288,9 @@ impl Gate {
         for awaiting in uncertain {
             let reject = Reject::new(Reason::Uncertain, "the stream ended before the outcome was known");
             self.did_not_arrive(now, awaiting.owed, reject, true);
+        }
+        if let Some((node, domain)) = component {
+            self.detached(now, &node, &domain);
         }
     }
 
@@ -293,7 +309,7 @@ impl Gate {
                 }
             }
             Kept::Contact(kept) => {
-                if !sessions.contacts.restore(&mut turn, kept) {
+                if !sessions.contacts.restore(&mut turn, &mut sessions.clients, kept) {
                     turn.step(Step::Forget(record.id));
                 }
             }
@@ -310,15 +326,19 @@ impl Gate {
         self.nodes_up = settings
             .nodes
             .iter()
-            .map(|n| (n.name.clone(), self.nodes_up.get(&n.name).copied().unwrap_or(true)))
+            .map(|n| {
+                let up = self.nodes_up.get(&n.name).copied().unwrap_or_else(|| components::is_up_at_first(n));
+                (n.name.clone(), up)
+            })
             .collect();
-        self.settings = settings;
+        let before = std::mem::replace(&mut self.settings, settings);
         self.allows_told.clear();
         self.outputs.push_back(Output::Event(Box::new(Event::Reloaded { version })));
         self.close_unwanted(now);
+        self.components_reloaded(now, &before);
         let (mut turn, sessions) = self.turn(now);
         sessions.watches.reloaded(&mut turn);
-        sessions.contacts.reloaded(&mut turn, &mut sessions.clients);
+        sessions.contacts.reloaded(&mut turn);
         sessions.chats.reloaded(&mut turn);
     }
 
@@ -333,6 +353,7 @@ impl Gate {
                 self.settings.policy.partner_towards(from).is_none()
                     || !self.settings.nodes.iter().any(|n| n.name == *node && n.domains.contains(to))
             }
+            route::HopKey::Component { .. } => false,
         });
         let partners: Vec<(LinkId, wire_address::Domain)> = self
             .links
@@ -374,7 +395,11 @@ impl Gate {
                 Deadline::Tell(key) => sessions.contacts.tell(&mut turn, &key),
                 Deadline::Fetch(id) => sessions.fetches.finish(&mut turn, &mut sessions.clients, id),
                 Deadline::Bounce(record) => sessions.pages.bounce(&mut turn, &mut sessions.barriers, &record),
-                Deadline::Sweep => sessions.watches.sweep(&mut turn),
+                Deadline::Component(key) => self.component_due(now, &key),
+                Deadline::Sweep => {
+                    sessions.watches.sweep(&mut turn);
+                    sessions.contacts.sweep(&mut turn, &mut sessions.clients);
+                }
                 Deadline::Chat(key) => {
                     let (chats, beside) = sessions.chats();
                     chats.due(&mut turn, beside, &key);
@@ -417,5 +442,14 @@ impl Gate {
             .and_then(|domain| wire_address::Domain::parse(domain).ok())
             .and_then(|domain| self.settings.policy.partner_for(&domain, protocol))
             .map_or_else(|| "other".to_owned(), |id| self.settings.policy.partner(id).label.clone())
+    }
+}
+
+/// A node's stream ended: what its users show may be stale, and what they were shown forgotten. Ask and tell again, not all at once.
+fn node_lost(turn: &mut Turn<'_>, sessions: &mut Sessions, node: &str) {
+    sessions.watches.node_restarted(turn, node);
+    for key in sessions.contacts.of_node(node) {
+        let at = turn.jittered(limits::PROBE_AFTER_NODE_LOSS);
+        turn.deadlines.set(Deadline::Tell(key), at);
     }
 }

@@ -246,7 +246,22 @@ pub struct Node {
     pub weight: u16,
     /// Its users' client dialect: [`Profile::Generic`] or [`Profile::Jabber`].
     pub profile: Profile,
+    /// As what we attach to it (XEP-0114): exactly when `protocol` is [`NodeProtocol::XmppComponent`].
+    pub component: Option<Component>,
 }
+
+/// As what we attach to an XMPP server: one stream for each partner domain.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Component {
+    /// The partner domains.
+    pub domains: Vec<Domain>,
+    /// What the server and we share.
+    pub secret: Secret,
+}
+
+/// A shared secret; never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub Vec<u8>);
 
 /// How a node is attached.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -268,6 +283,19 @@ pub struct Presence {
     pub notify_interval: Duration,
     /// A refused watcher sees offline instead of `rejected`.
     pub polite_refusal: bool,
+}
+
+impl Node {
+    /// Whether it can be reached in this partner domain's name. A component stream has one name; any other node is spoken to in any.
+    pub fn is_open_to(&self, partner: &Domain) -> bool {
+        self.component.as_ref().is_none_or(|component| component.domains.contains(partner))
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
 }
 
 impl Default for Budget {

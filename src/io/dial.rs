@@ -36,6 +36,7 @@ pub async fn dial(edge: Arc<Edge>, hop: HopId, target: Target) {
             to_sip_partner(&edge, hop, &domain, next_hop, identity).await
         }
         Target::XmppNode { node, address, from, to } => to_xmpp_node(&edge, hop, node, &address, from, to).await,
+        Target::XmppComponent { node, address, domain } => to_component_port(&edge, hop, node, &address, domain).await,
     };
     if let Err(cause) = outcome {
         let _ = edge.input(Input::Unreachable { hop, cause }).await;
@@ -181,6 +182,32 @@ async fn to_xmpp_node(
     tokio::spawn(async move {
         let Some(_alive) = edge.alive() else { return };
         xmpp::run(edge, machine, Stream::Plain(socket), Side::Inside, at, start).await;
+    });
+    Ok(())
+}
+
+/// XEP-0114: in the clear, as its servers have it.
+async fn to_component_port(
+    edge: &Arc<Edge>,
+    hop: HopId,
+    node: String,
+    address: &HostPort,
+    domain: Domain,
+) -> Result<(), String> {
+    let live = edge.live.load_full();
+    let of_node = live.settings.nodes.iter().find(|other| other.name == node);
+    let Some(component) = of_node.and_then(|node| node.component.as_ref()) else {
+        return Err(format!("node {node} takes no components any more"));
+    };
+    let candidate = Candidate { host: address.host.clone(), port: address.port, typed: true };
+    let (socket, at) = connect_any(edge, &[candidate]).await?;
+    let secret = component.secret.clone();
+    let machine =
+        XmppLink::component(Arc::clone(&live.settings.xmpp), node, domain, secret, rand::random(), edge.clock.now());
+    let edge = Arc::clone(edge);
+    tokio::spawn(async move {
+        let Some(_alive) = edge.alive() else { return };
+        xmpp::run(edge, machine, Stream::Plain(socket), Side::Inside, at, xmpp::Start::Component { hop }).await;
     });
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use crate::pki::Certificate;
 use crate::process::{PATIENCE, Process};
+use crate::prosody::SECRET;
 use crate::stand::{Net, Setup, wait_until};
 use std::ffi::OsStr;
 use std::io::{Read, Write};
@@ -71,15 +72,14 @@ tls      = "{tls}"
 
 [[node]]
 name     = "imp-1"
-protocol = "xmpp"
-address  = "{prosody}:5269"
-verify   = "{verify}"
-sources  = ["127.0.0.1", "{prosody}"]   # Linux connects from 127.0.0.1 whatever loopback address it connects to
 domains  = ["corp.example"]
+{node}
 
 [dns.records]
 "_sipfederationtls._tcp.lync.example" = [{{ target = "sip.lync.example", port = 5061, priority = 0, weight = 0 }}]
 "sip.lync.example" = ["{partner}"]
+"_sips._tcp.kamailio.example" = [{{ target = "sip.kamailio.example", port = 5061, priority = 0, weight = 0 }}]
+"sip.kamailio.example" = ["{kamailio}"]
 
 [presence]
 expires         = "1h"
@@ -103,9 +103,9 @@ audit  = "audit.jsonl"
             inside = net.inside(),
             port = Net::INSIDE_PORT,
             tls = if setup.tls { "optional" } else { "off" },
-            prosody = net.prosody(),
-            verify = setup.verify,
+            node = node(net, setup),
             partner = net.partner(),
+            kamailio = net.kamailio(),
         );
         std::fs::create_dir_all(folder.join("policies")).expect("a folder for policies");
         std::fs::write(folder.join("fedgate.toml"), config).expect("a configuration");
@@ -178,6 +178,20 @@ audit  = "audit.jsonl"
         wait_until(&format!("the audit has a line with {words:?}"), PATIENCE, || holds(&self.audit()));
         wait_until(&format!("the log has a line with {words:?}"), PATIENCE, || holds(&self.log()));
     }
+}
+
+/// How the node is attached.
+fn node(net: Net, setup: Setup) -> String {
+    let prosody = net.prosody();
+    if setup.component {
+        let port = Net::COMPONENT_PORT;
+        return format!("protocol = \"xmpp-component\"\naddress = \"{prosody}:{port}\"\nsecret = \"{SECRET}\"");
+    }
+    // Linux connects from 127.0.0.1 whatever loopback address it connects to.
+    format!(
+        "protocol = \"xmpp\"\naddress = \"{prosody}:5269\"\nverify = \"{}\"\nsources = [\"127.0.0.1\", \"{prosody}\"]",
+        setup.verify
+    )
 }
 
 fn write_policy(folder: &Path, further: &str) {

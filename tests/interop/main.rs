@@ -1,19 +1,24 @@
-//! fedgate between real peers: inside a Prosody with slixmpp clients, outside a Microsoft-shaped SIP partner over mutual TLS.
+//! fedgate between real peers: inside a Prosody with slixmpp clients, outside a Microsoft-shaped SIP partner and a Kamailio with a
+//! baresip behind it, both over mutual TLS.
 //!
 //! Each test raises a stand of its own on loopback addresses of its own (see [`stand`]), drives both ends, and reads
-//! fedgate's answers, log, audit and admin listener. What the stand needs (Prosody, slixmpp, openssl, a release build of fedgate) may be
-//! absent: the test then says on one line what is missing and passes, unless `FEDGATE_REQUIRE_PEERS` is set. `tests/run` installs
-//! and builds everything first.
+//! fedgate's answers, log, audit and admin listener. What the stand needs (Prosody, slixmpp, openssl, Kamailio, baresip, a release build
+//! of fedgate) may be absent: the test then says on one line what is missing and passes, unless `FEDGATE_REQUIRE_PEERS` is set.
+//! `tests/run` installs and builds everything first.
 
 mod client;
+mod component;
 mod fedgate;
+mod kamailio;
 mod messages;
 mod operation;
 mod partner;
 mod peers;
+mod phone;
 mod pki;
 mod presence;
 mod process;
 mod prosody;
 mod refusals;
+mod server;
 mod stand;

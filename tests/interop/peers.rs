@@ -1,5 +1,6 @@
 //! What the stand is made of, and the rule for when it is not there.
 
+use crate::{phone, server};
 use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,17 @@ pub struct Peers {
 /// The peers, or `None` after one line on what is missing. Panics instead with `FEDGATE_REQUIRE_PEERS`.
 pub fn find(test: &str) -> Option<Peers> {
     static FOUND: OnceLock<Result<Peers, String>> = OnceLock::new();
-    match FOUND.get_or_init(look) {
+    unless_missing(test, FOUND.get_or_init(look))
+}
+
+/// Likewise what kamailio.example is made of.
+pub fn find_kamailio(test: &str) -> Option<()> {
+    static FOUND: OnceLock<Result<(), String>> = OnceLock::new();
+    unless_missing(test, FOUND.get_or_init(look_for_kamailio))
+}
+
+fn unless_missing<T: Clone>(test: &str, found: &Result<T, String>) -> Option<T> {
+    match found {
         Ok(peers) => Some(peers.clone()),
         Err(missing) if std::env::var_os("FEDGATE_REQUIRE_PEERS").is_some() => {
             panic!("FEDGATE_REQUIRE_PEERS is set, and there is no {missing}")
@@ -47,10 +58,33 @@ fn look() -> Result<Peers, String> {
         (succeeds(PYTHON, &["-c", "import slixmpp"]), "slixmpp for /usr/bin/python3 (Debian: python3-slixmpp)"),
         (succeeds("openssl", &["version"]), "openssl"),
     ];
-    if let Some((_, name)) = needs.into_iter().find(|(found, _)| !found) {
-        return Err(name.to_owned());
-    }
+    all_found(&needs)?;
     Ok(Peers { fedgate })
+}
+
+fn look_for_kamailio() -> Result<(), String> {
+    // `kamailio -c` on a file that loads them would say the same, and take longer. Where modules are depends on the machine.
+    let module = |name: &str| {
+        let folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path());
+        folders.chain([PathBuf::from("/usr/lib")]).any(|lib| lib.join("kamailio/modules").join(name).is_file())
+    };
+    all_found(&[
+        (on_path("kamailio").is_some() && module("db_text.so"), "Kamailio (Debian: kamailio)"),
+        (Path::new(server::TABLES).join("presentity").is_file(), "Kamailio's tables (Debian: kamailio)"),
+        (module("tls.so"), "Kamailio's TLS (Debian: kamailio-tls-modules)"),
+        (module("presence_xml.so"), "Kamailio's presence (Debian: kamailio-presence-modules)"),
+        (
+            on_path("baresip").is_some() && Path::new(phone::MODULES).join("ctrl_tcp.so").is_file(),
+            "baresip (Debian: baresip-core)",
+        ),
+    ])
+}
+
+fn all_found(needs: &[(bool, &str)]) -> Result<(), String> {
+    match needs.iter().find(|(found, _)| !found) {
+        Some((_, name)) => Err((*name).to_owned()),
+        None => Ok(()),
+    }
 }
 
 fn succeeds(program: impl AsRef<OsStr>, arguments: &[&str]) -> bool {
@@ -63,10 +97,11 @@ fn succeeds(program: impl AsRef<OsStr>, arguments: &[&str]) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// The program's path, as a shell would find it.
+/// The program's path, as a shell would find it, or among those of administrators (Kamailio).
 pub fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+    let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+    folders.map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
 /// `FEDGATE_BIN`, else the release build of these sources.

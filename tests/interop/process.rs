@@ -17,17 +17,27 @@ pub const PATIENCE: Duration = Duration::from_secs(15);
 pub struct Process {
     name: &'static str,
     child: Child,
+    /// It has children of its own, which only it can end.
+    has_family: bool,
 }
 
 impl Process {
     /// Starts it with its output in the file `log`.
     pub fn start(name: &'static str, program: &OsStr, arguments: &[&OsStr], folder: &Path, log: &Path) -> Self {
+        Self::spawn(name, mortal(program, arguments, "KILL"), folder, log, false)
+    }
+
+    /// The same for a program that has children of its own: it is asked to end, so that they end too.
+    pub fn start_family(name: &'static str, program: &OsStr, arguments: &[&OsStr], folder: &Path, log: &Path) -> Self {
+        Self::spawn(name, mortal(program, arguments, "TERM"), folder, log, true)
+    }
+
+    fn spawn(name: &'static str, mut command: Command, folder: &Path, log: &Path, has_family: bool) -> Self {
         let log = File::options().create(true).append(true).open(log).expect("a log file");
-        let mut command = mortal(program, arguments);
         command.current_dir(folder).stdin(Stdio::null());
         command.stdout(log.try_clone().expect("a second handle")).stderr(log);
         let child = command.spawn().unwrap_or_else(|e| panic!("{name} does not start: {e}"));
-        Self { name, child }
+        Self { name, child, has_family }
     }
 
     /// Sends a signal by its name: `TERM`, `HUP`, `STOP`, `CONT`.
@@ -58,17 +68,24 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        let end = Instant::now() + PATIENCE;
+        if self.has_family && matches!(self.child.try_wait(), Ok(None)) {
+            let _ = Command::new("kill").args(["-s", "TERM", &self.child.id().to_string()]).status();
+            while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A command that the kernel ends should the test die without dropping it.
-fn mortal(program: &OsStr, arguments: &[&OsStr]) -> Command {
+/// A command that the kernel ends by `signal` should the test die without dropping it.
+fn mortal(program: &OsStr, arguments: &[&OsStr], signal: &str) -> Command {
     let mut command = match peers::on_path("setpriv") {
         Some(setpriv) => {
             let mut command = Command::new(setpriv);
-            command.args(["--pdeathsig", "KILL"]).arg(program);
+            command.args(["--pdeathsig", signal]).arg(program);
             command
         }
         None => Command::new(program),

@@ -2,7 +2,7 @@
 
 use crate::pki::Certificate;
 use crate::process::{PATIENCE, Process};
-use crate::stand::{Net, wait_until};
+use crate::stand::{Net, Setup, wait_until};
 use std::ffi::OsStr;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,16 @@ use std::path::{Path, PathBuf};
 /// Everyone's password.
 pub const PASSWORD: &str = "secret";
 const USERS: [&str; 4] = ["alice", "bob", "carol", "dave"];
+
+/// What it shares with its components.
+pub const SECRET: &str = "the-component-secret";
+/// A component for each partner of the policy.
+const COMPONENTS: &str = r#"
+Component "lync.example"
+    component_secret = "the-component-secret"
+Component "other.example"
+    component_secret = "the-component-secret"
+"#;
 
 /// The server.
 pub struct Prosody {
@@ -20,7 +30,7 @@ pub struct Prosody {
 
 impl Prosody {
     /// Writes its configuration and starts it. With `tls`, it insists on TLS between servers.
-    pub fn start(folder: &Path, net: Net, certificate: &Certificate, tls: bool) -> Self {
+    pub fn start(folder: &Path, net: Net, certificate: &Certificate, setup: Setup) -> Self {
         let accounts = folder.join("data/corp%2eexample/accounts");
         std::fs::create_dir_all(&accounts).expect("a folder for accounts");
         for user in USERS {
@@ -31,7 +41,7 @@ impl Prosody {
         // Its resolver is libunbound, inside its process: records given here need no name server, no namespace, no root. Under `. static` what
         // is not listed does not exist. The options take one record each, hence addresses by a hosts file; a domain without SRV
         // is reached at its own name, port 5269.
-        let hosts = format!("{0} edge.inside.test\n{0} unlisted.example\n", net.inside());
+        let hosts = format!("{0} edge.inside.test\n{0} unlisted.example\n{0} kamailio.example\n", net.inside());
         std::fs::write(folder.join("hosts"), hosts).expect("a hosts file");
         let config = format!(
             r#"run_as_root = true
@@ -44,6 +54,8 @@ storage = "internal"
 authentication = "internal_plain"
 interfaces = {{ "{address}" }}
 use_ipv6 = false
+component_ports = {{ {component_port} }}
+component_interfaces = {{ "{address}" }}
 c2s_ports = {{ 5222 }}
 s2s_ports = {{ 5269 }}
 c2s_direct_tls_ports = {{}}
@@ -61,12 +73,15 @@ unbound = {{ resolvconf = false, hoststxt = "{folder}/hosts", options = {{
 }} }}
 log = {{ {{ levels = {{ min = "debug" }}, to = "file", filename = "{folder}/prosody.log" }} }}
 VirtualHost "corp.example"
-"#,
+{components}"#,
+            tls = setup.tls,
+            components = if setup.component { COMPONENTS } else { "" },
             folder = folder.display(),
             chain = certificate.chain.display(),
             key = certificate.key.display(),
             address = net.prosody(),
             port = Net::INSIDE_PORT,
+            component_port = Net::COMPONENT_PORT,
         );
         std::fs::write(folder.join("prosody.cfg.lua"), config).expect("a configuration");
         let mut prosody = Self { net, folder: folder.to_owned(), process: None };

@@ -4,8 +4,10 @@ use crate::client::Client;
 use crate::fedgate::Fedgate;
 use crate::partner::Partner;
 use crate::peers;
+use crate::phone::Phone;
 use crate::pki::{Certificate, Pki};
 use crate::prosody::Prosody;
+use crate::server::Kamailio;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -20,11 +22,13 @@ pub struct Setup {
     pub verify: &'static str,
     /// Further text of the policy.
     pub policy: &'static str,
+    /// fedgate attaches to Prosody as its components (XEP-0114), instead of streams between servers.
+    pub component: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { tls: false, verify: "network", policy: "" }
+        Self { tls: false, verify: "network", policy: "", component: false }
     }
 }
 
@@ -55,7 +59,7 @@ impl Stand {
         let partner_certificate = pki.leaf("partner", &["sip.lync.example"], &pki.authority);
         // As most servers inside have it: signed by nobody we know.
         let server = pki.leaf("corp.example", &["corp.example"], &pki.stranger);
-        let prosody = Prosody::start(&subfolder(&folder, "prosody"), net, &server, setup.tls);
+        let prosody = Prosody::start(&subfolder(&folder, "prosody"), net, &server, setup);
         let partner = Partner::start(folder.path(), net, &partner_certificate, &pki.authority.chain);
         let fedgate = Fedgate::start(&peers.fedgate, &subfolder(&folder, "fedgate"), net, &edge, &pki.authority, setup);
         Some(Self { fedgate, prosody, partner, pki, partner_certificate, net, folder })
@@ -64,6 +68,16 @@ impl Stand {
     /// A user's client, logged in.
     pub fn login(&self, user: &str) -> Client {
         Client::login(user, self.net, self.folder.path())
+    }
+
+    /// Raises a Kamailio as kamailio.example, which shows this certificate.
+    pub fn raise_kamailio(&self, certificate: &Certificate) -> Kamailio {
+        Kamailio::start(&subfolder(&self.folder, "kamailio"), self.net, certificate, &self.pki)
+    }
+
+    /// A user's client behind it, registered (see [`Phone::start`]).
+    pub fn phone(&self, user: &str, contact: &str, watch: bool) -> Phone {
+        Phone::start(user, contact, watch, self.net, &self.folder.path().join("phone"))
     }
 
     /// The partner connects with its own certificate, as link `out`.
@@ -87,6 +101,9 @@ impl Net {
     /// The port of fedgate's inside XMPP listener that DNS names; it also listens on 5269.
     pub const INSIDE_PORT: u16 = 5270;
 
+    /// The port where Prosody takes components.
+    pub const COMPONENT_PORT: u16 = 5347;
+
     /// A net of 127.0.0.0/8 that nobody uses.
     fn pick() -> Self {
         static NEXT: AtomicU8 = AtomicU8::new(1);
@@ -98,6 +115,8 @@ impl Net {
                 (net.inside(), 5269),
                 (net.outside(), 5061),
                 (net.partner(), 5061),
+                (net.kamailio(), 5061),
+                (net.phone(), 4444),
             ]
             .into_iter()
             .all(|address| TcpListener::bind(address).is_ok())
@@ -131,6 +150,14 @@ impl Net {
     pub fn partner(self) -> IpAddr {
         self.host(9)
     }
+    /// The Kamailio's.
+    pub fn kamailio(self) -> IpAddr {
+        self.host(10)
+    }
+    /// The client's behind it.
+    pub fn phone(self) -> IpAddr {
+        self.host(11)
+    }
 }
 
 /// A folder for one test: removed, but kept and shown when the test fails.
@@ -156,10 +183,16 @@ impl Drop for Folder {
         }
         let path = folder.keep();
         println!("\nThe stand is kept in {}", path.display());
-        for (file, lines) in
-            [("fedgate/fedgate.log", 80), ("fedgate/audit.jsonl", 20), ("partner.log", 30), ("prosody/prosody.log", 40)]
-        {
-            let text = std::fs::read_to_string(path.join(file)).unwrap_or_default();
+        for (file, lines) in [
+            ("fedgate/fedgate.log", 80),
+            ("fedgate/audit.jsonl", 20),
+            ("partner.log", 30),
+            ("prosody/prosody.log", 40),
+            ("kamailio/kamailio.log", 120),
+            ("phone/phone.log", 40),
+        ] {
+            let Ok(text) = std::fs::read(path.join(file)) else { continue };
+            let text = String::from_utf8_lossy(&text);
             let skipped = text.lines().count().saturating_sub(lines);
             println!("--- {file}, the last {lines} lines");
             text.lines().skip(skipped).for_each(|line| println!("{line}"));

@@ -9,15 +9,19 @@
 //! after: 5s
 //! ```
 //!
-//! Headers that a request needs and a statement leaves out are filled in. In what is received `{name}` captures (or, known already, must
+//! Headers that a request needs and a statement leaves out are filled in; those of a NOTIFY are of the dialog `{call}`, to tag `{ours}`, from
+//! tag n1. In what is received `{name}` captures (or, known already, must
 //! be equal), `*` stands for anything; `!Header` must be absent; `| ` lines are the body, each must occur in it; `||` = no body.
 //!
 //! ```text
+//! forget: call                     what was captured as {call}
 //! first: watched                   what scenarios/first/watched.scn says
 //! config: | policy: | policy too:  before anything else; added to what most worlds have, in its place, added to it
+//! component                        before anything else: imp-1 is a server whose component we are
 //! reload: | restart | drain        what happens to the edge; `drained`: nothing is owed any more
 //! lync.example answers: 200        the last request it received; `answers INVITE: 200` the last of that method; `| ` lines are a body
-//! imp-1 disconnects                also: is unreachable, is slow (to connect), is reachable, is disconnected; PARTY shows: HOST by AUTHORITY
+//! imp-1 disconnects                also: is unreachable, is slow (to connect), is reachable, is disconnected, is connected, is up,
+//!                                  is down, is attached as: DOMAIN DOMAIN; PARTY shows: HOST by AUTHORITY
 //! logged: refused uncertain        the last decision; `settled: delivered`: the last outcome; `kept: 1`: how many records are kept
 //! ```
 
@@ -51,9 +55,14 @@ struct Player {
 
 /// Plays a scenario; panics with file and line where it does not hold.
 pub fn play(file: &str, text: &str) {
+    play_in(super::world::CONFIG, file, text);
+}
+
+/// As [`play`], in worlds of this configuration.
+pub fn play_in(config: &str, file: &str, text: &str) {
     let mut player = Player {
         world: None,
-        config: super::world::CONFIG.to_owned(),
+        config: config.to_owned(),
         policy: super::world::POLICY.to_owned(),
         names: BTreeMap::new(),
         last: BTreeMap::new(),
@@ -109,6 +118,7 @@ impl Player {
                 let policy = below.join("\n");
                 self.world().reload(&policy);
             }
+            "component" => self.config = super::world::with_component(&self.config),
             "restart" => {
                 self.world().restart();
             }
@@ -135,6 +145,10 @@ impl Player {
             for statement in statements(&text) {
                 self.step(&statement).map_err(|why| format!("{name}:{}: {}: {why}", statement.line, statement.text))?;
             }
+            return Ok(());
+        }
+        if let Some(names) = text.strip_prefix("forget: ") {
+            self.names.retain(|known, _| !names.split(' ').any(|name| name == known));
             return Ok(());
         }
         if let Some(number) = text.strip_prefix("kept: ") {
@@ -181,6 +195,17 @@ impl Player {
                     return Err("it is connected".to_owned());
                 }
             }
+            "is connected" => {
+                if !self.world().connected().contains(party.as_str()) {
+                    return Err("it is not connected".to_owned());
+                }
+            }
+            "is up" | "is down" => {
+                let nodes = self.world().gate.snapshot().nodes_up;
+                if !nodes.contains(&(party, verb == "is up")) {
+                    return Err(format!("{nodes:?}"));
+                }
+            }
             _ => return self.exchange(&party, verb, below),
         }
         Ok(())
@@ -194,6 +219,12 @@ impl Player {
             _ => below.iter().map(|line| self.fill(line)).collect::<Result<_, _>>()?,
         };
         match (verb, rest.starts_with('<')) {
+            ("is attached as", _) => {
+                let names = self.world().attached(party).into_iter().collect::<Vec<_>>().join(" ");
+                if names != rest {
+                    return Err(format!("it is attached as {names}"));
+                }
+            }
             ("shows", _) => {
                 let (host, authority) = rest.split_once(" by ").unwrap_or((&rest, "ca"));
                 let shown = (authority.to_owned(), host.to_owned());
@@ -268,6 +299,17 @@ impl Player {
             ("Call-ID".to_owned(), "c1".to_owned()),
             ("CSeq".to_owned(), format!("1 {method}")),
         ];
+        let is_notify = matches!(method, "NOTIFY" | "BENOTIFY");
+        if let (true, Some(call), Some(ours)) = (is_notify, self.names.get("call"), self.names.get("ours")) {
+            headers.truncate(2);
+            headers.extend([
+                ("From".to_owned(), format!("<sip:romeo@{party}>;tag=n1")),
+                ("To".to_owned(), format!("<sip:juliet@corp.example>;tag={ours}")),
+                ("Call-ID".to_owned(), call.clone()),
+                ("CSeq".to_owned(), format!("{} {method}", self.branch)),
+                ("Event".to_owned(), "presence".to_owned()),
+            ]);
+        }
         if matches!(method, "SUBSCRIBE" | "INVITE") {
             headers.push(("Contact".to_owned(), format!("<sip:romeo@sip.{party}:5061;transport=tls>")));
         }
@@ -289,7 +331,8 @@ impl Player {
         }
         let body = body.join("\n");
         if !body.is_empty() && !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
-            headers.push(("Content-Type".to_owned(), "text/plain;charset=UTF-8".to_owned()));
+            let type_ = if is_notify { "application/pidf+xml" } else { "text/plain;charset=UTF-8" };
+            headers.push(("Content-Type".to_owned(), type_.to_owned()));
         }
         headers.push(("Content-Length".to_owned(), body.len().to_string()));
         let head: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
@@ -319,7 +362,7 @@ impl Player {
                 text.push_str(&format!("{}: {row}\r\n", name.as_str()));
             }
         }
-        for line in below {
+        for line in below.iter().filter(|line| !line.starts_with('|')) {
             text.push_str(line);
             text.push_str("\r\n");
         }

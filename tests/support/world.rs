@@ -97,7 +97,19 @@ pub struct World {
 struct Wire {
     party: String,
     ours: bool,
-    pair: Option<(Domain, Domain)>,
+    carries: Carries,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Carries {
+    Sip,
+    Pair(Domain, Domain),
+    Component(Domain),
+}
+
+/// The same with the node attached to as a component's server.
+pub fn with_component(config: &str) -> String {
+    config.replace("protocol = \"xmpp\"", "protocol = \"xmpp-component\"\nsecret = \"s3cr3t\"")
 }
 
 impl World {
@@ -224,6 +236,17 @@ impl World {
         self.links.values().any(|wire| wire.party == party && wire.ours)
     }
 
+    /// As whom a party's server has us as its component.
+    pub fn attached(&self, party: &str) -> BTreeSet<&str> {
+        let of_party = self.links.values().filter(|wire| wire.party == party);
+        of_party
+            .filter_map(|wire| match &wire.carries {
+                Carries::Component(domain) => Some(domain.as_str()),
+                _ => None,
+            })
+            .collect()
+    }
+
     /// The parties whose connections are there.
     pub fn connected(&self) -> BTreeSet<&str> {
         self.links.values().map(|wire| wire.party.as_str()).collect()
@@ -244,17 +267,21 @@ impl World {
         if let Some((link, _)) = self.links.iter().find(|(_, w)| w.party == party && !w.ours) {
             return *link;
         }
-        let link = self.new_link(Wire { party: party.to_owned(), ours: false, pair: None });
+        let link = self.new_link(Wire { party: party.to_owned(), ours: false, carries: Carries::Sip });
         self.prove_sip(link, party, None, None);
         link
     }
 
     fn link_of_node(&mut self, node: &str, pair: (Domain, Domain)) -> LinkId {
-        let known = self.links.iter().find(|(_, w)| w.party == node && !w.ours && w.pair.as_ref() == Some(&pair));
+        let (component, theirs) = (Carries::Component(pair.1.clone()), Carries::Pair(pair.0.clone(), pair.1.clone()));
+        let known = self
+            .links
+            .iter()
+            .find(|(_, w)| w.party == node && (w.carries == component || !w.ours && w.carries == theirs));
         if let Some((link, _)) = known {
             return *link;
         }
-        let link = self.new_link(Wire { party: node.to_owned(), ours: false, pair: Some(pair.clone()) });
+        let link = self.new_link(Wire { party: node.to_owned(), ours: false, carries: theirs });
         let proof = Proof::Xmpp { from: pair.0, to: pair.1, ours: false, node: Some(node.to_owned()) };
         let proven = Proven { link, side: Side::Inside, peer: address(1), hop: None, proof };
         self.input(Input::Proven(Box::new(proven)));
@@ -290,9 +317,9 @@ impl World {
             match output {
                 Output::Send { link, bytes, .. } => {
                     let Some(wire) = self.links.get(&link).cloned() else { continue };
-                    let seen = match wire.pair {
-                        None => Seen::Sip(sip::Message::parse(bytes).expect("what we send can be read")),
-                        Some(_) => Seen::Xml(Element::parse(&bytes, NS_SERVER).expect("what we send can be read")),
+                    let seen = match wire.carries {
+                        Carries::Sip => Seen::Sip(sip::Message::parse(bytes).expect("what we send can be read")),
+                        _ => Seen::Xml(Element::parse(&bytes, NS_SERVER).expect("what we send can be read")),
                     };
                     self.inbox.entry(wire.party).or_default().push_back(seen);
                 }
@@ -324,9 +351,10 @@ impl World {
     }
 
     fn connect(&mut self, hop: HopId, target: Target) {
-        let (party, pair) = match &target {
-            Target::SipPartner { domain, .. } => (domain.to_string(), None),
-            Target::XmppNode { node, from, to, .. } => (node.clone(), Some((from.clone(), to.clone()))),
+        let (party, carries) = match &target {
+            Target::SipPartner { domain, .. } => (domain.to_string(), Carries::Sip),
+            Target::XmppNode { node, from, to, .. } => (node.clone(), Carries::Pair(from.clone(), to.clone())),
+            Target::XmppComponent { node, domain, .. } => (node.clone(), Carries::Component(domain.clone())),
         };
         if self.slow.contains(&party) {
             self.held.push((hop, target));
@@ -336,18 +364,17 @@ impl World {
             self.gate.handle_input(self.now, Input::Unreachable { hop, cause: "connection refused".to_owned() });
             return;
         }
-        let link = self.new_link(Wire { party: party.clone(), ours: true, pair: pair.clone() });
-        match pair {
-            None => {
+        let link = self.new_link(Wire { party: party.clone(), ours: true, carries: carries.clone() });
+        let proof = match carries {
+            Carries::Sip => {
                 let host = format!("sip.{party}");
-                self.prove_sip(link, &party, Some(hop), Some((host, false)));
+                return self.prove_sip(link, &party, Some(hop), Some((host, false)));
             }
-            Some((from, to)) => {
-                let proof = Proof::Xmpp { from, to, ours: true, node: Some(party) };
-                let proven = Proven { link, side: Side::Inside, peer: address(1), hop: Some(hop), proof };
-                self.gate.handle_input(self.now, Input::Proven(Box::new(proven)));
-            }
-        }
+            Carries::Pair(from, to) => Proof::Xmpp { from, to, ours: true, node: Some(party) },
+            Carries::Component(domain) => Proof::XmppComponent { node: party, domain },
+        };
+        let proven = Proven { link, side: Side::Inside, peer: address(1), hop: Some(hop), proof };
+        self.gate.handle_input(self.now, Input::Proven(Box::new(proven)));
     }
 }
 

@@ -63,6 +63,7 @@ pub fn node(name: &str, verify: NodeProof, domains: &[&str]) -> Node {
         priority: 0,
         weight: 1,
         profile: Profile::Generic,
+        component: None,
     }
 }
 

@@ -89,3 +89,56 @@ impl Inside {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inside() -> Inside {
+        Inside {
+            names: BTreeSet::from(["imp-1.corp.internal".to_owned()]),
+            addresses: BTreeSet::from(["10.1.2.3".parse().unwrap(), "fd00::7".parse().unwrap()]),
+        }
+    }
+
+    fn message(header: &str, body: &str) -> Bytes {
+        Bytes::from(format!(
+            "MESSAGE sip:romeo@lync.example SIP/2.0\r\nVia: SIP/2.0/TLS sip.corp.example:5061;branch=z9hG4bKfg1\r\n\
+             From: \"imp-1.corp.internal\" <sip:juliet@corp.example>;tag=1\r\nTo: <sip:romeo@lync.example>\r\nCall-ID: a1\r\n\
+             CSeq: 1 MESSAGE\r\n{header}Content-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+    }
+
+    #[test]
+    fn every_field_that_could_name_the_inside_is_looked_at() {
+        for (header, field) in [
+            ("Via: SIP/2.0/TCP IMP-1.corp.internal;branch=z9hG4bKx\r\n", "Via"),
+            ("Via: SIP/2.0/TCP [fd00::7]:5060;branch=z9hG4bKx\r\n", "Via"),
+            ("Contact: <sip:juliet@10.1.2.3:5060>\r\n", "Contact"),
+            ("Route: <sip:imp-1.corp.internal.;lr>\r\n", "Route"),
+            ("Record-Route: <sip:a.example;lr>, <sip:10.1.2.3;lr>\r\n", "Record-Route"),
+            ("P-Asserted-Identity: <sip:x@imp-1.corp.internal>\r\n", "P-Asserted-Identity"),
+            ("Warning: 399 imp-1.corp.internal \"no\"\r\n", "Warning"),
+            ("Server: prosody on 10.1.2.3\r\n", "Server"),
+            ("User-Agent: x (imp-1.corp.internal)\r\n", "User-Agent"),
+        ] {
+            assert_eq!(inside().named_in(&message(header, "hello")).as_deref(), Some(field), "{header}");
+        }
+        let call_id = String::from_utf8(message("", "").to_vec()).unwrap().replace("a1", "77@10.1.2.3");
+        assert_eq!(inside().named_in(&Bytes::from(call_id)).as_deref(), Some("Call-ID"));
+    }
+
+    #[test]
+    fn the_users_words_are_never_touched() {
+        assert_eq!(
+            inside().named_in(&message("Subject: imp-1.corp.internal\r\n", "see imp-1.corp.internal, 10.1.2.3")),
+            None
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_read_back_does_not_leave() {
+        assert!(inside().named_in(&Bytes::from_static(b"not a message")).is_some());
+    }
+}

@@ -9,7 +9,7 @@ use crate::gate::reject::{DecisionId, Reason, Reject};
 use crate::gate::time::Time;
 use crate::wire::address::Domain;
 use crate::wire::xmpp::stream::STREAM_END;
-use crate::wire::xmpp::{Element, Framer, Scope, StreamError, StreamHeader};
+use crate::wire::xmpp::{Element, Framer, NS_SERVER, Scope, StreamError, StreamHeader};
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -26,6 +26,8 @@ pub(super) struct Core {
     pub now: Time,
     /// The declarations of the peer's latest header.
     pub scope: Scope,
+    /// The namespace of stanzas on this stream (RFC 6120 §4.8.2).
+    pub content_ns: &'static str,
     /// The domain that the peer says it speaks for.
     pub peer_domain: Option<String>,
     /// What this link was opened to verify, until it is answered.
@@ -33,8 +35,9 @@ pub(super) struct Core {
     rng: StdRng,
     /// Negotiation, or the peer's end tag, is due.
     deadline: Option<Time>,
-    /// When white space is due; set once something is proven.
+    /// When white space is due; set while something is proven and our half goes on.
     keepalive: Option<Time>,
+    proven: bool,
     elements: usize,
     accepted: bool,
     ours: Half,
@@ -60,11 +63,13 @@ impl Core {
             outputs: VecDeque::new(),
             now,
             scope: Scope::default(),
+            content_ns: NS_SERVER,
             peer_domain: None,
             asked: None,
             rng: StdRng::from_seed(entropy),
             deadline: Some(deadline),
             keepalive: None,
+            proven: false,
             elements: 0,
             accepted,
             ours: Half::Unopened,
@@ -105,16 +110,22 @@ impl Core {
         self.framer.restart()
     }
 
-    /// A pair of domains is proven: larger elements, no more deadline.
+    /// A pair of domains is proven.
     pub fn prove(&mut self, from: &Domain, to: &Domain, ours: bool, node: Option<String>) {
+        self.open_up(LinkOutput::Proven { from: from.clone(), to: to.clone(), ours, node });
+    }
+
+    /// Something is proven: larger elements, no more deadline.
+    pub fn open_up(&mut self, proof: LinkOutput) {
         self.deadline = None;
+        self.proven = true;
         self.keepalive = Some(self.now + STREAM_KEEPALIVE);
         self.framer.set_element_bytes_max(self.settings.limits.stanza_bytes);
-        self.outputs.push_back(LinkOutput::Proven { from: from.clone(), to: to.clone(), ours, node });
+        self.outputs.push_back(proof);
     }
 
     pub fn is_proven(&self) -> bool {
-        self.keepalive.is_some()
+        self.proven
     }
 
     /// Counts an element. `false`: too many of them before proof.

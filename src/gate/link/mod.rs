@@ -2,22 +2,23 @@
 //! XEP-0220). Pure: bytes in, bytes and facts out; owned by the connection's task.
 //!
 //! Each state is a struct that its handler consumes, so that nothing of a state outlives it: [`accept`] has those of streams that
-//! a peer opened, [`open`] those of ours. What they share is in [`core`].
+//! a peer opened, [`open`] those of ours, [`component`] those on which we are a server's component. What they share is in [`core`].
 
 mod accept;
+pub mod component;
 mod core;
 pub mod dialback;
 mod open;
 
 use self::core::Core;
 use crate::gate::limits::Limits;
-use crate::gate::partner::{Node, Side, TlsMode};
+use crate::gate::partner::{Node, Secret, Side, TlsMode};
 use crate::gate::policy::Table;
 use crate::gate::reject::{DecisionId, Reason, Reject};
 use crate::gate::time::Time;
 use crate::wire::address::Domain;
 use crate::wire::certificate::Chain;
-use crate::wire::xmpp::{Child, Frame, NS_SERVER, Stanza, StreamError, StreamHeader};
+use crate::wire::xmpp::{Child, Frame, Stanza, StreamError, StreamHeader};
 use bytes::{Bytes, BytesMut};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -77,7 +78,14 @@ pub enum LinkOutput {
         /// The node at the other end, if inside.
         node: Option<String>,
     },
-    /// A stanza of a proven pair.
+    /// We are attached as a component (XEP-0114): stanzas flow both ways.
+    Attached {
+        /// The node's name.
+        node: String,
+        /// The partner domain.
+        domain: Domain,
+    },
+    /// A stanza of a proven pair, or for the component that we are; in `jabber:server` either way.
     Stanza(Stanza),
     /// Ask the authoritative server of `originating`, on a connection of its own (XEP-0220 §2.3; never on this one).
     Verify(VerifyRequest),
@@ -143,7 +151,11 @@ enum State {
     Authenticating(open::Authenticating),
     Asking(open::Asking),
     Sending(open::Sending),
-    // Both.
+    // Component streams, in the order of negotiation.
+    Greeting(component::Greeting),
+    Shaking(component::Shaking),
+    Attached(component::Attached),
+    // All.
     Handshaking(Handshaking),
     Closing(Closing),
     Closed,
@@ -159,7 +171,14 @@ enum Handshaking {
 /// We have ended our half. The peer's half is heard until it ends too (RFC 6120 §4.4).
 #[derive(Debug)]
 struct Closing {
-    receiving: Option<accept::Receiving>,
+    hearing: Option<Hearing>,
+}
+
+/// Whose stanzas still count when we have ended our half.
+#[derive(Debug)]
+enum Hearing {
+    Receiving(accept::Receiving),
+    Attached(component::Attached),
 }
 
 /// What the framer cut and `wire` understood.
@@ -167,6 +186,17 @@ enum Received {
     Header(StreamHeader),
     Child(Child),
     End,
+}
+
+impl State {
+    /// The name under which we are, or want to be, a component.
+    fn component(&self) -> Option<&Domain> {
+        match self {
+            State::Shaking(shaking) => Some(shaking.domain()),
+            State::Attached(attached) => Some(attached.domain()),
+            _ => None,
+        }
+    }
 }
 
 impl XmppLink {
@@ -195,6 +225,20 @@ impl XmppLink {
         Self::begin(core, open::Purpose::Verify(request))
     }
 
+    /// A stream on which we are the component `domain` of an inside server (XEP-0114).
+    pub fn component(
+        settings: Arc<Settings>,
+        node: String,
+        domain: Domain,
+        secret: Secret,
+        entropy: [u8; 32],
+        now: Time,
+    ) -> Self {
+        let mut core = Core::new(settings, Side::Inside, false, entropy, now);
+        let state = component::Greeting { node, domain, secret }.begin(&mut core);
+        Self { core, state }
+    }
+
     fn begin(mut core: Core, purpose: open::Purpose) -> Self {
         let state = match core.side {
             Side::Inside => open::Opening { purpose, tls: false, authenticated: false }.begin(&mut core),
@@ -220,8 +264,14 @@ impl XmppLink {
             }),
             LinkInput::Send(bytes) => {
                 // Only streams of ours carry stanzas of ours, and only once proven; nobody was told that others were ready.
-                if matches!(self.state, State::Sending(_)) {
-                    self.core.write(bytes);
+                match self.state {
+                    State::Sending(_) => self.core.write(bytes),
+                    State::Attached(_) => match component::outward(bytes) {
+                        Ok(bytes) => self.core.write(bytes),
+                        // Nobody could read it there either.
+                        Err(error) => self.step(|core, _| core.end(None, format!("a stanza of ours is {error}"))),
+                    },
+                    _ => {}
                 }
             }
             LinkInput::Close(error) => self.step(|core, state| on_close(core, state, error)),
@@ -257,7 +307,9 @@ impl XmppLink {
                     self.core.scope = header.scope.clone();
                     Ok(Received::Header(header))
                 }
-                Ok(Some(Frame::Element(raw))) => Child::parse(raw, &self.core.scope, NS_SERVER).map(Received::Child),
+                Ok(Some(Frame::Element(raw))) => {
+                    Child::parse(raw, &self.core.scope, self.core.content_ns).map(Received::Child)
+                }
                 Ok(Some(Frame::End)) => Ok(Received::End),
                 Err(error) => Err(error),
             };
@@ -277,12 +329,17 @@ fn on_received(core: &mut Core, state: State, received: Received) -> State {
         Received::Header(header) => match state {
             State::Awaiting(awaiting) => awaiting.on_header(core, header),
             State::Opening(opening) => opening.on_header(core, header),
+            State::Greeting(greeting) => greeting.on_header(core, &header),
             // The framer gives a header only at the beginning and after a restart.
             state => state,
         },
         Received::Child(Child::Error(error, text)) => {
             // RFC 6120 §4.9.1.1: an error is the end.
-            core.end(None, open::explain_stream_error(error, text.as_deref()))
+            let cause = match state.component() {
+                Some(domain) => component::explain(domain, error, text.as_deref()),
+                None => open::explain_stream_error(error, text.as_deref()),
+            };
+            core.end(None, cause)
         }
         Received::Child(child) => {
             if !core.count_element() {
@@ -306,17 +363,32 @@ fn on_child(core: &mut Core, state: State, child: Child) -> State {
         State::Authenticating(authenticating) => authenticating.on_child(core, child),
         State::Asking(asking) => asking.on_child(core, child),
         State::Sending(sending) => sending.on_child(core, child),
-        State::Closing(Closing { receiving: Some(receiving) }) => match child {
-            Child::Stanza(stanza) => match receiving.on_stanza(core, *stanza) {
-                State::Receiving(receiving) => State::Closing(Closing { receiving: Some(receiving) }),
-                state => state,
-            },
-            _ => State::Closing(Closing { receiving: Some(receiving) }),
+        State::Shaking(shaking) => shaking.on_child(core, child),
+        State::Attached(attached) => attached.on_child(core, child),
+        State::Closing(Closing { hearing: Some(hearing) }) => match (hearing, child) {
+            (Hearing::Receiving(receiving), Child::Stanza(stanza)) => closing(receiving.on_stanza(core, *stanza)),
+            (Hearing::Attached(attached), child) => closing(attached.on_child(core, child)),
+            (hearing, _) => State::Closing(Closing { hearing: Some(hearing) }),
         },
         // A child comes behind a header, and none is read during the handshake.
-        state
-        @ (State::Closing(_) | State::Awaiting(_) | State::Opening(_) | State::Handshaking(_) | State::Closed) => state,
+        state @ (State::Closing(_)
+        | State::Awaiting(_)
+        | State::Opening(_)
+        | State::Greeting(_)
+        | State::Handshaking(_)
+        | State::Closed) => state,
     }
+}
+
+/// The same state, our half ended.
+fn closing(state: State) -> State {
+    let hearing = match state {
+        State::Receiving(receiving) => Some(Hearing::Receiving(receiving)),
+        State::Attached(attached) => Some(Hearing::Attached(attached)),
+        State::Sending(_) => None,
+        state => return state,
+    };
+    State::Closing(Closing { hearing })
 }
 
 fn on_tls(core: &mut Core, state: State) -> State {
@@ -339,15 +411,10 @@ fn on_close(core: &mut Core, state: State, error: Option<(StreamError, String)>)
         (State::Handshaking(_), _) => core.close("closed by us"),
         (State::Closing(closing), None) => State::Closing(closing),
         (_, Some((error, text))) => core.end(Some((error, text)), format!("closed by us with {error}")),
-        (State::Receiving(receiving), None) => {
+        (state @ (State::Receiving(_) | State::Sending(_) | State::Attached(_)), None) => {
             core.send_end();
             core.await_end();
-            State::Closing(Closing { receiving: Some(receiving) })
-        }
-        (State::Sending(_), None) => {
-            core.send_end();
-            core.await_end();
-            State::Closing(Closing { receiving: None })
+            closing(state)
         }
         (_, None) => core.end(None, "closed by us"),
     }

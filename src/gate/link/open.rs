@@ -385,6 +385,6 @@ fn explain_dialback(who: &str, error: &StanzaError) -> String {
 }
 
 /// A peer's words, fit for one line of a log.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     text.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -3,6 +3,7 @@
 use crate::gate::HopId;
 use crate::gate::limits;
 use crate::gate::partner::LinkId;
+use crate::gate::reject::{Reason, Reject};
 use crate::gate::session::Parcel;
 use crate::gate::time::Time;
 use crate::wire::address::Domain;
@@ -28,6 +29,13 @@ pub enum HopKey {
         /// The local domain.
         to: Domain,
     },
+    /// A component stream to an inside node, both ways, in a partner domain's name (XEP-0114).
+    Component {
+        /// The node's name.
+        node: String,
+        /// The partner domain.
+        domain: Domain,
+    },
 }
 
 /// All hops.
@@ -43,14 +51,32 @@ pub struct Hops {
 struct Hop {
     state: State,
     failures: u32,
-    last_cause: String,
 }
 
 #[derive(Debug)]
 enum State {
-    Down { retry_at: Time },
-    Connecting { queue: VecDeque<Parcel> },
-    Up(LinkId),
+    /// After a failure: until when nothing is tried, and what it was.
+    Down {
+        failed: Option<(Time, Reject)>,
+    },
+    Connecting {
+        queue: VecDeque<Parcel>,
+    },
+    Up {
+        link: LinkId,
+        since: Time,
+    },
+}
+
+/// What becomes of the wish to have a hop up.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// It is, or is being connected.
+    Going,
+    /// Not before then.
+    Wait(Time),
+    /// Connect now.
+    Connect(HopId),
 }
 
 /// What becomes of a parcel.
@@ -62,8 +88,8 @@ pub enum Passed {
     Queued,
     /// It waits; connect first.
     Connect(HopId),
-    /// The last attempt failed a moment ago; the cause.
-    Down(Parcel, String),
+    /// The last attempt failed a moment ago; why.
+    Down(Parcel, Reject),
     /// Too many wait already.
     Full(Parcel),
 }
@@ -72,19 +98,15 @@ impl Hops {
     /// Hands a parcel to a hop.
     pub fn pass(&mut self, now: Time, key: &HopKey, parcel: Parcel) -> Passed {
         let next = &mut self.next;
-        let hop = self.hops.entry(key.clone()).or_insert_with(|| Hop {
-            state: State::Down { retry_at: now },
-            failures: 0,
-            last_cause: String::new(),
-        });
+        let hop = self.hops.entry(key.clone()).or_insert_with(Hop::new);
         match &mut hop.state {
-            State::Up(link) => Passed::Write(*link, parcel),
+            State::Up { link, .. } => Passed::Write(*link, parcel),
             State::Connecting { queue } if queue.len() >= limits::HOP_QUEUE => Passed::Full(parcel),
             State::Connecting { queue } => {
                 queue.push_back(parcel);
                 Passed::Queued
             }
-            State::Down { retry_at } if *retry_at > now => Passed::Down(parcel, hop.last_cause.clone()),
+            State::Down { failed: Some((until, reject)) } if *until > now => Passed::Down(parcel, reject.clone()),
             State::Down { .. } => {
                 let id = HopId(*next);
                 *next += 1;
@@ -95,45 +117,73 @@ impl Hops {
         }
     }
 
+    /// Has a hop connected though nothing waits for it.
+    pub fn attempt(&mut self, now: Time, key: &HopKey) -> Attempt {
+        let hop = self.hops.entry(key.clone()).or_insert_with(Hop::new);
+        match &hop.state {
+            State::Up { .. } | State::Connecting { .. } => Attempt::Going,
+            State::Down { failed: Some((until, _)) } if *until > now => Attempt::Wait(*until),
+            State::Down { .. } => {
+                let id = HopId(self.next);
+                self.next += 1;
+                hop.state = State::Connecting { queue: VecDeque::new() };
+                self.ids.insert(id, key.clone());
+                Attempt::Connect(id)
+            }
+        }
+    }
+
+    /// Whether a hop is up.
+    pub fn is_up(&self, key: &HopKey) -> bool {
+        self.hops.get(key).is_some_and(|hop| matches!(hop.state, State::Up { .. }))
+    }
+
     /// What a hop under way leads to.
     pub fn key(&self, id: HopId) -> Option<&HopKey> {
         self.ids.get(&id)
     }
 
     /// The connection is there and judged good: what waited, in order.
-    pub fn up(&mut self, id: HopId, link: LinkId) -> VecDeque<Parcel> {
+    pub fn up(&mut self, now: Time, id: HopId, link: LinkId) -> VecDeque<Parcel> {
         let Some(key) = self.ids.remove(&id) else { return VecDeque::new() };
         let Some(hop) = self.hops.get_mut(&key) else { return VecDeque::new() };
+        // A component's counts as good when it has lasted: of two edges under one name, each may throw the other out.
+        if !matches!(key, HopKey::Component { .. }) {
+            hop.failures = 0;
+        }
         self.links.insert(link, key);
-        hop.failures = 0;
-        match std::mem::replace(&mut hop.state, State::Up(link)) {
+        match std::mem::replace(&mut hop.state, State::Up { link, since: now }) {
             State::Connecting { queue } => queue,
             _ => VecDeque::new(),
         }
     }
 
     /// It came to nothing: what waited. Until the back-off has passed, nothing is tried again.
-    pub fn unreachable(&mut self, now: Time, id: HopId, cause: &str) -> (Option<HopKey>, VecDeque<Parcel>) {
+    pub fn unreachable(&mut self, now: Time, id: HopId, reject: &Reject) -> (Option<HopKey>, VecDeque<Parcel>) {
         let Some(key) = self.ids.remove(&id) else { return (None, VecDeque::new()) };
         let Some(hop) = self.hops.get_mut(&key) else { return (None, VecDeque::new()) };
-        hop.failures = hop.failures.saturating_add(1);
-        hop.last_cause = cause.to_owned();
-        let wait = Duration::from_secs(1 << hop.failures.min(6).saturating_sub(1));
-        let state = State::Down { retry_at: now + wait.min(limits::HOP_BACKOFF) };
-        let queue = match std::mem::replace(&mut hop.state, state) {
+        let queue = match hop.fail(now, reject) {
             State::Connecting { queue } => queue,
             _ => VecDeque::new(),
         };
         (Some(key), queue)
     }
 
-    /// A link ended; if it was a hop's, the next parcel connects anew.
-    pub fn closed(&mut self, now: Time, link: LinkId) -> Option<HopKey> {
+    /// A link ended; if it was a hop's, the next parcel connects anew, a component's after its back-off.
+    pub fn closed(&mut self, now: Time, link: LinkId, cause: &str) -> Option<HopKey> {
         let key = self.links.remove(&link)?;
         if let Some(hop) = self.hops.get_mut(&key)
-            && matches!(hop.state, State::Up(l) if l == link)
+            && let State::Up { link: of_hop, since } = hop.state
+            && of_hop == link
         {
-            hop.state = State::Down { retry_at: now };
+            if let HopKey::Component { .. } = key {
+                if now.since(since) >= limits::HOP_BACKOFF {
+                    hop.failures = 0;
+                }
+                hop.fail(now, &Reject::new(Reason::NoNode, format!("the stream ended: {cause}")));
+            } else {
+                hop.state = State::Down { failed: None };
+            }
         }
         Some(key)
     }
@@ -154,5 +204,53 @@ impl Hops {
             HopKey::Node { node, .. } if node == name => hop.failures == 0,
             _ => true,
         })
+    }
+}
+
+impl Hop {
+    fn new() -> Self {
+        Self { state: State::Down { failed: None }, failures: 0 }
+    }
+
+    /// Down until the back-off has passed; gives the state before.
+    fn fail(&mut self, now: Time, reject: &Reject) -> State {
+        self.failures = self.failures.saturating_add(1);
+        let wait = Duration::from_secs(1 << self.failures.min(6).saturating_sub(1));
+        let failed = Some((now + wait.min(limits::HOP_BACKOFF), reject.clone()));
+        std::mem::replace(&mut self.state, State::Down { failed })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gate::session::Passage;
+    use bytes::Bytes;
+
+    fn parcel() -> Parcel {
+        Parcel { bytes: Bytes::new(), passage: Passage::Answer, transit: None }
+    }
+
+    #[test]
+    fn who_comes_during_the_back_off_is_told_what_the_first_was_told() {
+        let key = HopKey::Partner { domain: Domain::parse("partner.example").unwrap(), identity: 0 };
+        let reject = Reject::new(Reason::Unproven, "the certificate carries another name");
+        let (mut hops, start) = (Hops::default(), Time::from_unix_nanos(1_700_000_000_000_000_000));
+        for (wait, failures) in [(1, 1), (2, 2), (4, 3)] {
+            let begin = start + Duration::from_secs(100 * failures);
+            let Passed::Connect(id) = hops.pass(begin, &key, parcel()) else { panic!("it connects") };
+            assert_eq!(hops.unreachable(begin, id, &reject).1.len(), 1, "what waited comes back");
+            let last = begin + Duration::from_millis(wait * 1000 - 1);
+            assert!(matches!(hops.pass(last, &key, parcel()), Passed::Down(_, told) if told == reject));
+        }
+        let Passed::Connect(id) = hops.pass(start + Duration::from_secs(1000), &key, parcel()) else {
+            panic!("it is tried again")
+        };
+        hops.up(start, id, LinkId(1));
+        hops.closed(start, LinkId(1), "gone");
+        assert!(
+            matches!(hops.pass(start, &key, parcel()), Passed::Connect(_)),
+            "a connection that was good is no failure"
+        );
     }
 }

@@ -3,13 +3,30 @@
 use crate::gate::partner::Node;
 use crate::gate::reject::{Reason, Reject};
 use crate::gate::settings::Settings;
-use crate::wire::address::Address;
+use crate::wire::address::{Address, Domain};
 use wildmatch::WildMatch;
 
 /// The routing node for a local address: lowest priority first; among equals the same one for the same user (a hash of the local part,
 /// weighted), so that sessions of one user meet.
 pub fn node_for<'a>(settings: &'a Settings, to: &Address) -> Result<&'a Node, Reject> {
-    let serving: Vec<&Node> = settings.nodes.iter().filter(|node| node.routing && serves(node, to)).collect();
+    choose(settings, to, |_| true)
+}
+
+/// As [`node_for`], among the nodes that can be reached in this partner domain's name.
+pub fn node_between<'a>(settings: &'a Settings, partner: &Domain, to: &Address) -> Result<&'a Node, Reject> {
+    let node = choose(settings, to, |node| node.is_open_to(partner));
+    node.map_err(|reject| match node_for(settings, to) {
+        Ok(node) => Reject::new(
+            Reason::NoNode,
+            format!("node {} serves {to}, but we are not attached to it as {partner}: its `components`", node.name),
+        ),
+        Err(_) => reject,
+    })
+}
+
+fn choose<'a>(settings: &'a Settings, to: &Address, fits: impl Fn(&Node) -> bool) -> Result<&'a Node, Reject> {
+    let serving: Vec<&Node> =
+        settings.nodes.iter().filter(|node| node.routing && serves(node, to) && fits(node)).collect();
     let Some(first) = serving.iter().map(|node| node.priority).min() else {
         return Err(Reject::new(
             Reason::NoNode,

@@ -2,7 +2,13 @@
 //!
 //! Each local watcher has a dialog of its own, also for the same contact: the partner may authorise them differently. Nothing is told while
 //! the subscription is pending; the first active NOTIFY is the `subscribed`. What passes by itself is tried again; only a refusal ends it.
+//!
+//! A contact always waits for something: an answer, a NOTIFY, an expiry or another try. One that waits for nothing is forgotten.
 
+mod leg;
+mod read;
+
+use self::leg::{KeptLeg, Leg};
 use super::dialog::Dialog;
 use super::transaction::{Clients, Ended, Purpose, Sent};
 use super::{Deadline, Parcel, Passage, Step, Turn, partner_hop};
@@ -14,17 +20,17 @@ use crate::gate::partner::{Action, Profile, Protocol, Side};
 use crate::gate::policy::{Permit, Question};
 use crate::gate::record::{Kept, Record, RecordId};
 use crate::gate::reject::{Reason, Reject};
-use crate::gate::route::{HopKey, table};
+use crate::gate::route::{node_hop, table};
 use crate::gate::time::Time;
 use crate::gate::translate::{error, presence};
 use crate::wire::address::{Address, Jid};
-use crate::wire::pidf::{BadDocument, Document};
-use crate::wire::sip::header::{MediaType, Name, SubscriptionState, delta_seconds};
+use crate::wire::pidf::Document;
+use crate::wire::sip::header::{Name, SubscriptionState, delta_seconds};
 use crate::wire::sip::{Message, Method};
 use crate::wire::xmpp::{Element, NS_SERVER};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Watcher (ours) and presentity (the partner's).
@@ -36,6 +42,21 @@ pub struct Contacts {
     table: BTreeMap<ContactKey, Contact>,
     /// Legs by our tag.
     tags: BTreeMap<String, ContactKey>,
+    /// Still to be decided again after a reload.
+    sweep: BTreeSet<ContactKey>,
+}
+
+/// How watcher and contact stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// The partner has not said yes.
+    Pending,
+    /// The watcher was told `subscribed`, or its server says so.
+    Granted,
+    /// The watcher unsubscribed, or may no longer watch; the partner is being told.
+    Leaving,
+    /// It was told `unsubscribed`: the last NOTIFY, or word that this did not reach the node, may still come.
+    Over,
 }
 
 #[derive(Debug)]
@@ -44,36 +65,22 @@ struct Contact {
     seen_by: Profile,
     partner: String,
     of: Profile,
-    /// The watcher was told `subscribed`.
-    granted: bool,
-    /// The watcher unsubscribed; only the end is awaited.
-    leaving: bool,
-    /// It was told `unsubscribed`.
-    farewell: bool,
+    standing: Standing,
     leg: Option<Leg>,
     /// The last presence told, to tell it again to who asks.
     shown: Option<Element>,
-    /// When to subscribe anew, and how often that came to nothing.
+    /// When to subscribe anew (of one that is over: when to forget it), and how often that came to nothing.
     retry_at: Option<Time>,
     failures: u32,
+    /// Not before this (RFC 6665 §4.1.3 retry-after, RFC 3261 §20.33).
+    hold_until: Time,
+    /// When the last try was made without a pause: one that ends as soon as it began is not begun in a circle.
+    hurried_at: Option<Time>,
     /// When the node last spoke for the watcher: for who never comes online nothing is refreshed.
     seen_at: Time,
-}
-
-/// Our subscription (RFC 6665 §4.1).
-#[derive(Debug)]
-struct Leg {
-    dialog: Dialog,
-    /// Their tag is known.
-    confirmed: bool,
-    in_flight: bool,
-    /// The Expires we ask for.
-    ask: Duration,
-    expires_at: Time,
-    refresh_at: Option<Time>,
-    /// RFC 6665 §4.1.2.4 Timer N: the first NOTIFY comes before this.
-    notify_by: Option<Time>,
-    began_at: Time,
+    /// When all is told again to a node that could not be reached, and how often that came to nothing.
+    tell_at: Option<Time>,
+    tell_failures: u32,
 }
 
 /// What is kept of a contact.
@@ -82,13 +89,10 @@ pub struct KeptContact {
     watcher: String,
     presentity: String,
     granted: bool,
+    /// Refused, and the watcher may not know yet.
+    #[serde(default)]
+    over: bool,
     leg: Option<KeptLeg>,
-}
-
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-struct KeptLeg {
-    dialog: Dialog,
-    expires_at_unix_nanos: u64,
 }
 
 /// Who serves the two ends.
@@ -120,42 +124,34 @@ impl Contacts {
         if self.table.len() >= limits::SUBSCRIPTIONS && !self.table.contains_key(&key) {
             return Err(Reject::new(Reason::Overloaded, format!("{} contacts are watched", limits::SUBSCRIPTIONS)));
         }
-        let contact = self.table.entry(key.clone()).or_insert_with(|| Contact {
-            node: ends.node.to_owned(),
-            seen_by: ends.seen_by,
-            partner: ends.partner.to_owned(),
-            of: ends.of,
-            granted: is_probe,
-            leaving: false,
-            farewell: false,
-            leg: None,
-            shown: None,
-            retry_at: Some(turn.now),
-            failures: 0,
-            seen_at: turn.now,
-        });
+        let standing = if is_probe { Standing::Granted } else { Standing::Pending };
+        let contact =
+            self.table.entry(key.clone()).or_insert_with(|| Contact::new(turn.now, ends, standing, Some(turn.now)));
         contact.seen_at = turn.now;
-        if contact.leaving {
+        match contact.standing {
+            // Its server has not heard that it is over, or will in a moment.
+            Standing::Over | Standing::Leaving if is_probe => {
+                self.tell(turn, &key);
+                return Ok(());
+            }
             // Back before the end was heard: begin anew.
-            contact.leaving = false;
-            contact.farewell = false;
-            contact.granted = is_probe;
-            contact.retry_at = Some(turn.now);
-            if let Some(leg) = contact.leg.take() {
-                self.tags.remove(&leg.dialog.local_tag);
+            Standing::Over | Standing::Leaving => {
+                let gone = std::mem::replace(contact, Contact::new(turn.now, ends, standing, Some(turn.now)));
+                if let Some(leg) = gone.leg {
+                    self.tags.remove(&leg.dialog.local_tag);
+                }
+            }
+            Standing::Pending | Standing::Granted => {
+                if contact.leg.is_none() && contact.retry_at != Some(turn.now) && contact.may_hurry(turn.now) {
+                    contact.retry_at = Some(turn.now);
+                }
             }
         }
-        let (granted, shown) = (contact.granted, contact.shown.clone());
-        if contact.leg.is_none() && is_probe {
-            contact.retry_at = Some(contact.retry_at.map_or(turn.now, |at| at.min(turn.now)));
-        }
         self.keep(turn, &key);
-        if granted && !is_probe {
-            self.say(turn, &key, Element::new("presence", NS_SERVER).attr("type", "subscribed"), true, None);
+        if !is_probe {
+            self.tell_subscribed(turn, &key);
         }
-        if let Some(shown) = shown {
-            self.say(turn, &key, shown, false, None);
-        }
+        self.tell_again(turn, &key);
         self.due(turn, clients, &key);
         Ok(())
     }
@@ -163,15 +159,20 @@ impl Contacts {
     /// `unsubscribe` from a user.
     pub fn unsubscribe(&mut self, turn: &mut Turn<'_>, clients: &mut Clients, key: &ContactKey) {
         let Some(contact) = self.table.get_mut(key) else { return };
-        contact.leaving = true;
+        if matches!(contact.standing, Standing::Leaving | Standing::Over) {
+            return;
+        }
+        contact.standing = Standing::Leaving;
         contact.retry_at = None;
+        // Whatever becomes of the end, a restart must not bring it back.
+        turn.step(Step::Forget(record_id(key)));
         match &mut contact.leg {
             Some(leg) if leg.confirmed => {
                 leg.ask = Duration::ZERO;
-                if !leg.in_flight {
+                // What is under way is answered first.
+                if leg.in_flight.is_none() {
                     self.send(turn, clients, key);
                 }
-                self.keep(turn, key);
             }
             _ => self.left(turn, key),
         }
@@ -181,6 +182,7 @@ impl Contacts {
     pub fn seen(&mut self, now: Time, key: &ContactKey) {
         if let Some(contact) = self.table.get_mut(key) {
             contact.seen_at = now;
+            contact.tell_failures = 0;
         }
     }
 
@@ -189,7 +191,7 @@ impl Contacts {
         self.tags.get(local_tag)
     }
 
-    /// A NOTIFY inside one of our dialogs: its status. `None`: no such dialog (481).
+    /// A NOTIFY inside one of our dialogs: its status. `None`: no such dialog or package (481).
     pub fn notify(
         &mut self,
         turn: &mut Turn<'_>,
@@ -200,13 +202,13 @@ impl Contacts {
         let key = self.tags.get(request.to_tag()?)?.clone();
         let contact = self.table.get_mut(&key)?;
         let leg = contact.leg.as_mut().filter(|leg| leg.dialog.call_id == request.call_id().unwrap_or_default())?;
-        if leg.confirmed {
-            // RFC 6665 §4.5.1: of forked subscriptions presence keeps one.
-            if !leg.dialog.is_of(request) {
-                return None;
-            }
-        } else if leg.dialog.confirm(request).is_ok() {
-            leg.confirmed = true;
+        // RFC 6665 §8.2.1: it is matched by its package too.
+        if !read::is_presence(request) {
+            return None;
+        }
+        // RFC 6665 §4.5.1: of forked subscriptions presence keeps one.
+        if leg.confirmed && !leg.dialog.is_of(request) {
+            return None;
         }
         Some(self.read_notify(turn, clients, &key, request, at))
     }
@@ -219,78 +221,93 @@ impl Contacts {
         request: &Message,
         at: Time,
     ) -> Result<(), Reject> {
-        let state = request
-            .header(Name::SubscriptionState)
-            .and_then(SubscriptionState::parse)
+        let state = read::state(request)
             .ok_or_else(|| Reject::new(Reason::Malformed, "a NOTIFY without Subscription-State"))?;
-        let document = read_document(request)?;
+        let document = read::document(request)?;
         let Some(contact) = self.table.get_mut(key) else { return Ok(()) };
         let Some(leg) = contact.leg.as_mut() else { return Ok(()) };
+        if !leg.confirmed {
+            leg.dialog.confirm(request)?;
+            leg.confirmed = true;
+        }
         leg.dialog.follow(request)?;
-        leg.notify_by = None;
-        contact.failures = 0;
-        let partner = contact.partner.clone();
-        let settled = Settled {
-            partner,
+        turn.step(Step::Event(Event::Settled(Settled {
+            partner: contact.partner.clone(),
             side: Side::Outside,
             protocol: Protocol::Sip,
             action: Action::Presence,
             outcome: Outcome::Delivered,
-        };
-        turn.step(Step::Event(Event::Settled(settled)));
-        match state.state.as_str() {
-            "terminated" => {
-                if contact.granted && !contact.leaving && document.is_some() {
-                    self.show(turn, key, document.as_ref(), at);
-                }
-                self.terminated(turn, key, &state);
-            }
-            // RFC 8048 §5.2.1: nothing is told while pending.
-            "pending" => leg.granted_for(turn.now, state.expires),
-            _ => {
-                leg.granted_for(turn.now, state.expires);
-                if contact.leaving {
-                    return Ok(());
-                }
-                if !std::mem::replace(&mut contact.granted, true) {
-                    self.keep(turn, key);
-                    self.say(turn, key, Element::new("presence", NS_SERVER).attr("type", "subscribed"), true, None);
-                }
-                self.show(turn, key, document.as_ref(), at);
-            }
-        }
+        })));
+        self.heard(turn, key, &state, document.as_ref(), at);
         self.due(turn, clients, key);
         Ok(())
     }
 
+    /// What a NOTIFY says.
+    fn heard(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: &ContactKey,
+        state: &SubscriptionState,
+        document: Option<&Document>,
+        at: Time,
+    ) {
+        let Some(contact) = self.table.get_mut(key) else { return };
+        let Some(leg) = contact.leg.as_mut() else { return };
+        let standing = contact.standing;
+        // One that crossed the end is not the last.
+        if !matches!(standing, Standing::Leaving | Standing::Over) {
+            leg.notify_by = None;
+        }
+        match state.state.as_str() {
+            "terminated" => {
+                if standing == Standing::Granted && document.is_some() {
+                    self.show(turn, key, document, at);
+                }
+                self.terminated(turn, key, state);
+            }
+            // RFC 8048 §5.2.1: nothing is told while pending.
+            "pending" => {
+                leg.granted_for(turn.now, state.expires);
+                contact.failures = 0;
+            }
+            _ => {
+                leg.granted_for(turn.now, state.expires);
+                contact.failures = 0;
+                if standing == Standing::Pending {
+                    contact.standing = Standing::Granted;
+                    self.keep(turn, key);
+                    self.tell_subscribed(turn, key);
+                }
+                if matches!(standing, Standing::Pending | Standing::Granted) {
+                    self.show(turn, key, document, at);
+                }
+            }
+        }
+    }
+
     /// The subscription is over by the notifier's word (RFC 6665 §4.1.3).
     fn terminated(&mut self, turn: &mut Turn<'_>, key: &ContactKey, state: &SubscriptionState) {
+        self.drop_leg(turn, key);
         let Some(contact) = self.table.get_mut(key) else { return };
-        let Some(leg) = contact.leg.take() else { return };
-        self.tags.remove(&leg.dialog.local_tag);
-        if contact.leaving {
-            self.left(turn, key);
-            return;
+        match contact.standing {
+            Standing::Leaving => return self.left(turn, key),
+            Standing::Over => return self.forget(turn, key),
+            Standing::Pending | Standing::Granted => {}
         }
-        // One that ends as soon as it began must not be begun in a circle.
-        let was_short = turn.now.since(leg.began_at) < limits::CONTACT_AGAIN_FIRST;
         let told = state.retry_after.map(|seconds| Duration::from_secs(u64::from(seconds)));
-        let again = |least: Duration| told.unwrap_or(Duration::ZERO).max(least).min(limits::CONTACT_AGAIN_MOST);
-        let pause = match state.reason.as_deref() {
-            Some("rejected") => {
-                self.refused(turn, key);
-                return;
+        match state.reason.as_deref() {
+            Some("rejected") => self.refused(turn, key),
+            // Not to be tried again by us; its server may, when the watcher comes online.
+            Some("noresource" | "invariant") => {
+                contact.retry_at = None;
+                self.lose_sight(turn, key);
+                self.forget(turn, key);
             }
-            Some("noresource" | "invariant") => None,
-            Some("deactivated" | "timeout") if !was_short => Some(Duration::ZERO),
-            Some("giveup") => Some(again(limits::CONTACT_AGAIN)),
-            _ => Some(again(limits::CONTACT_AGAIN_FIRST)),
-        };
-        contact.retry_at = pause.map(|pause| turn.now + pause);
-        if pause.is_none() && contact.granted {
-            self.show(turn, key, None, turn.now);
+            Some("deactivated" | "timeout") => self.hurry(turn, key, None),
+            Some("giveup") if told.is_none() => self.try_again(turn, key, Some(limits::CONTACT_AGAIN)),
+            _ => self.try_again(turn, key, told),
         }
-        self.keep(turn, key);
     }
 
     /// A SUBSCRIBE of ours ended.
@@ -304,47 +321,63 @@ impl Contacts {
     ) {
         let Some(contact) = self.table.get_mut(key) else { return };
         let Some(leg) = contact.leg.as_mut().filter(|leg| leg.dialog.local_tag == tag) else { return };
-        leg.in_flight = false;
-        if contact.leaving {
-            // Whatever the answer: it is over for the watcher.
-            if leg.ask.is_zero() || !leg.confirmed {
-                self.left(turn, key);
-            } else {
-                leg.ask = Duration::ZERO;
-                self.send(turn, clients, key);
+        let asked = leg.in_flight.take();
+        match contact.standing {
+            // What was under way when the watcher left is answered: now the end.
+            Standing::Leaving if leg.confirmed && asked.is_some_and(|asked| !asked.is_zero()) => {
+                return self.send(turn, clients, key);
             }
-            return;
+            // Whatever the answer: it is over for the watcher.
+            Standing::Leaving => return self.left(turn, key),
+            Standing::Over => return,
+            Standing::Pending | Standing::Granted => {}
         }
         // A refresh of something that works; the first SUBSCRIBE of one that worked before counts too.
-        let worked = contact.granted;
+        let worked = contact.standing == Standing::Granted;
+        let is_refresh = leg.confirmed;
+        let told = match ended {
+            Ended::Answered(_, response) => read::retry_after(response),
+            _ => None,
+        };
         match ended {
-            Ended::Answered(200..=299, response) => {
+            Ended::Answered(status @ 200..=299, response) => {
                 if !leg.confirmed && leg.dialog.confirm(response).is_ok() {
                     leg.confirmed = true;
                 }
                 let granted = response.header(Name::Expires).and_then(delta_seconds);
                 let seconds = granted.unwrap_or(u32::try_from(leg.ask.as_secs()).unwrap_or(u32::MAX));
                 leg.granted_for(turn.now, Some(seconds));
-                contact.failures = 0;
+                // RFC 6665 §4.1.2.1: 204 says that no NOTIFY comes.
+                if *status == 204 {
+                    leg.notify_by = None;
+                }
+                // COMPAT(lync): the first NOTIFY inside the answer (ms-piggyback-first-notify, which we do not ask for).
+                let piggyback = read::piggyback(response).filter(|_| leg.confirmed);
+                if let Some((number, _, _)) = &piggyback {
+                    leg.dialog.follow_to(*number);
+                }
                 self.keep(turn, key);
+                if let Some((_, state, document)) = piggyback {
+                    self.heard(turn, key, &state, Some(&document), turn.now);
+                }
             }
             Ended::Answered(423, response) => {
                 let least = response.header(Name::MinExpires).and_then(delta_seconds).map(u64::from).unwrap_or(3600);
                 let least = Duration::from_secs(least);
-                if least <= leg.ask || least > limits::EXPIRES_MOST {
-                    self.try_again(turn, key);
-                } else {
+                if least > leg.ask && least <= limits::EXPIRES_MOST {
                     leg.ask = least;
                     self.send(turn, clients, key);
+                } else {
+                    self.failed(turn, key, told);
                 }
             }
             // RFC 8048 §5.2.1: a final refusal ends the authorisation. COMPAT(lync): of what worked, or with ms-diagnostics 10xx
             // (the route, not the user), it is a passing state of their edge.
-            Ended::Answered(403 | 489 | 603, response) if !worked && !is_edge_trouble(response) => {
+            Ended::Answered(403 | 489 | 603, response) if !worked && !read::is_edge_trouble(response) => {
                 self.refused(turn, key)
             }
             // There is no such user: the watcher is told why.
-            Ended::Answered(status @ (404 | 410 | 484 | 485 | 604), response) if !worked => {
+            Ended::Answered(status @ (404 | 410 | 484 | 485 | 604), response) if !worked && !is_refresh => {
                 let error = error::to_xmpp(*status, response.reason_phrase(), None);
                 let told = Element::new("presence", NS_SERVER).attr("type", "error").child(error.to_element(NS_SERVER));
                 self.say(turn, key, told, true, None);
@@ -352,47 +385,54 @@ impl Contacts {
             }
             // RFC 6665 §4.1.2.2: the dialog is dead; begin another.
             Ended::Answered(404 | 405 | 410 | 416 | 480..=485 | 489 | 501 | 604, _) => {
-                let was_confirmed = leg.confirmed;
-                self.drop_leg(key);
-                self.try_again(turn, key);
-                if was_confirmed
-                    && let Some(contact) = self.table.get_mut(key)
-                    && contact.failures == 1
-                {
-                    contact.retry_at = Some(turn.now);
+                self.drop_leg(turn, key);
+                if is_refresh {
+                    self.hurry(turn, key, told);
+                } else {
+                    self.try_again(turn, key, told);
                 }
             }
-            _ => {
-                // RFC 6665 §4.1.2.2: any other failure leaves the subscription until it would have expired.
-                if !leg.confirmed {
-                    self.drop_leg(key);
-                }
-                self.try_again(turn, key);
-            }
+            _ => self.failed(turn, key, told),
         }
         self.due(turn, clients, key);
+    }
+
+    /// RFC 6665 §4.1.2.2: any other failure leaves the subscription until it would have expired.
+    fn failed(&mut self, turn: &mut Turn<'_>, key: &ContactKey, told: Option<Duration>) {
+        match self.table.get_mut(key).and_then(|contact| contact.leg.as_mut()) {
+            // Nothing was refreshed, so no NOTIFY is due either.
+            Some(leg) if leg.confirmed => leg.notify_by = None,
+            _ => self.drop_leg(turn, key),
+        }
+        self.try_again(turn, key, told);
     }
 
     /// Something of this contact is due.
     pub fn due(&mut self, turn: &mut Turn<'_>, clients: &mut Clients, key: &ContactKey) {
         let Some(contact) = self.table.get_mut(key) else { return };
+        if contact.standing == Standing::Over {
+            match contact.retry_at {
+                Some(at) if at > turn.now => self.arm(turn, key),
+                _ => self.forget(turn, key),
+            }
+            return;
+        }
         let is_present = turn.now.since(contact.seen_at) < limits::CONTACT_REFRESHED_FOR;
         if let Some(leg) = &mut contact.leg {
             let is_unheard = leg.notify_by.is_some_and(|at| at <= turn.now);
             if is_unheard || (leg.confirmed && leg.expires_at <= turn.now) {
-                self.drop_leg(key);
-                if self.table.get(key).is_some_and(|contact| contact.leaving) {
-                    self.left(turn, key);
-                    return;
+                // RFC 6665 §4.1.2.4: without a NOTIFY in time it has failed, refreshed or new.
+                let was_confirmed = leg.confirmed;
+                self.drop_leg(turn, key);
+                if self.table.get(key).is_some_and(|contact| contact.standing == Standing::Leaving) {
+                    return self.left(turn, key);
                 }
-                if let Some(contact) = self.table.get_mut(key)
-                    && contact.granted
-                {
-                    // What was shown is no longer known.
-                    self.show(turn, key, None, turn.now);
+                if was_confirmed {
+                    self.hurry(turn, key, None);
+                } else {
+                    self.try_again(turn, key, None);
                 }
-                self.try_again(turn, key);
-            } else if leg.refresh_at.is_some_and(|at| at <= turn.now) && !leg.in_flight {
+            } else if leg.refresh_at.is_some_and(|at| at <= turn.now) && leg.in_flight.is_none() {
                 leg.refresh_at = None;
                 if is_present {
                     self.send(turn, clients, key);
@@ -402,56 +442,111 @@ impl Contacts {
         let Some(contact) = self.table.get_mut(key) else { return };
         if contact.retry_at.is_some_and(|at| at <= turn.now) {
             contact.retry_at = None;
-            match &mut contact.leg {
-                Some(leg) if leg.in_flight => {}
+            match &contact.leg {
+                Some(leg) if leg.in_flight.is_some() => {}
                 Some(_) => self.send(turn, clients, key),
                 None if is_present => self.begin(turn, clients, key),
-                None => {}
+                // Away for days: its server speaks up when the watcher comes back, and it begins anew.
+                None => {
+                    self.lose_sight(turn, key);
+                    return self.forget(turn, key);
+                }
             }
         }
         self.arm(turn, key);
     }
 
-    /// Settings changed: who may no longer watch is told offline, and the partner that we stopped.
-    pub fn reloaded(&mut self, turn: &mut Turn<'_>, clients: &mut Clients) {
-        let keys: Vec<ContactKey> = self.table.keys().cloned().collect();
-        for key in keys {
-            let question = Question {
-                from: &key.0,
-                to: &key.1,
-                action: Action::Subscribe,
-                side: Side::Inside,
-                protocol: Protocol::Sip,
-                peer_ip: None,
-            };
-            if turn.settings.policy.decide(question).0.is_err() {
-                self.show(turn, &key, None, turn.now);
-                self.unsubscribe(turn, clients, &key);
+    /// Settings changed: every contact is decided again, in slices.
+    pub fn reloaded(&mut self, turn: &mut Turn<'_>) {
+        self.sweep = self.table.keys().cloned().collect();
+        turn.deadlines.set(Deadline::Sweep, turn.now);
+    }
+
+    /// Decides one slice again.
+    pub fn sweep(&mut self, turn: &mut Turn<'_>, clients: &mut Clients) {
+        for _ in 0..limits::SWEEP_SLICE {
+            let Some(key) = self.sweep.pop_first() else { return };
+            self.decide_again(turn, clients, &key);
+        }
+        turn.deadlines.set(Deadline::Sweep, turn.now);
+    }
+
+    /// Who may no longer watch is told offline, and the partner that we stopped.
+    fn decide_again(&mut self, turn: &mut Turn<'_>, clients: &mut Clients, key: &ContactKey) {
+        let Some(contact) = self.table.get_mut(key) else { return };
+        // The watcher may have moved to another node: it is the one to tell from now on.
+        if let Ok(node) = table::node_between(turn.settings, key.1.domain(), &key.0)
+            && node.name != contact.node
+        {
+            contact.node = node.name.clone();
+            contact.seen_by = node.profile;
+            contact.tell_at = Some(turn.now);
+            turn.deadlines.set(Deadline::Tell(key.clone()), turn.now);
+        }
+        if let Some(id) = turn.settings.policy.partner_for(key.1.domain(), Protocol::Sip) {
+            let partner = turn.settings.policy.partner(id);
+            contact.partner = partner.label.clone();
+            contact.of = partner.profile;
+        }
+        let question = Question {
+            from: &key.0,
+            to: &key.1,
+            action: Action::Subscribe,
+            side: Side::Inside,
+            protocol: Protocol::Sip,
+            peer_ip: None,
+        };
+        if turn.settings.policy.decide(question).0.is_err() {
+            if contact.standing == Standing::Granted {
+                self.show(turn, key, None, turn.now);
             }
+            self.unsubscribe(turn, clients, key);
         }
     }
 
-    /// A node's stream was lost: its users' servers may have lost what was told.
-    pub fn tell_again(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
+    /// Presence could not be handed to the node: everything is told again later.
+    pub fn say_later(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
+        let Some(contact) = self.table.get_mut(key) else { return };
+        let has_left = contact.standing == Standing::Over && contact.leg.is_some();
+        if has_left || contact.tell_at.is_some_and(|at| at > turn.now) {
+            return;
+        }
+        contact.tell_failures = contact.tell_failures.saturating_add(1);
+        let wait = limits::ASK_AGAIN_FIRST * (1 << contact.tell_failures.min(7).saturating_sub(1));
+        let at = turn.jittered(wait.min(limits::ASK_AGAIN));
+        contact.tell_at = Some(at);
+        turn.deadlines.set(Deadline::Tell(key.clone()), at);
+        if contact.standing == Standing::Over {
+            contact.retry_at = contact.retry_at.max(Some(at + limits::CONTACT_OVER));
+            self.arm(turn, key);
+        }
+    }
+
+    /// Tells the watcher everything again: how it stands, and what is shown.
+    pub fn tell(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
+        let Some(contact) = self.table.get_mut(key) else { return };
+        contact.tell_at = None;
+        if contact.standing == Standing::Over {
+            // Who left by itself, and only awaits the last NOTIFY, knows.
+            if contact.leg.is_none() {
+                self.say_type(turn, key, "unsubscribed");
+            }
+            return;
+        }
+        self.tell_subscribed(turn, key);
+        self.tell_again(turn, key);
+    }
+
+    fn tell_subscribed(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
+        if self.table.get(key).is_some_and(|contact| contact.standing == Standing::Granted) {
+            self.say_type(turn, key, "subscribed");
+        }
+    }
+
+    fn tell_again(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
         if let Some(shown) = self.table.get(key).and_then(|contact| contact.shown.clone()) {
             self.say(turn, key, shown, false, None);
         }
-    }
-
-    /// Presence could not be handed to the node: tell it again later.
-    pub fn say_later(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
-        if self.table.contains_key(key) {
-            let at = turn.jittered(limits::ASK_AGAIN_FIRST);
-            turn.deadlines.set(Deadline::Tell(key.clone()), at);
-        }
-    }
-
-    /// Tells the watcher everything again: that it is subscribed, and what is shown.
-    pub fn tell(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
-        if self.table.get(key).is_some_and(|contact| contact.granted && !contact.leaving) {
-            self.say(turn, key, Element::new("presence", NS_SERVER).attr("type", "subscribed"), true, None);
-        }
-        self.tell_again(turn, key);
     }
 
     /// Contacts whose watchers a node serves.
@@ -460,49 +555,38 @@ impl Contacts {
     }
 
     /// Takes a kept contact back after a restart. `false`: no longer possible.
-    pub fn restore(&mut self, turn: &mut Turn<'_>, kept: KeptContact) -> bool {
+    pub fn restore(&mut self, turn: &mut Turn<'_>, clients: &mut Clients, kept: KeptContact) -> bool {
         let (Ok(watcher), Ok(presentity)) = (Jid::parse(&kept.watcher), Jid::parse(&kept.presentity)) else {
             return false;
         };
         let key = (watcher.bare, presentity.bare);
         let Some(id) = turn.settings.policy.partner_for(key.1.domain(), Protocol::Sip) else { return false };
         let partner = turn.settings.policy.partner(id);
-        let Ok(node) = table::node_for(turn.settings, &key.0) else { return false };
-        let ends = (node.name.clone(), node.profile, partner.label.clone(), partner.profile);
+        let Ok(node) = table::node_between(turn.settings, key.1.domain(), &key.0) else { return false };
+        let (label, of) = (partner.label.clone(), partner.profile);
+        let ends = Ends { node: &node.name, seen_by: node.profile, partner: &label, of };
         let at = turn.jittered(limits::ASK_AFTER_RESTART);
-        let leg = kept.leg.map(|mut kept| {
-            kept.dialog.resume();
-            Leg {
-                dialog: kept.dialog,
-                confirmed: true,
-                in_flight: false,
-                ask: turn.settings.presence.expires,
-                expires_at: Time::from_unix_nanos(kept.expires_at_unix_nanos),
-                // A refresh brings a NOTIFY, and so the state that was lost.
-                refresh_at: Some(at),
-                notify_by: None,
-                began_at: turn.now,
-            }
-        });
+        // A refresh brings a NOTIFY, and so the state that was lost.
+        let leg = kept.leg.map(|kept| Leg::resumed(kept, turn.settings.presence.expires, turn.now, at));
         if let Some(leg) = &leg {
             self.tags.insert(leg.dialog.local_tag.clone(), key.clone());
         }
-        let contact = Contact {
-            node: ends.0,
-            seen_by: ends.1,
-            partner: ends.2,
-            of: ends.3,
-            granted: kept.granted,
-            leaving: false,
-            farewell: false,
-            retry_at: leg.is_none().then_some(at),
-            leg,
-            shown: None,
-            failures: 0,
-            seen_at: turn.now,
+        let standing = match (kept.over, kept.granted) {
+            (true, _) => Standing::Over,
+            (_, true) => Standing::Granted,
+            (_, false) => Standing::Pending,
         };
+        let mut contact = Contact::new(turn.now, ends, standing, leg.is_none().then_some(at));
+        contact.leg = leg;
+        if kept.over {
+            contact.retry_at = Some(turn.now + limits::CONTACT_OVER);
+            turn.deadlines.set(Deadline::Tell(key.clone()), at);
+        }
         self.table.insert(key.clone(), contact);
-        self.keep(turn, &key);
+        if !kept.over {
+            self.keep(turn, &key);
+            self.decide_again(turn, clients, &key);
+        }
         self.arm(turn, &key);
         true
     }
@@ -511,7 +595,7 @@ impl Contacts {
     pub fn counted(&self) -> BTreeMap<(String, &'static str), u64> {
         let mut counted = BTreeMap::new();
         for contact in self.table.values().filter(|contact| contact.leg.is_some()) {
-            let state = if contact.granted { "active" } else { "pending" };
+            let state = if contact.standing == Standing::Pending { "pending" } else { "active" };
             *counted.entry((contact.partner.clone(), state)).or_insert(0) += 1;
         }
         counted
@@ -523,16 +607,7 @@ impl Contacts {
         let Ok(theirs) = aol::outward(contact.of, &key.1) else { return };
         let (call_id, local_tag) = (turn.token(), turn.token());
         let dialog = Dialog::as_uac(call_id, local_tag.clone(), &key.0.to_sip(), &theirs.to_sip());
-        contact.leg = Some(Leg {
-            dialog,
-            confirmed: false,
-            in_flight: false,
-            ask: turn.settings.presence.expires,
-            expires_at: turn.now + turn.settings.presence.expires,
-            refresh_at: None,
-            notify_by: None,
-            began_at: turn.now,
-        });
+        contact.leg = Some(Leg::new(dialog, turn.settings.presence.expires, turn.now));
         self.tags.insert(local_tag, key.clone());
         self.send(turn, clients, key);
     }
@@ -541,7 +616,7 @@ impl Contacts {
     fn send(&mut self, turn: &mut Turn<'_>, clients: &mut Clients, key: &ContactKey) {
         let Some(contact) = self.table.get_mut(key) else { return };
         let Some(leg) = &mut contact.leg else { return };
-        leg.in_flight = true;
+        leg.in_flight = Some(leg.ask);
         leg.notify_by = Some(turn.now + limits::TIMER_F);
         let branch = turn.branch();
         let identity = &turn.settings.identities[turn.settings.identity_for(key.0.domain())];
@@ -553,6 +628,7 @@ impl Contacts {
         ];
         let request = leg.dialog.request(Method::Subscribe, &branch, identity, headers, None);
         let tag = leg.dialog.local_tag.clone();
+        // Moved into the block of CSeq that is not kept yet: kept before it is used.
         if request.mark_moved {
             self.keep(turn, key);
         }
@@ -563,45 +639,86 @@ impl Contacts {
         self.arm(turn, key);
     }
 
-    fn drop_leg(&mut self, key: &ContactKey) {
+    /// The dialog is no more, after a restart either.
+    fn drop_leg(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
         if let Some(leg) = self.table.get_mut(key).and_then(|contact| contact.leg.take()) {
             self.tags.remove(&leg.dialog.local_tag);
+            if leg.confirmed {
+                self.keep(turn, key);
+            }
         }
     }
 
-    fn try_again(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
+    /// Another try, at once if the last such is long ago.
+    fn hurry(&mut self, turn: &mut Turn<'_>, key: &ContactKey, told: Option<Duration>) {
+        let Some(contact) = self.table.get_mut(key) else { return };
+        if told.is_none() && contact.may_hurry(turn.now) {
+            contact.retry_at = Some(turn.now);
+        } else {
+            self.try_again(turn, key, told);
+        }
+    }
+
+    /// Another try after a pause that grows, or after what the partner told.
+    fn try_again(&mut self, turn: &mut Turn<'_>, key: &ContactKey, told: Option<Duration>) {
         let Some(contact) = self.table.get_mut(key) else { return };
         contact.failures = contact.failures.saturating_add(1);
         let wait = limits::CONTACT_AGAIN_FIRST * (1 << contact.failures.min(6).saturating_sub(1));
-        contact.retry_at = Some(turn.jittered(wait.min(limits::CONTACT_AGAIN)));
+        let at = turn.jittered(wait.min(limits::CONTACT_AGAIN));
+        if let Some(told) = told {
+            contact.hold_until = turn.now + told.min(limits::CONTACT_AGAIN_MOST);
+        }
+        // Theirs, or ours if it is longer by its first step alone.
+        contact.retry_at = Some(match told {
+            Some(_) => contact.hold_until.max(turn.now + limits::CONTACT_AGAIN_FIRST),
+            None => at.max(contact.hold_until),
+        });
+        self.lose_sight(turn, key);
+    }
+
+    /// What was shown is no longer known.
+    fn lose_sight(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
+        let is_blind = |contact: &Contact| contact.standing == Standing::Granted && contact.leg.is_none();
+        if self.table.get(key).is_some_and(is_blind) {
+            self.show(turn, key, None, turn.now);
+        }
     }
 
     /// The partner refuses for good.
     fn refused(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
-        self.say(turn, key, Element::new("presence", NS_SERVER).attr("type", "unsubscribed"), true, None);
-        self.forget(turn, key);
+        self.drop_leg(turn, key);
+        let Some(contact) = self.table.get_mut(key) else { return };
+        contact.standing = Standing::Over;
+        contact.shown = None;
+        contact.retry_at = Some(turn.now + limits::CONTACT_OVER);
+        // Until the node has it: a refusal that is lost would be asked for at every login.
+        let kept =
+            KeptContact { watcher: key.0.to_jid(), presentity: key.1.to_jid(), granted: false, over: true, leg: None };
+        turn.step(Step::Keep(Record { id: record_id(key), kept: Kept::Contact(kept) }));
+        self.say_type(turn, key, "unsubscribed");
+        self.arm(turn, key);
     }
 
     /// The watcher left and the partner knows.
     fn left(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
         let Some(contact) = self.table.get_mut(key) else { return };
-        if !std::mem::replace(&mut contact.farewell, true) {
-            contact.shown = None;
-            self.say(turn, key, Element::new("presence", NS_SERVER).attr("type", "unsubscribed"), true, None);
-        }
-        let leg = self.table.get(key).and_then(|contact| contact.leg.as_ref());
-        if leg.is_some_and(|leg| leg.confirmed && leg.notify_by.is_some_and(|at| at > turn.now)) {
-            // The last NOTIFY is still to come; until then its dialog is known.
-            turn.step(Step::Forget(record_id(key)));
-            self.arm(turn, key);
-        } else {
+        contact.standing = Standing::Over;
+        contact.shown = None;
+        // The last NOTIFY is still to come; until then its dialog is known.
+        contact.retry_at = contact.leg.as_ref().filter(|leg| leg.confirmed).and_then(|leg| leg.notify_by);
+        let is_done = contact.retry_at.is_none_or(|at| at <= turn.now);
+        self.say_type(turn, key, "unsubscribed");
+        if is_done {
             self.forget(turn, key);
+        } else {
+            self.arm(turn, key);
         }
     }
 
     fn forget(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
-        self.drop_leg(key);
-        self.table.remove(key);
+        if let Some(leg) = self.table.remove(key).and_then(|contact| contact.leg) {
+            self.tags.remove(&leg.dialog.local_tag);
+        }
         turn.deadlines.cancel(&Deadline::Contact(key.clone()));
         turn.deadlines.cancel(&Deadline::Tell(key.clone()));
         turn.step(Step::Forget(record_id(key)));
@@ -617,33 +734,40 @@ impl Contacts {
         self.say(turn, key, shown, false, Some((at, Path::SipXmpp)));
     }
 
+    fn say_type(&mut self, turn: &mut Turn<'_>, key: &ContactKey, type_: &str) {
+        self.say(turn, key, Element::new("presence", NS_SERVER).attr("type", type_), true, None);
+    }
+
     /// Presence from the contact to the watcher: authorisation from the bare address, state from the one resource it has.
     fn say(&mut self, turn: &mut Turn<'_>, key: &ContactKey, said: Element, bare: bool, transit: Option<(Time, Path)>) {
         let Some(contact) = self.table.get(key) else { return };
         let from = if bare { key.1.to_jid() } else { format!("{}/{RESOURCE}", key.1.to_jid()) };
         let stanza = said.attr("from", &from).attr("to", &key.0.to_jid());
-        let hop = HopKey::Node { node: contact.node.clone(), from: key.1.domain().clone(), to: key.0.domain().clone() };
+        let hop = node_hop(turn.settings, &contact.node, key.1.domain(), key.0.domain());
         let bytes = Bytes::from(stanza.print(NS_SERVER));
         turn.step(Step::Pass { hop, parcel: Parcel { bytes, passage: Passage::Contact(key.clone()), transit } });
     }
 
     fn keep(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
         let Some(contact) = self.table.get(key) else { return };
-        let leg = contact
-            .leg
-            .as_ref()
-            .filter(|leg| leg.confirmed)
-            .map(|leg| KeptLeg { dialog: leg.dialog.clone(), expires_at_unix_nanos: leg.expires_at.unix_nanos() });
-        let kept = KeptContact { watcher: key.0.to_jid(), presentity: key.1.to_jid(), granted: contact.granted, leg };
+        let granted = match contact.standing {
+            Standing::Pending => false,
+            Standing::Granted => true,
+            // Forgotten already.
+            Standing::Leaving | Standing::Over => return,
+        };
+        let leg = contact.leg.as_ref().and_then(Leg::kept);
+        let kept = KeptContact { watcher: key.0.to_jid(), presentity: key.1.to_jid(), granted, over: false, leg };
         turn.step(Step::Keep(Record { id: record_id(key), kept: Kept::Contact(kept) }));
     }
 
     fn arm(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
         let Some(contact) = self.table.get(key) else { return };
         let leg = contact.leg.iter().flat_map(|leg| {
-            let refresh = leg.refresh_at.filter(|_| !leg.in_flight);
+            let refresh = leg.refresh_at.filter(|_| leg.in_flight.is_none());
             [refresh, leg.notify_by, leg.confirmed.then_some(leg.expires_at)].into_iter().flatten()
         });
+        let leg = leg.filter(|_| contact.standing != Standing::Over);
         match leg.chain(contact.retry_at).min() {
             Some(at) => turn.deadlines.set(Deadline::Contact(key.clone()), at.max(turn.now)),
             None => turn.deadlines.cancel(&Deadline::Contact(key.clone())),
@@ -654,44 +778,35 @@ impl Contacts {
 /// SIP devices are not shown apart to XMPP, so a contact has one resource; presence comes from a full JID (RFC 6121 §4.2).
 const RESOURCE: &str = "sip";
 
-impl Leg {
-    /// Granted for so long from now; refreshed after five sixths of it.
-    fn granted_for(&mut self, now: Time, seconds: Option<u32>) {
-        let Some(seconds) = seconds else { return };
-        let granted = Duration::from_secs(u64::from(seconds)).min(limits::EXPIRES_MOST);
-        self.expires_at = now + granted;
-        self.refresh_at = Some(now + granted * 5 / 6);
+impl Contact {
+    fn new(now: Time, ends: Ends<'_>, standing: Standing, retry_at: Option<Time>) -> Self {
+        Self {
+            node: ends.node.to_owned(),
+            seen_by: ends.seen_by,
+            partner: ends.partner.to_owned(),
+            of: ends.of,
+            standing,
+            leg: None,
+            shown: None,
+            retry_at,
+            failures: 0,
+            hold_until: now,
+            hurried_at: None,
+            seen_at: now,
+            tell_at: None,
+            tell_failures: 0,
+        }
     }
-}
 
-/// The presence document of a NOTIFY, if it has a body.
-fn read_document(request: &Message) -> Result<Option<Document>, Reject> {
-    if request.body().is_empty() {
-        return Ok(None);
+    /// Whether a try without a pause is due; it counts as made.
+    fn may_hurry(&mut self, now: Time) -> bool {
+        let may =
+            self.hold_until <= now && self.hurried_at.is_none_or(|at| now.since(at) >= limits::CONTACT_AGAIN_FIRST);
+        if may {
+            self.hurried_at = Some(now);
+        }
+        may
     }
-    let unsupported = || {
-        Reject::new(Reason::Unsupported, "a NOTIFY body that is no presence document")
-            .with_status(415)
-            .with_header("Accept", "application/pidf+xml")
-    };
-    let type_ = request.header(Name::ContentType).and_then(MediaType::parse).ok_or_else(unsupported)?;
-    match Document::parse_as(&type_.essence, request.body()) {
-        Ok(document) => Ok(Some(document)),
-        Err(BadDocument::Vocabulary) => Err(unsupported()),
-        Err(bad) => Err(Reject::new(Reason::Malformed, format!("the presence document: {bad}"))),
-    }
-}
-
-/// COMPAT(lync): ms-diagnostics 1000 to 1099 speak of the edge's routes and certificates, not of the user.
-fn is_edge_trouble(response: &Message) -> bool {
-    ["ms-diagnostics", "ms-diagnostics-public"].iter().any(|name| {
-        response.rows_named(name).any(|row| {
-            row.split(';')
-                .next()
-                .and_then(|id| id.trim().parse::<u32>().ok())
-                .is_some_and(|id| (1000..1100).contains(&id))
-        })
-    })
 }
 
 fn record_id(key: &ContactKey) -> RecordId {

@@ -31,8 +31,8 @@ pub struct Dialog {
     local_cseq: u32,
     /// Every CSeq up to this one may have been used before a restart.
     cseq_mark: u32,
-    /// Their last CSeq.
-    remote_cseq: u32,
+    /// Their last CSeq; empty until they send a request (RFC 3261 §12.1.2).
+    remote_cseq: Option<u32>,
 }
 
 /// A request inside a dialog, ready to be sent.
@@ -65,7 +65,7 @@ impl Dialog {
             routes,
             local_cseq: 0,
             cseq_mark: limits::CSEQ_BLOCK,
-            remote_cseq: request.cseq().map_or(0, |(number, _)| number),
+            remote_cseq: Some(request.cseq().map_or(0, |(number, _)| number)),
         };
         if dialog.bytes() > limits::DIALOG_BYTES {
             return Err(
@@ -78,28 +78,20 @@ impl Dialog {
     /// The UAC's half of the dialog that a response to a request of ours makes. `local`: that request's From value without tag.
     pub fn from_response(response: &Message, local: String, local_tag: String) -> Result<Self, Reject> {
         let malformed = |what| Reject::new(Reason::Malformed, what);
-        let contact =
-            contact_uri(response).ok_or_else(|| malformed("a response that makes a dialog needs one Contact"))?;
-        let routes = route_set(response, true);
-        if routes.len() > limits::ROUTES {
-            return Err(malformed("too many Record-Route values"));
-        }
-        let dialog = Self {
+        contact_uri(response).ok_or_else(|| malformed("a response that makes a dialog needs one Contact"))?;
+        let mut dialog = Self {
             call_id: response.call_id().ok_or_else(|| malformed("no Call-ID"))?.to_owned(),
             local_tag,
-            remote_tag: response.to_tag().unwrap_or_default().to_owned(),
+            remote_tag: String::new(),
             local,
-            remote: response.header(Name::To).ok_or_else(|| malformed("no To"))?.to_owned(),
-            target: contact.text.to_owned(),
-            routes,
+            remote: String::new(),
+            target: String::new(),
+            routes: Vec::new(),
             local_cseq: response.cseq().map_or(0, |(number, _)| number),
             cseq_mark: limits::CSEQ_BLOCK,
-            // RFC 3261 §12.1.2: empty, so that whatever they begin with is above it; a request with CSeq 0 is nobody's practice.
-            remote_cseq: 0,
+            remote_cseq: None,
         };
-        if dialog.bytes() > limits::DIALOG_BYTES {
-            return Err(malformed("the headers a dialog must remember are too long"));
-        }
+        dialog.confirm(response)?;
         Ok(dialog)
     }
 
@@ -115,7 +107,7 @@ impl Dialog {
             routes: Vec::new(),
             local_cseq: 0,
             cseq_mark: limits::CSEQ_BLOCK,
-            remote_cseq: 0,
+            remote_cseq: None,
         }
     }
 
@@ -151,10 +143,10 @@ impl Dialog {
     /// As [`follow`](Self::follow), without the target: most methods do not refresh it, and a refused one does not (RFC 6141 §4.1).
     pub fn count(&mut self, request: &Message) -> Result<(), Reject> {
         let number = request.cseq().map_or(0, |(number, _)| number);
-        if number <= self.remote_cseq {
+        if self.remote_cseq.is_some_and(|last| number <= last) {
             return Err(Reject::new(Reason::Malformed, "CSeq is not above the last one of its dialog").with_status(500));
         }
-        self.remote_cseq = number;
+        self.remote_cseq = Some(number);
         Ok(())
     }
 
@@ -165,6 +157,11 @@ impl Dialog {
         {
             self.target = contact.text.to_owned();
         }
+    }
+
+    /// Takes note of the CSeq of something of theirs that came in another way.
+    pub fn follow_to(&mut self, number: u32) {
+        self.remote_cseq = self.remote_cseq.max(Some(number));
     }
 
     /// Whether an in-dialog request of theirs belongs here.
@@ -178,7 +175,7 @@ impl Dialog {
     pub fn is_made_by(&self, request: &Message) -> bool {
         request.call_id() == Some(&self.call_id)
             && request.from_tag().unwrap_or_default() == self.remote_tag
-            && request.cseq().is_some_and(|(number, _)| number <= self.remote_cseq)
+            && request.cseq().is_some_and(|(number, _)| self.remote_cseq.is_some_and(|last| number <= last))
     }
 
     /// A request of ours inside the dialog (RFC 3261 §12.2.1.1).

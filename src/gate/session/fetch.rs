@@ -46,7 +46,7 @@ impl Fetches {
         if self.open.len() >= limits::FETCHES {
             return Err(Reject::new(Reason::Overloaded, format!("{} presence fetches are under way", limits::FETCHES)));
         }
-        let node = table::node_for(turn.settings, permit.to())?;
+        let node = table::node_between(turn.settings, permit.from().domain(), permit.to())?;
         let local_tag = turn.token();
         let dialog = Dialog::from_request(request, local_tag.clone())?;
         let id = self.next;

@@ -162,6 +162,8 @@ pub enum Deadline {
     Sweep,
     /// Draining has taken long enough.
     Drain,
+    /// A component stream that is down is to be connected again.
+    Component(HopKey),
 }
 
 /// One turn of the gate: what a part may read, and where its wishes go.

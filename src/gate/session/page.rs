@@ -13,7 +13,8 @@ use crate::gate::policy::Permit;
 use crate::gate::policy::table::STRANGER_PROFILE;
 use crate::gate::record::{Kept, Record, RecordId};
 use crate::gate::reject::{Reason, Reject};
-use crate::gate::route::HopKey;
+use crate::gate::route::{HopKey, node_hop};
+use crate::gate::settings::Settings;
 use crate::gate::time::Time;
 use crate::gate::translate::error;
 use crate::gate::translate::message::{self, PAGE_CONTENT_TYPE, Text};
@@ -286,7 +287,7 @@ impl Pages {
     /// Hands the error of this record to the sender's server; behind a ping, so that it is known to have arrived.
     pub fn bounce(&mut self, turn: &mut Turn<'_>, barriers: &mut Barriers, record: &RecordId) {
         let Some(bounce) = self.bounces.get(record) else { return };
-        let Some((hop, pair)) = bounce.envelope.reply_hop() else { return };
+        let Some((hop, pair)) = bounce.envelope.reply_hop(turn.settings) else { return };
         let stanza = Bytes::from(bounce.envelope.error_stanza(&bounce.error).print(NS_SERVER));
         if !barriers.carry(turn, hop, pair, stanza, Owed::Record(record.clone()), None) {
             self.bounce_later(turn, record);
@@ -400,10 +401,10 @@ impl Envelope {
         }
     }
 
-    fn reply_hop(&self) -> Option<(HopKey, Pair)> {
+    fn reply_hop(&self, settings: &Settings) -> Option<(HopKey, Pair)> {
         let domain = |text: &str| Jid::parse(text).ok().map(|jid| jid.bare.domain().clone());
         let (from, to): (Domain, Domain) = (domain(&self.to)?, domain(&self.from)?);
-        Some((HopKey::Node { node: self.node.clone(), from: from.clone(), to: to.clone() }, (from, to)))
+        Some((node_hop(settings, &self.node, &from, &to), (from, to)))
     }
 
     fn error_stanza(&self, error: &StanzaError) -> Element {

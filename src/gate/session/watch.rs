@@ -14,7 +14,7 @@ use crate::gate::policy::table::STRANGER_PROFILE;
 use crate::gate::policy::{Permit, Question};
 use crate::gate::record::{Kept, Record, RecordId};
 use crate::gate::reject::{Reason, Reject};
-use crate::gate::route::{HopKey, table};
+use crate::gate::route::{node_hop, table};
 use crate::gate::time::Time;
 use crate::gate::translate::presence::{self, Shown};
 use crate::wire::address::Address;
@@ -159,7 +159,7 @@ impl Watches {
         if self.dialogs.len() >= limits::SUBSCRIPTIONS {
             return Err(Reject::new(Reason::Overloaded, format!("{} subscriptions are live", limits::SUBSCRIPTIONS)));
         }
-        let node = table::node_for(turn.settings, permit.to())?;
+        let node = table::node_between(turn.settings, key.0.domain(), permit.to())?;
         let local_tag = turn.token();
         let dialog = Dialog::from_request(request, local_tag.clone())?;
         let watch = self.table.entry(key.clone()).or_insert_with(|| Watch {
@@ -454,7 +454,7 @@ impl Watches {
     fn decide_again(&mut self, turn: &mut Turn<'_>, key: &WatchKey) {
         let Some(watch) = self.table.get_mut(key) else { return };
         // The user may have moved to another node: it is the one to ask from now on.
-        if let Ok(node) = table::node_for(turn.settings, &key.1)
+        if let Ok(node) = table::node_between(turn.settings, key.0.domain(), &key.1)
             && node.name != watch.node
         {
             watch.node = node.name.clone();
@@ -503,7 +503,7 @@ impl Watches {
             None if policy.stranger.is_some() => ("other", STRANGER_PROFILE),
             None => return false,
         };
-        let Ok(node) = table::node_for(turn.settings, &key.1) else { return false };
+        let Ok(node) = table::node_between(turn.settings, key.0.domain(), &key.1) else { return false };
         let mut watch = Watch {
             partner: label.to_owned(),
             seen_by,
@@ -748,7 +748,7 @@ pub fn say(turn: &mut Turn<'_>, node: &str, key: &WatchKey, type_: &str, passage
         .attr("from", &key.0.to_jid())
         .attr("to", &key.1.to_jid())
         .attr("id", &id);
-    let hop = HopKey::Node { node: node.to_owned(), from: key.0.domain().clone(), to: key.1.domain().clone() };
+    let hop = node_hop(turn.settings, node, key.0.domain(), key.1.domain());
     turn.step(Step::Pass {
         hop,
         parcel: Parcel { bytes: Bytes::from(stanza.print(NS_SERVER)), passage, transit: None },

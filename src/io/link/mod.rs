@@ -51,6 +51,9 @@ impl From<io::Error> for TlsFailure {
                 Alert::CertificateRequired => format!("the peer says {alert:?}"),
                 other => format!("the peer says {other:?}"),
             }),
+            Some(Error::PeerIncompatible(what)) => TlsFailure::Failed(format!(
+                "no common version or cipher suite ({what:?}); we speak TLS 1.2 with ECDHE and AEAD, and 1.3"
+            )),
             Some(other) => TlsFailure::Failed(other.to_string()),
             None if error.kind() == io::ErrorKind::UnexpectedEof => {
                 TlsFailure::Failed("the peer closed the connection in the handshake".to_owned())

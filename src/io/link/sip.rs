@@ -208,7 +208,8 @@ pub async fn accept_outside(
                 }
                 None => {
                     edge.telemetry.metrics.link(Side::Outside, Protocol::Sip, Count::Failed);
-                    tracing::debug!(%peer, %failure, "handshake failed");
+                    // Who can't agree on TLS with us never hears why: the log must say it. New connections are limited by address block.
+                    tracing::info!(%peer, %failure, "handshake failed");
                 }
             }
         }

@@ -36,6 +36,11 @@ pub enum Start {
         /// The TLS server name and the identity we show.
         tls: ClientTls,
     },
+    /// We connected for the gate, as a component: there is no TLS on such a stream.
+    Component {
+        /// The gate's name for it.
+        hop: HopId,
+    },
     /// We connected to have a key verified.
     Verify {
         /// The TLS server name and the identity we show.
@@ -104,6 +109,7 @@ pub async fn run(
     let (hop, permit, tls, direct) = match start {
         Start::Accepted { permit, direct } => (None, permit, None, direct),
         Start::Opened { hop, tls } => (Some(hop), None, Some(tls), None),
+        Start::Component { hop } => (Some(hop), None, None, None),
         Start::Verify { tls } => (None, None, Some(tls), None),
     };
     let (verified, verdicts) = mpsc::channel(VERIFYING);
@@ -237,20 +243,8 @@ impl Task {
                 }
             }
             LinkOutput::StartTls => return Ok(self.start_tls().await.err()),
-            LinkOutput::Proven { from, to, ours, node } => {
-                let link = match &self.link {
-                    Some((link, _)) => *link,
-                    None => {
-                        let (link, orders) = self.edge.link().await?;
-                        self.link = Some((link, orders));
-                        self.permit = None;
-                        link
-                    }
-                };
-                let proof = Proof::Xmpp { from, to, ours, node };
-                let proven = Proven { link, side: self.side, peer: self.peer, hop: self.hop, proof };
-                self.edge.input(Input::Proven(Box::new(proven))).await?;
-            }
+            LinkOutput::Proven { from, to, ours, node } => self.proven(Proof::Xmpp { from, to, ours, node }).await?,
+            LinkOutput::Attached { node, domain } => self.proven(Proof::XmppComponent { node, domain }).await?,
             LinkOutput::Stanza(stanza) => {
                 if let Some((link, _)) = &self.link {
                     let message = Incoming::Stanza(stanza);
@@ -265,6 +259,21 @@ impl Task {
             LinkOutput::Close { cause } => return Ok(Some(cause)),
         }
         Ok(None)
+    }
+
+    /// From the first proof on, the loop knows the link.
+    async fn proven(&mut self, proof: Proof) -> Result<(), Stopped> {
+        let link = match &self.link {
+            Some((link, _)) => *link,
+            None => {
+                let (link, orders) = self.edge.link().await?;
+                self.link = Some((link, orders));
+                self.permit = None;
+                link
+            }
+        };
+        let proven = Proven { link, side: self.side, peer: self.peer, hop: self.hop, proof };
+        self.edge.input(Input::Proven(Box::new(proven))).await
     }
 
     /// TLS in mid-stream: everything written goes out in the clear first (RFC 6120 §5.4.2.3).

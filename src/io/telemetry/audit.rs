@@ -24,6 +24,14 @@ impl Audit {
         Ok(Self { path, file, failing: false })
     }
 
+    /// Opens the path anew, as after a rotation; if that fails, the old file goes on being written.
+    pub fn reopen(&mut self) {
+        match Self::open(self.path.clone()) {
+            Ok(fresh) => *self = fresh,
+            Err(error) => tracing::error!(error, "the audit file cannot be reopened; the one open before goes on"),
+        }
+    }
+
     /// Appends one entry in one write. A failure is said once, and once more when it is over.
     pub fn write(&mut self, entry: &Value) {
         let mut line = entry.to_string();
@@ -60,6 +68,20 @@ mod tests {
         assert_eq!(text, "{\"from\":\"a\\nb\"}\n{\"id\":2}\n", "no value can make a line of its own");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(Audit::open(dir.path().join("no/such/folder")).unwrap_err().contains("audit"));
+    }
+
+    #[test]
+    fn a_rotated_file_is_left_for_a_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, old) = (dir.path().join("audit.jsonl"), dir.path().join("audit.jsonl.1"));
+        let mut audit = Audit::open(path.clone()).unwrap();
+        audit.write(&json!(1));
+        std::fs::rename(&path, &old).unwrap();
+        audit.write(&json!(2));
+        audit.reopen();
+        audit.write(&json!(3));
+        assert_eq!(std::fs::read_to_string(&old).unwrap(), "1\n2\n");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "3\n");
     }
 
     #[test]

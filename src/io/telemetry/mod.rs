@@ -92,6 +92,10 @@ impl Telemetry {
 fn record(queue: &Receiver<(Time, Event)>, mut audit: Option<Audit>, ring: &Decisions) {
     while let Ok((at, event)) = queue.recv() {
         log::write(&event);
+        // SIGHUP is also what a rotation sends.
+        if let (Event::Reloaded { .. }, Some(audit)) = (&event, &mut audit) {
+            audit.reopen();
+        }
         if let Event::Decided(decision) = event {
             let entry = decisions::entry(at, &decision);
             if let Some(audit) = &mut audit {

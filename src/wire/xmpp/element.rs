@@ -117,6 +117,20 @@ impl Element {
         });
         text.collect()
     }
+    /// Moves every element of one namespace into another: a content namespace says on which kind of stream an element travels, not what
+    /// it means (RFC 6120 §4.8.3).
+    pub fn move_namespace(&mut self, from: &str, to: &str) {
+        let mut open = vec![self];
+        while let Some(element) = open.pop() {
+            if element.ns == from {
+                to.clone_into(&mut element.ns);
+            }
+            open.extend(element.children.iter_mut().filter_map(|node| match node {
+                Node::Element(child) => Some(child),
+                Node::Text(_) => None,
+            }));
+        }
+    }
     /// Prints it, declaring `xmlns` wherever the namespace differs from the parent's; `parent_ns` is the stream's default namespace.
     /// Characters XML 1.0 forbids are replaced by U+FFFD.
     pub fn print(&self, parent_ns: &str) -> String {

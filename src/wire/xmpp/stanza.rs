@@ -5,6 +5,7 @@ use super::stream::StreamError;
 use super::{NS_PING, NS_SERVER, NS_STANZA_ERRORS};
 use crate::wire::address::{BadAddress, Domain, Jid};
 use bytes::Bytes;
+use memchr::memmem;
 use std::fmt::Display;
 
 /// The three stanza kinds.
@@ -138,6 +139,15 @@ impl Stanza {
         Ok(Ok(Self { kind, from: jid("from"), to: jid("to"), id: attr("id"), type_: attr("type"), raw, element }))
     }
 
+    /// The same stanza for streams of another content namespace (RFC 6120 §4.8.3).
+    pub fn moved(mut self, from: &str, to: &str) -> Self {
+        self.element.move_namespace(from, to);
+        if declares_namespaces(&self.raw) {
+            self.raw = Bytes::from(self.element.print(to));
+        }
+        self
+    }
+
     /// The error reply to this stanza (RFC 6120 §8.3.1): same kind and id, from and to swapped, no payload echoed. `None` if this is itself
     /// an error or an iq result, or if there is nobody to answer or to answer as.
     pub fn error_reply(&self, error: &StanzaError) -> Option<Element> {
@@ -192,6 +202,21 @@ impl Stanza {
     pub fn is_ping(&self) -> bool {
         self.kind == Kind::Iq && self.type_.as_deref() == Some("get") && self.element.find("ping", NS_PING).is_some()
     }
+}
+
+/// A printed stanza for streams of another content namespace (RFC 6120 §4.8.3).
+pub fn moved(printed: Bytes, from: &str, to: &str) -> Result<Bytes, StreamError> {
+    if !declares_namespaces(&printed) {
+        return Ok(printed);
+    }
+    let mut element = Element::parse(&printed, from)?;
+    element.move_namespace(from, to);
+    Ok(Bytes::from(element.print(to)))
+}
+
+/// Whether a text can hold namespace declarations. Without one all of it is in its stream's namespace, whichever that is.
+fn declares_namespaces(text: &[u8]) -> bool {
+    memmem::find(text, b"xmlns").is_some()
 }
 
 /// `<message/>` with a body (RFC 6121 §5.2); add what else it carries.
@@ -337,6 +362,7 @@ impl StanzaError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::xmpp::NS_COMPONENT;
 
     fn stanza(text: &str) -> Stanza {
         Stanza::parse(Bytes::copy_from_slice(text.as_bytes()), NS_SERVER).unwrap().unwrap()
@@ -381,6 +407,36 @@ mod tests {
         assert_eq!(reply("<message to='e@f.g'/>"), None);
         assert_eq!(reply("<message from='@' to='e@f.g'/>"), None);
         assert_eq!(stanza("<presence from='a@b.c' to='e@f.g' type='get'/>").iq_result(), None);
+    }
+
+    #[test]
+    fn stanzas_move_between_kinds_of_streams() {
+        let cases = [
+            // Nothing to say about namespaces: byte for byte.
+            ("<message  to=\"a@b.c\"><body>1</body></message>", "<message  to=\"a@b.c\"><body>1</body></message>"),
+            ("<iq id='1'><ping xmlns='urn:xmpp:ping'/></iq>", "<iq id='1'><ping xmlns='urn:xmpp:ping'/></iq>"),
+            // What names the old one is moved too, whether it is written with or without prefix.
+            ("<message xmlns='jabber:server'><body>1</body></message>", "<message><body>1</body></message>"),
+            ("<s:message xmlns:s='jabber:server'><s:body/></s:message>", "<message><body/></message>"),
+            (
+                "<message><x xmlns='urn:x'><body xmlns='jabber&#58;server'>jabber:server</body></x></message>",
+                "<message><x xmlns='urn:x'><body xmlns='jabber:component:accept'>jabber:server</body></x></message>",
+            ),
+            // Any other namespace stays.
+            (
+                "<message><x xmlns='urn:x'><message xmlns='jabber:client'/></x></message>",
+                "<message><x xmlns='urn:x'><message xmlns='jabber:client'/></x></message>",
+            ),
+        ];
+        for (server, component) in cases {
+            let there = moved(Bytes::from_static(server.as_bytes()), NS_SERVER, NS_COMPONENT).unwrap();
+            assert_eq!(there, component);
+            let back = moved(there.clone(), NS_COMPONENT, NS_SERVER).unwrap();
+            assert_eq!(Element::parse(&back, NS_SERVER), Element::parse(server.as_bytes(), NS_SERVER), "{server}");
+            let read = Stanza::parse(there, NS_COMPONENT).unwrap().unwrap().moved(NS_COMPONENT, NS_SERVER);
+            assert_eq!(Ok(&read.element), Element::parse(server.as_bytes(), NS_SERVER).as_ref());
+            assert_eq!(Element::parse(&read.raw, NS_SERVER).as_ref(), Ok(&read.element));
+        }
     }
 
     #[test]

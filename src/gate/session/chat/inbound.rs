@@ -32,7 +32,7 @@ impl Chats {
                 Reject::new(Reason::Unsupported, "EndPoints names more than two: a conference").with_status(488)
             );
         }
-        table::node_for(turn.settings, &key.0)?;
+        table::node_between(turn.settings, key.1.domain(), &key.0)?;
         if self.is_same_invite(&key, request) {
             return Ok(());
         }

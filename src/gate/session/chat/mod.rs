@@ -21,7 +21,7 @@ use crate::gate::policy::Question;
 use crate::gate::policy::table::STRANGER_PROFILE;
 use crate::gate::record::{Kept, Record, RecordId};
 use crate::gate::reject::{Reason, Reject};
-use crate::gate::route::{HopKey, table};
+use crate::gate::route::{node_hop, table};
 use crate::gate::time::Time;
 use crate::gate::translate::composing::ChatState;
 use crate::gate::translate::message::Text;
@@ -482,8 +482,8 @@ fn bye(turn: &mut Turn<'_>, clients: &mut Clients, key: &ChatKey, dialog: &mut D
 
 /// A chat state from the SIP user to the XMPP user. Nobody awaits its fate.
 fn say(turn: &mut Turn<'_>, key: &ChatKey, thread: &str, state: ChatState) {
-    let Ok(node) = table::node_for(turn.settings, &key.0) else { return };
-    let hop = HopKey::Node { node: node.name.clone(), from: key.1.domain().clone(), to: key.0.domain().clone() };
+    let Ok(node) = table::node_between(turn.settings, key.1.domain(), &key.0) else { return };
+    let hop = node_hop(turn.settings, &node.name, key.1.domain(), key.0.domain());
     let stanza = state.alone(&key.1.to_jid(), &key.0.to_jid(), thread);
     let bytes = Bytes::from(stanza.print(NS_SERVER));
     turn.step(Step::Pass { hop, parcel: Parcel { bytes, passage: Passage::Answer, transit: None } });
