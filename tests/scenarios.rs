@@ -18,6 +18,7 @@ fn every_scenario_holds_over_component_streams() {
         "message-in-node-cut.scn",
         "message-out-unsuitable.scn",
         "slow-connection.scn",
+        "chat-stranger.scn",
         "stranger.scn",
         "watch-node-unreachable.scn",
     ];
