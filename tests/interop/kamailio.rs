@@ -1,6 +1,7 @@
 //! A generic SIP partner of other people's making: Kamailio as edge and presence server (RFC 3856, RFC 3903), baresip behind it.
 
 use crate::peers;
+use crate::pki::Certificate;
 use crate::process::PATIENCE;
 use crate::server::Kamailio;
 use crate::stand::{Setup, Stand, wait_until};
@@ -26,10 +27,13 @@ fn raise(test: &str) -> Option<Stand> {
     Stand::raise(test, Setup { policy: POLICY, ..Setup::default() })
 }
 
-/// Its certificate names the domain, not the host (RFC 5922 §4, §7.1).
 fn raise_kamailio(stand: &Stand) -> Kamailio {
-    let certificate = stand.pki.leaf("kamailio", &["kamailio.example"], &stand.pki.authority);
-    stand.raise_kamailio(&certificate)
+    stand.raise_kamailio(&certificate(stand), 3600)
+}
+
+/// It names the domain, not the host (RFC 5922 §4, §7.1).
+fn certificate(stand: &Stand) -> Certificate {
+    stand.pki.leaf("kamailio", &["kamailio.example"], &stand.pki.authority)
 }
 
 #[test]
@@ -106,18 +110,35 @@ fn messages_pass_kamailio_whole_both_ways() {
 #[test]
 fn user_watches_a_presentity_of_kamailio() {
     let Some(stand) = raise("kamailio-contact") else { return };
-    let kamailio = raise_kamailio(&stand);
+    let mut kamailio = raise_kamailio(&stand);
     let mut alice = stand.login("alice");
     alice.show(None, None);
 
-    // Nothing is published yet: an active NOTIFY with no document, which is an authorisation all the same.
+    // Juliet's rules say nothing of her yet: pending, of which Alice hears nothing (RFC 8048 §5.2.1).
     alice.presence("subscribe", JULIET_JID);
+    kamailio.assert_received(&["SUBSCRIBE sip:juliet@kamailio.example", "Accept: application/pidf+xml", "over tls"]);
+    alice.assert_no_presence(JULIET_JID, "subscribed", Duration::from_secs(2));
+    // Active with no document, for nothing is published: an authorisation all the same.
+    kamailio.rule("juliet", ALICE, "allow");
     alice.presence_from(JULIET_JID, "subscribed");
     alice.presence_from(JULIET_JID, "unavailable");
-    kamailio.assert_received(&["SUBSCRIBE sip:juliet@kamailio.example", "Accept: application/pidf+xml", "over tls"]);
 
     let mut phone = stand.phone("juliet", ALICE, false);
-    alice.presence_from(JULIET_JID, "");
+    let online = alice.presence_from(JULIET_JID, "");
+    assert_eq!((online.text("show"), online.text("status")), ("", ""), "{online}");
+    // A second publication, with prefixes of its own: Kamailio makes one document of both.
+    let mut desk = stand.desk("juliet");
+    desk.publish("away", "Grüße &lt;&amp;&gt; 🌍👩\u{200d}🚀");
+    let away = alice.presence_from(JULIET_JID, "");
+    assert_eq!((away.text("show"), away.text("status")), ("away", "Grüße <&> 🌍👩\u{200d}🚀"), "{away}");
+    desk.publish("busy", "in a call");
+    let busy = alice.presence_from(JULIET_JID, "");
+    // The presence tables: XMPP has no busy.
+    assert_eq!((busy.text("show"), busy.text("status")), ("away", "Busy: in a call"), "{busy}");
+    desk.withdraw();
+    let online = alice.presence_from(JULIET_JID, "");
+    assert_eq!((online.text("show"), online.text("status")), ("", ""), "{online}");
+
     phone.go_offline();
     alice.presence_from(JULIET_JID, "unavailable");
     phone.go_online();
@@ -130,6 +151,69 @@ fn user_watches_a_presentity_of_kamailio() {
     // In the dialog that Kamailio's presence server made. Her server keeps our `unsubscribed` to itself: it knows already.
     kamailio.assert_received(&["SUBSCRIBE sip:sip.kamailio.example:5061", "Expires: 0", "over tls"]);
     assert_no_subscription(&stand);
+}
+
+#[test]
+fn presentity_of_kamailio_blocks_a_user() {
+    let Some(stand) = raise("kamailio-block") else { return };
+    let mut kamailio = raise_kamailio(&stand);
+    let mut alice = stand.login("alice");
+    alice.show(None, None);
+    let _phone = stand.phone("juliet", ALICE, false);
+    kamailio.rule("juliet", ALICE, "allow");
+    alice.presence("subscribe", JULIET_JID);
+    alice.presence_from(JULIET_JID, "subscribed");
+    alice.presence_from(JULIET_JID, "");
+    kamailio.rule("juliet", ALICE, "polite-block");
+    alice.presence_from(JULIET_JID, "unavailable");
+    kamailio.rule("juliet", ALICE, "allow");
+    alice.presence_from(JULIET_JID, "");
+    // terminated;reason=rejected
+    kamailio.rule("juliet", ALICE, "block");
+    alice.presence_from(JULIET_JID, "unsubscribed");
+    assert_no_subscription(&stand);
+}
+
+#[test]
+fn subscriptions_through_kamailio_are_refreshed_and_outlive_it() {
+    let Some(stand) = raise("kamailio-refresh") else { return };
+    let mut kamailio = stand.raise_kamailio(&certificate(&stand), 6);
+    let mut alice = stand.login("alice");
+    alice.show(None, None);
+    let mut phone = stand.phone("juliet", ALICE, true);
+    assert_eq!(phone.response("SUBSCRIBE").header("expires"), "6");
+    alice.presence_from(JULIET_JID, "subscribe");
+    alice.presence("subscribed", JULIET_JID);
+    phone.shows("Online");
+    kamailio.rule("juliet", ALICE, "allow");
+    alice.presence("subscribe", JULIET_JID);
+    alice.presence_from(JULIET_JID, "subscribed");
+    alice.presence_from(JULIET_JID, "");
+
+    // Both refresh in their dialogs: nothing is begun anew, nothing ends.
+    wait_until("fedgate refreshes in its dialog, and baresip in its own", PATIENCE, || {
+        kamailio.received(&["SUBSCRIBE sip:sip.kamailio.example:5061", "over tls"]) >= 2
+            && kamailio.received(&["SUBSCRIBE sip:sip.corp.example:5061", "over udp"]) >= 2
+    });
+    assert_eq!(kamailio.received(&["SUBSCRIBE sip:juliet@kamailio.example", "over tls"]), 1);
+    assert_eq!(kamailio.received(&["SUBSCRIBE sip:alice@corp.example", "over udp"]), 1);
+    assert_eq!(kamailio.received(&["NOTIFY sip:juliet", "terminated"]), 0);
+    alice.show(Some("dnd"), None);
+    phone.shows("Busy");
+    phone.go_offline();
+    alice.presence_from(JULIET_JID, "unavailable");
+
+    // It has forgotten our subscription, and says so to the next refresh: another one takes its place (RFC 6665 §4.1.2.2).
+    kamailio.restart(stand.net);
+    wait_until("fedgate subscribes anew", PATIENCE, || {
+        kamailio.received(&["SUBSCRIBE sip:juliet@kamailio.example", "over tls"]) >= 2
+    });
+    // 412, for its publication is forgotten; it publishes anew (RFC 3903 §4.1).
+    phone.go_online();
+    alice.presence_from(JULIET_JID, "");
+    // The client's dialog is with us, not with it.
+    alice.show(None, None);
+    phone.shows("Online");
 }
 
 #[test]
@@ -164,7 +248,7 @@ fn kamailio_with_a_wrong_certificate_is_refused() {
         ),
     ];
     for (name, certificate, why) in wrong {
-        let kamailio = stand.raise_kamailio(&certificate);
+        let kamailio = stand.raise_kamailio(&certificate, 3600);
         let mut phone = stand.phone("juliet", ALICE, false);
         phone.message(name);
         let refused = phone.response("MESSAGE");

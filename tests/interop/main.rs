@@ -8,6 +8,7 @@
 
 mod client;
 mod component;
+mod desk;
 mod fedgate;
 mod kamailio;
 mod messages;

@@ -1,6 +1,7 @@
 //! One test's world: loopback addresses of its own, a folder of its own, Prosody inside, the partner outside, fedgate between them.
 
 use crate::client::Client;
+use crate::desk::Desk;
 use crate::fedgate::Fedgate;
 use crate::partner::Partner;
 use crate::peers;
@@ -44,7 +45,8 @@ pub struct Stand {
     pub pki: Pki,
     /// The partner's own certificate.
     pub partner_certificate: Certificate,
-    net: Net,
+    /// Its addresses.
+    pub net: Net,
     folder: Folder,
 }
 
@@ -70,14 +72,19 @@ impl Stand {
         Client::login(user, self.net, self.folder.path())
     }
 
-    /// Raises a Kamailio as kamailio.example, which shows this certificate.
-    pub fn raise_kamailio(&self, certificate: &Certificate) -> Kamailio {
-        Kamailio::start(&subfolder(&self.folder, "kamailio"), self.net, certificate, &self.pki)
+    /// Raises a Kamailio as kamailio.example, which shows this certificate (see [`Kamailio::start`]).
+    pub fn raise_kamailio(&self, certificate: &Certificate, longest: u32) -> Kamailio {
+        Kamailio::start(&subfolder(&self.folder, "kamailio"), self.net, certificate, &self.pki, longest)
     }
 
     /// A user's client behind it, registered (see [`Phone::start`]).
     pub fn phone(&self, user: &str, contact: &str, watch: bool) -> Phone {
         Phone::start(user, contact, watch, self.net, &self.folder.path().join("phone"))
+    }
+
+    /// A second device of a user behind it.
+    pub fn desk(&self, user: &str) -> Desk {
+        Desk::new(user, self.net, &self.folder.path().join("desk"))
     }
 
     /// The partner connects with its own certificate, as link `out`.

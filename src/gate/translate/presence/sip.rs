@@ -16,11 +16,13 @@ pub(super) struct Seen {
     pub(super) priority: Option<u16>,
 }
 
-/// Reads a document: the most available tuple wins (RFC 8048 §6.2), then the higher contact priority, then the earlier one.
+/// Reads a document: the most available tuple wins (RFC 8048 §6.2), then the higher contact priority, then one with a note (presence servers
+/// make one document of several devices', in any order), then the earlier one.
 pub(super) fn read_look(document: &Document) -> Seen {
     let open = document.tuples.iter().filter(|tuple| is_open(tuple, document));
-    let best = open.map(|tuple| (tuple, read_tuple(tuple, document))).min_by_key(|(tuple, (look, _))| {
-        (sip_wire(look.state).availability, 1000 - tuple.priority.unwrap_or_default().min(1000))
+    let best = open.map(|tuple| (tuple, read_tuple(tuple, document))).min_by_key(|(tuple, (look, note))| {
+        let priority = 1000 - tuple.priority.unwrap_or_default().min(1000);
+        (sip_wire(look.state).availability, priority, note.is_none())
     });
     let Some((tuple, (look, note))) = best else {
         let note = document.note.clone().or_else(|| document.tuples.iter().find_map(|tuple| tuple.note.clone()));

@@ -418,6 +418,23 @@ fn the_most_available_device_is_the_person() {
     ]);
     let document = to_document(&presentity, &two, Profile::Lync, Profile::Generic);
     assert_eq!(xmpp_of(&document, Profile::Lync, Profile::Generic).2.as_deref(), Some("high"));
+    // As a presence server puts two publications together: no priorities, any order, one activity for the person.
+    let tuple = |id: &str, note: Option<&str>| crate::wire::pidf::Tuple {
+        id: id.to_owned(),
+        open: Some(true),
+        note: note.map(|text| crate::wire::pidf::Note { lang: None, text: text.to_owned() }),
+        ..Default::default()
+    };
+    let mut document = Document {
+        entity: "sip:juliet@partner.example".to_owned(),
+        tuples: vec![tuple("phone", None), tuple("desk", Some("at my desk"))],
+        activities: vec!["away".to_owned()],
+        note: None,
+    };
+    for _ in 0..2 {
+        assert_eq!(xmpp_of(&document, Profile::Generic, Profile::Generic).2.as_deref(), Some("at my desk"));
+        document.tuples.reverse();
+    }
 }
 
 #[test]
