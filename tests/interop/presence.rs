@@ -164,7 +164,6 @@ fn subscription_ends_by_its_time() {
 }
 
 #[test]
-#[ignore = "watching SIP contacts is not in this version"]
 fn user_watches_a_contact_of_the_partner() {
     let Some(mut stand) = Stand::raise("contact", Setup::default()) else { return };
     let mut alice = stand.login("alice");
