@@ -5,7 +5,7 @@ mod configuration;
 
 use configuration::World;
 use fedgate::config::ask::{self, Ask};
-use fedgate::gate::partner::{Action, Direction, DomainPattern, Partner, Profile, Protocol, Side};
+use fedgate::gate::partner::{Action, ChatMode, Direction, DomainPattern, Html, Partner, Profile, Protocol, Side};
 use fedgate::gate::policy::{AddressGlob, Answer, Because, Question, Rule, Stranger, Table};
 use fedgate::gate::reject::Reason;
 use fedgate::wire::address::{Address, Domain};
@@ -390,7 +390,8 @@ prop_compose! {
             client_eku: false,
             networks: if network { vec!["192.0.2.0/24".parse().unwrap()] } else { Vec::new() },
             next_hop: None,
-            chat: fedgate::config::profile::CHAT,
+            chat: ChatMode::Page,
+            html: Html::ToText,
             limits: fedgate::config::profile::BUDGET,
         }
     }

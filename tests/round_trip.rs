@@ -1,7 +1,7 @@
 //! What is translated to the other protocol and back, through the bytes of both: the same again, or lost where it is declared.
 
 use bytes::Bytes;
-use fedgate::gate::partner::Profile;
+use fedgate::gate::partner::{Html, Profile};
 use fedgate::gate::translate::presence::Shown;
 use fedgate::gate::translate::{error, message, presence};
 use fedgate::wire::address::{Address, Jid};
@@ -62,11 +62,13 @@ fn addresses_of_received_requests_are_jids_and_back() {
 fn received_messages_reach_an_xmpp_user_byte_for_byte() {
     for (file, text) in [
         ("samples/lync-message-plain-msgr.sip", "Good night, good night — 私は行く"),
+        ("samples/lync-message-html.sip", "Parting is such sweet sorrow & so on <3"),
+        ("samples/lync-message-multipart.sip", "It is the lark"),
         ("samples/aol-message.sip", "are you there?"),
         ("torture/user-apostrophe-amp.sip", "x"),
     ] {
         let request = sample(file);
-        let read = message::read_sip(&request, BODY_MAX).unwrap();
+        let read = message::read_sip(&request, BODY_MAX, Html::ToText).unwrap();
         let from = Jid::bare(address(&request.from().unwrap()));
         let stanza = received(&message::write_stanza(&read, &from, &jid("romeo@example.com"), "tx"));
         assert_eq!(stanza.from, Ok(Some(from)));
@@ -76,24 +78,31 @@ fn received_messages_reach_an_xmpp_user_byte_for_byte() {
         assert_eq!(back.body, text, "{file}");
         assert_eq!(back.thread.as_deref(), request.call_id());
     }
-    assert_eq!(message::read_sip(&sample("torture/message-1301-octets.sip"), BODY_MAX).unwrap().body.len(), 1301);
+    assert_eq!(
+        message::read_sip(&sample("torture/message-1301-octets.sip"), BODY_MAX, Html::ToText).unwrap().body.len(),
+        1301
+    );
 }
+
+/// What a 415 says that we take.
+const ACCEPT: &str = "text/plain, text/html, multipart/alternative";
 
 #[test]
 fn messages_that_cannot_be_carried_are_refused_by_name() {
     for (file, status, header) in [
-        ("samples/lync-message-html.sip", 415, Some(("Accept", "text/plain"))),
-        ("samples/lync-message-multipart.sip", 415, Some(("Accept", "text/plain"))),
-        ("torture/message-unsupported-type.sip", 415, Some(("Accept", "text/plain"))),
-        ("torture/message-cpim.sip", 415, Some(("Accept", "text/plain"))),
+        ("torture/message-unsupported-type.sip", 415, Some(("Accept", ACCEPT))),
+        ("torture/message-cpim.sip", 415, Some(("Accept", ACCEPT))),
         ("torture/message-content-encoding.sip", 415, Some(("Accept-Encoding", "identity"))),
         ("torture/message-invalid-utf8.sip", 400, None),
     ] {
-        let reject = message::read_sip(&sample(file), BODY_MAX).unwrap_err();
+        let reject = message::read_sip(&sample(file), BODY_MAX, Html::ToText).unwrap_err();
         let headers: Vec<_> = reject.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         assert_eq!((reject.status, headers), (status, Vec::from_iter(header)), "{file}");
     }
-    assert_eq!(message::read_sip(&sample("torture/message-1301-octets.sip"), 1300).unwrap_err().status, 413);
+    assert_eq!(
+        message::read_sip(&sample("torture/message-1301-octets.sip"), 1300, Html::ToText).unwrap_err().status,
+        413
+    );
 }
 
 #[test]
@@ -272,7 +281,7 @@ proptest! {
         prop_assert_eq!(&address(&sent.from().unwrap()), &from);
         let Start::Request { uri, .. } = sent.start() else { panic!("a request") };
         prop_assert_eq!(&Address::parse_user(uri).unwrap(), &from);
-        let back = message::read_sip(&sent, BODY_MAX).unwrap();
+        let back = message::read_sip(&sent, BODY_MAX, Html::ToText).unwrap();
         let thread = text.thread.clone().or(Some("random".to_owned()));
         prop_assert_eq!(back, message::Text { thread, ..text });
     }

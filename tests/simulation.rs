@@ -13,7 +13,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use support::world::{Seen, World};
+use support::world::{CONFIG, POLICY, Seen, World, with_component};
 
 const PARTNER: &str = "lync.example";
 const NODE: &str = "imp-1";
@@ -109,7 +109,11 @@ impl Sim {
         Self {
             seed,
             rng: StdRng::seed_from_u64(seed),
-            world: World::new(),
+            // In every other world the node takes components.
+            world: match seed % 2 {
+                0 => World::new(),
+                _ => World::with(&with_component(CONFIG), POLICY),
+            },
             shown: (0..USERS).map(|user| (user, Shown::Offline)).collect(),
             granted: BTreeSet::new(),
             asked: BTreeSet::new(),
@@ -254,6 +258,9 @@ impl Sim {
     }
 
     fn message_out(&mut self) {
+        if self.world.is_cut_off(NODE) {
+            return;
+        }
         self.next += 1;
         let id = format!("out-{}", self.next);
         let watcher = self.rng.random_range(0..WATCHERS);

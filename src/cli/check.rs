@@ -191,6 +191,7 @@ fn settings(partner: &Partner) -> Vec<(&'static str, String)> {
         ("networks", words(partner.networks.iter().map(ToString::to_string).collect(), "any")),
         ("next_hop", next_hop),
         ("chat", partner.chat.as_str().to_owned()),
+        ("html", partner.html.as_str().to_owned()),
         ("limits", budget),
     ]
 }

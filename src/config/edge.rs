@@ -318,6 +318,14 @@ pub(super) fn presence(mut section: Section<'_>) -> Presence {
     }
 }
 
+/// Reads `[chat]`: after how long without traffic an IM session ends (RFC 7573 §6 suggests ten minutes).
+pub(super) fn chat_idle(mut section: Section<'_>) -> Duration {
+    let bounds = (Duration::from_secs(10), Duration::from_secs(24 * 3600));
+    let idle = section.take("idle").and_then(|value| value.duration(bounds.0, bounds.1));
+    section.finish();
+    idle.unwrap_or(Duration::from_secs(600))
+}
+
 /// Reads `[limits]`.
 pub(super) fn limits(mut section: Section<'_>) -> Limits {
     let default = Limits::default();

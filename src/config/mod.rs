@@ -200,7 +200,8 @@ fn read(files: &Files, config: &str, options: Options, problems: &Problems) -> O
         node_place.warn(format!("no [[node]] serves {domain}"), "add it to the domains of a [[node]]");
     }
     let dns = edge::dns(root.section("dns", "dns"));
-    for unbuilt in ["chat", "publish", "echo"] {
+    let chat_idle = edge::chat_idle(root.section("chat", "chat"));
+    for unbuilt in ["publish", "echo"] {
         root.section(unbuilt, unbuilt).finish();
     }
     let presence = edge::presence(root.section("presence", "presence"));
@@ -242,6 +243,7 @@ fn read(files: &Files, config: &str, options: Options, problems: &Problems) -> O
         trust: Arc::new(trust.into_sets()),
         nodes: nodes.clone(),
         presence,
+        chat_idle,
         limits,
     };
     let link = gate::link::Settings { policy, nodes, inside_tls: inside.tls, secrets, limits };

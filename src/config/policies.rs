@@ -8,7 +8,7 @@ use crate::config::edge::{read_domains, read_network};
 use crate::config::material::TrustLists;
 use crate::config::{profile, scalar, version};
 use crate::gate::partner::{
-    Action, Budget, Direction, DomainPattern, Identity, Partner, Profile, Proof, Protocol, TlsMode,
+    Action, Budget, ChatMode, Direction, DomainPattern, Html, Identity, Partner, Profile, Proof, Protocol, TlsMode,
 };
 use crate::gate::policy::{AddressGlob, Answer, Rule, Stranger, Table};
 use crate::wire::address::Domain;
@@ -38,8 +38,6 @@ pub(super) struct Policies<'s> {
     expectations: Vec<(Place<'s>, Expectation)>,
     open: Option<(Place<'s>, bool)>,
     stranger: Option<(Place<'s>, Stranger)>,
-    /// One note for all entries.
-    chat_noted: bool,
 }
 
 impl<'s> Policies<'s> {
@@ -62,7 +60,7 @@ impl<'s> Policies<'s> {
         }
         for section in root.sections("partner", "partner") {
             let place = section.place().clone();
-            if let Some(partner) = read_partner(context, section, trust, &mut self.chat_noted) {
+            if let Some(partner) = read_partner(context, section, trust) {
                 self.check_partner(&place, &partner, local);
                 self.partners.push((place, partner));
             }
@@ -213,12 +211,7 @@ fn read_limits(section: &mut Section<'_>, default: Budget) -> Budget {
     Budget { messages_per_second, subscriptions, links, body_bytes, targets_per_hour }
 }
 
-fn read_partner(
-    context: &Context<'_>,
-    mut section: Section<'_>,
-    trust: &mut TrustLists,
-    chat_noted: &mut bool,
-) -> Option<Partner> {
+fn read_partner(context: &Context<'_>, mut section: Section<'_>, trust: &mut TrustLists) -> Option<Partner> {
     let origin = section.place().origin();
     let domain = section.demand("domain", "write domain = \"partner.example\"").and_then(|value| {
         value.read("write a domain name, or \"*.\" and one for all its subdomains", scalar::domain_pattern)
@@ -246,11 +239,8 @@ fn read_partner(
         .take("next_hop")
         .filter(|value| !(value.is_text() && value.text() == Some("")))
         .and_then(|value| value.read("write host:port or [v6]:port", scalar::host_port));
-    let chat = section.take("chat").and_then(|value| value.word(&[profile::CHAT], |_| "page"));
-    if chat.is_none() && protocol == Some(Protocol::Sip) && !*chat_noted {
-        section.place().note(version::CHAT_NOTE, "write chat = \"page\" to say so");
-        *chat_noted = true;
-    }
+    let chat = section.take("chat").and_then(|value| value.word(ChatMode::ALL, ChatMode::as_str));
+    let html = section.take("html").and_then(|value| value.word(Html::ALL, Html::as_str));
     let limits = read_limits(&mut section, profile::BUDGET);
     section.finish();
     let domain = domain?;
@@ -271,7 +261,8 @@ fn read_partner(
         client_eku: client_eku.unwrap_or(false),
         networks,
         next_hop,
-        chat: chat.unwrap_or(profile::CHAT),
+        chat: chat.unwrap_or(defaults.chat),
+        html: html.unwrap_or(Html::ToText),
         limits,
     })
 }

@@ -13,10 +13,9 @@ pub struct Defaults {
     pub proof: Vec<Proof>,
     /// What may be done.
     pub allow: Vec<Action>,
+    /// How IM goes to it.
+    pub chat: ChatMode,
 }
-
-/// How IM goes to partners in this version, whatever the profile.
-pub const CHAT: ChatMode = ChatMode::Page;
 
 /// The defaults of a profile over a protocol.
 pub fn defaults(profile: Profile, protocol: Protocol) -> Defaults {
@@ -31,7 +30,9 @@ pub fn defaults(profile: Profile, protocol: Protocol) -> Defaults {
         Profile::GoogleTalk => (TlsMode::Off, vec![Proof::Dialback]),
         _ => (TlsMode::Required, vec![Proof::Certificate]),
     };
-    Defaults { identity, tls, proof, allow }
+    // Microsoft's servers and AOL's gateway speak sessions; of others nobody knows before they were asked.
+    let chat = if microsoft { ChatMode::Session } else { ChatMode::Auto };
+    Defaults { identity, tls, proof, allow, chat }
 }
 
 /// A partner's budget when its entry says nothing.

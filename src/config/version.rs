@@ -47,7 +47,6 @@ const ABSENT: &[Absent] = &[
     absent("node", "verify", Words(&["certificate"]), "write \"network\" or \"dialback\""),
     absent("node", "tls", Not("false"), "[inside] tls says whether XMPP nodes are spoken to over TLS"),
     absent("node", "public_port", Not("0"), REMOVE),
-    absent("chat", "idle", Not("\"10m\""), REMOVE),
     absent("state", "engine", Words(&["embedded", "nats"]), "write \"memory\": what is kept ends with the process"),
     absent("state", "path", Not("\"state/fedgate.db\""), REMOVE),
     absent("state", "url", Not("\"nats://127.0.0.1:4222\""), REMOVE),
@@ -56,16 +55,12 @@ const ABSENT: &[Absent] = &[
     absent("publish", "domains", Not("[]"), REMOVE),
     absent("publish", "users", Not("[\"*\"]"), REMOVE),
     absent("echo", "user", Not("\"\""), REMOVE),
-    absent("partner", "chat", Words(&["session", "auto"]), "write \"page\": each message for itself"),
-    absent("partner", "html", Not("\"to-text\""), REMOVE),
+    absent("partner", "html", Words(&["basic"]), "write \"to-text\": formatting is dropped"),
     absent("partner", "prefer", Not("false"), REMOVE),
 ];
 
 /// Defaults of the full configuration that this version does not have, and what is so instead; `check` says them.
 pub const ENGINE_NOTE: &str = "engine = \"embedded\" is not in this version; what is kept ends with the process";
-/// As [`ENGINE_NOTE`], for partners' IM.
-pub const CHAT_NOTE: &str =
-    "IM sessions are not in this version; every SIP partner gets chat = \"page\", each message for itself";
 /// As [`ENGINE_NOTE`], for XMPP outside.
 pub const XMPP_OUTSIDE_NOTE: &str =
     "XMPP to partners is not in this version; the entry is checked and shown, no link is made";

@@ -1,13 +1,15 @@
 //! The whole path of a message, on one screen for each protocol: understand → who says so ([`super::peer`]) → their words to ours
 //! ([`super::border`]) → may they ([`super::policy`]) → part of something known, or where to ([`super::session`], [`super::route`]).
 
+mod session;
+
 use super::Gate;
 use super::border::inward;
 use super::event::{Decision, Event, Outcome};
 use super::exchange::{Incoming, Output, Path};
 use super::limits;
 use super::links::Far;
-use super::partner::{Action, Budget, LinkId, PartnerId, Profile, Protocol, Side};
+use super::partner::{Action, Budget, Html, LinkId, PartnerId, Profile, Protocol, Side};
 use super::peer::Claim;
 use super::policy::table::STRANGER_PROFILE;
 use super::policy::{Permit, Question};
@@ -15,6 +17,7 @@ use super::reject::{DecisionId, Reason, Reject};
 use super::route::{node_hop, table};
 use super::session::{Facts, Parcel, Passage, Step, contact, fetch::Fetches, outcome, page, watch};
 use super::time::Time;
+use super::translate::composing::ChatState;
 use super::translate::{error, message};
 use crate::wire::address::{Address, Jid};
 use crate::wire::sip::compose::Response;
@@ -26,7 +29,7 @@ use rand::RngExt;
 use std::net::IpAddr;
 
 /// Methods we answer, for Allow.
-const ALLOW: &str = "SUBSCRIBE, NOTIFY, MESSAGE, OPTIONS, CANCEL, ACK";
+const ALLOW: &str = "SUBSCRIBE, NOTIFY, INVITE, ACK, CANCEL, BYE, MESSAGE, INFO, UPDATE, OPTIONS";
 
 /// How a request that was taken is answered.
 enum Taken {
@@ -101,13 +104,16 @@ impl Gate {
         inward::no_other_route(request, &self.settings)?;
         inward::no_loop(request, &self.settings)?;
         match method {
-            Method::Ack => return Ok(Taken::Never),
+            Method::Ack => {
+                self.acked(now, &from, request);
+                return Ok(Taken::Never);
+            }
             // COMPAT(lync): MS-SIP §3.5: never answered, whatever it says.
             Method::Benotify => {
                 let _ = self.notify(now, at, &from, request, (&label, &budget));
                 return Ok(Taken::Never);
             }
-            Method::Cancel => return Ok(no_such(481)),
+            Method::Cancel => return Ok(self.cancelled(&from, request)),
             Method::Options if inward::is_for_edge(request, &self.settings) => return Ok(capabilities()),
             _ => {}
         }
@@ -115,11 +121,13 @@ impl Gate {
             return self.notify(now, at, &from, request, (&label, &budget));
         }
         let dialog = request.to_tag().and_then(|tag| self.sessions.watches.of_dialog(tag)).cloned();
-        let to = match dialog {
-            Some((watcher, presentity)) if watcher == from => presentity,
+        let chat = self.chat_of(&from, request);
+        let to = match (dialog, &chat) {
+            (Some((watcher, presentity)), _) if watcher == from => presentity,
+            (_, Some((local, _))) => local.clone(),
             // RFC 3261 §12.2.2, RFC 6665 §4.1.3: inside a dialog that is not there.
             _ if request.to_tag().is_some() || matches!(method, Method::Bye | Method::Info) => {
-                return Ok(no_such(481));
+                return Ok(plain(481));
             }
             _ => inward::recipient(request)?,
         };
@@ -129,24 +137,40 @@ impl Gate {
             return Err(Reject::new(Reason::TooLarge, detail));
         }
         // May they.
-        let action = action_of(&method, request);
+        let action = if chat.is_some() { Action::Chat } else { action_of(&method, request) };
         let permit = self.decide(now, &claim, &from, &to, action)?;
+        if let (Some(key), Method::Bye) = (&chat, &method) {
+            // Who leaves is neither held back nor counted.
+            return Ok(self.chat_ended(now, key, request));
+        }
         self.rates.spend(now, &label, &budget, &to.to_jid())?;
         understood(&method, request)?;
         if self.draining {
             return Err(Reject::new(Reason::Overloaded, "stopping"));
         }
         // Part of something known, or where to.
+        if let Some(key) = chat {
+            return self.in_chat(now, (link, at), permit, request, (&key, &label, budget.body_bytes));
+        }
         match method {
             Method::Subscribe => self.subscribe(now, permit, request, (&label, profile, budget.subscriptions)),
             Method::Message => {
-                let text = message::read_sip(request, budget.body_bytes)?;
-                self.page_in(now, (link, at), permit, request, &text, &label)
+                let text = message::read_sip(request, budget.body_bytes, self.html(permit.partner()))?;
+                let (from, to) = (Jid::bare(permit.from().clone()), Jid::bare(permit.to().clone()));
+                self.deliver(now, (link, at), permit, request, &label, |id| {
+                    message::write_stanza(&text, &from, &to, id)
+                })
             }
             // RFC 3261 §11.2: for a user too the edge is the UAS; what it can do is the same.
             Method::Options => Ok(capabilities()),
             Method::Invite => {
-                Err(Reject::new(Reason::Unsupported, "IM sessions: not in this version").with_status(488))
+                if action != Action::Chat {
+                    return Err(Reject::new(Reason::Unsupported, "it offers no IM session").with_status(488));
+                }
+                let (mut turn, sessions) = self.turn(now);
+                let (chats, beside) = sessions.chats();
+                chats.invited(&mut turn, beside, &permit, (link, request), &label)?;
+                Ok(Taken::Never)
             }
             Method::Other(_) => {
                 Err(Reject::new(Reason::Unsupported, format!("method {method}")).with_header("Allow", ALLOW))
@@ -168,7 +192,7 @@ impl Gate {
         let (mut turn, sessions) = self.turn(now);
         let taken = if request.to_tag().is_some() {
             match sessions.watches.refresh(&mut turn, &permit, request, asked.expires) {
-                None => return Ok(no_such(481)),
+                None => return Ok(plain(481)),
                 Some(taken) => taken?,
             }
         } else if asked.expires.is_zero() {
@@ -193,29 +217,29 @@ impl Gate {
     ) -> Result<Taken, Reject> {
         let key = request.to_tag().and_then(|tag| self.sessions.contacts.of_dialog(tag)).cloned();
         // RFC 6665 §4.1.3: unmatched is 481.
-        let Some(key) = key.filter(|(_, presentity)| presentity == from) else { return Ok(no_such(481)) };
+        let Some(key) = key.filter(|(_, presentity)| presentity == from) else { return Ok(plain(481)) };
         if request.body().len() > budget.body_bytes {
             return Err(Reject::new(Reason::TooLarge, format!("limits.body_bytes is {}", budget.body_bytes)));
         }
         self.rates.spend(now, label, budget, &key.0.to_jid())?;
         let (mut turn, sessions) = self.turn(now);
         match sessions.contacts.notify(&mut turn, &mut sessions.clients, request, at) {
-            None => Ok(no_such(481)),
+            None => Ok(plain(481)),
             Some(read) => {
                 read.map(|()| Taken::Now { status: 200, headers: Vec::new(), to_tag: None, makes_dialog: false })
             }
         }
     }
 
-    /// A page-mode MESSAGE to an XMPP user: answered when its outcome is known.
-    fn page_in(
+    /// A MESSAGE to an XMPP user: answered when its outcome is known.
+    fn deliver(
         &mut self,
         now: Time,
         (link, at): (LinkId, Time),
         permit: Permit,
         request: &Message,
-        text: &message::Text,
         label: &str,
+        stanza: impl FnOnce(&str) -> Element,
     ) -> Result<Taken, Reject> {
         let pair = (permit.from().domain().clone(), permit.to().domain().clone());
         let node = table::node_between(&self.settings, &pair.0, permit.to())?;
@@ -225,12 +249,12 @@ impl Gate {
         }
         let (mut turn, sessions) = self.turn(now);
         let id = turn.token();
-        let stanza =
-            message::write_stanza(text, &Jid::bare(permit.from().clone()), &Jid::bare(permit.to().clone()), &id);
+        let stanza = stanza(&id);
         let server = sessions.servers.open(&mut turn, link, request);
         let sender = outcome::Sender {
             id,
             server,
+            action: permit.action(),
             full_jid: false,
             partner: label.to_owned(),
             from: permit.from().to_jid(),
@@ -287,12 +311,24 @@ impl Gate {
     ) -> Result<(), Reject> {
         let partner = self.settings.policy.partner_towards(to.bare.domain());
         let protocol = partner.map_or(Protocol::Sip, |id| self.settings.policy.partner(id).protocol);
+        let key = (from.bare.clone(), to.bare.clone());
         let action = match stanza.type_.as_deref() {
             Some("groupchat") => Action::Groupchat,
+            type_ if protocol == Protocol::Sip && self.goes_by_session(now, partner, type_, &key) => Action::Chat,
             _ => Action::Message,
         };
         let question = Question { from: &from.bare, to: &to.bare, action, side: Side::Inside, protocol, peer_ip: None };
-        let permit = self.decided(now, question, partner, None)?;
+        let permit = match self.decided(now, question, partner, None) {
+            // Who may only start still has an answer: a session is decided as what opened it.
+            Err(reject) if reject.reason == Reason::NotAllowed && action == Action::Chat => {
+                if !self.sessions.chats.is_theirs(&key) {
+                    return Err(reject);
+                }
+                let theirs = Question { from: &to.bare, to: &from.bare, side: Side::Outside, ..question };
+                self.decided(now, theirs, partner, None)?
+            }
+            decided => decided?,
+        };
         let (_, budget, label) = self.entry(permit.partner());
         if action == Action::Groupchat || protocol != Protocol::Sip || to.bare.local().is_none() {
             return Err(Reject::new(Reason::Unsupported, "only messages to a user of a SIP partner are carried"));
@@ -300,8 +336,16 @@ impl Gate {
         if self.draining {
             return Err(Reject::new(Reason::Overloaded, "stopping"));
         }
+        let state = ChatState::of(&stanza.element).filter(|_| action == Action::Chat);
         // A chat state, a marker or a receipt alone: page mode has nothing to say of it (RFC 7572 §4).
-        let Some(text) = message::read_stanza(stanza, budget.body_bytes)? else { return Ok(()) };
+        let Some(text) = message::read_stanza(stanza, budget.body_bytes)? else {
+            if let Some(state) = state {
+                let (mut turn, sessions) = self.turn(now);
+                let (chats, beside) = sessions.chats();
+                chats.state(&mut turn, beside, &key, state);
+            }
+            return Ok(());
+        };
         let carried = page::Carried {
             from: from.clone(),
             id: stanza.id.as_deref(),
@@ -312,7 +356,16 @@ impl Gate {
             at,
         };
         let (mut turn, sessions) = self.turn(now);
-        sessions.pages.carry(&mut turn, &mut sessions.clients, permit, carried)
+        if action != Action::Chat {
+            return sessions.pages.carry(&mut turn, &mut sessions.clients, permit, carried);
+        }
+        let (chats, beside) = sessions.chats();
+        chats.carry(&mut turn, beside, &permit, carried)?;
+        if state == Some(ChatState::Gone) {
+            let (chats, beside) = sessions.chats();
+            chats.state(&mut turn, beside, &key, ChatState::Gone);
+        }
+        Ok(())
     }
 
     /// A message of ours came back: the SIP sender gets its error.
@@ -334,7 +387,7 @@ impl Gate {
         }
         let (mut turn, sessions) = self.turn(now);
         sessions.servers.answer(&mut turn, sender.server, status, &headers);
-        self.settled(sender.partner, Outcome::Failed);
+        self.settled(sender.partner, sender.action, Outcome::Failed);
     }
 
     /// Presence from an inside node: of a user who is watched, or an answer to a watcher.
@@ -499,6 +552,11 @@ impl Gate {
         }
     }
 
+    /// What becomes of HTML from a partner.
+    fn html(&self, partner: Option<PartnerId>) -> Html {
+        partner.map_or(Html::ToText, |id| self.settings.policy.partner(id).html)
+    }
+
     fn refuse_sip(&mut self, now: Time, link: LinkId, request: &Message, reject: &Reject) {
         let facts = self.facts_of(link, request);
         let hostname = self.settings.identities.first().map(|i| i.hostname.clone()).unwrap_or_default();
@@ -630,7 +688,8 @@ fn understood(method: &Method, request: &Message) -> Result<(), Reject> {
         .with_header("Unsupported", list))
 }
 
-fn no_such(status: u16) -> Taken {
+/// An answer that says nothing but its status.
+fn plain(status: u16) -> Taken {
     Taken::Now { status, headers: Vec::new(), to_tag: None, makes_dialog: false }
 }
 
@@ -640,7 +699,10 @@ fn no_compression() -> Reject {
 }
 
 fn capabilities() -> Taken {
-    let headers = vec![("Allow", ALLOW.to_owned()), ("Accept", "text/plain, application/pidf+xml".to_owned())];
+    let headers = vec![
+        ("Allow", ALLOW.to_owned()),
+        ("Accept", "text/plain, text/html, multipart/alternative, application/pidf+xml, application/sdp".to_owned()),
+    ];
     Taken::Now { status: 200, headers, to_tag: None, makes_dialog: false }
 }
 

@@ -146,7 +146,9 @@ impl Gate {
         let (_, sessions) = self.turn(now);
         // What its sender was told to have failed while the connection was made must not arrive after all.
         let is_awaited = match parcel.passage {
-            Passage::Request(branch) => sessions.clients.written(&branch, link),
+            Passage::Request(branch) => {
+                sessions.clients.written(&branch, link) || sessions.chats.written(&branch, link)
+            }
             Passage::Message(pair, number) => sessions.barriers.written(&pair, number),
             Passage::Ping(_) | Passage::Watch(_) | Passage::Contact(_) | Passage::Fetch(_) | Passage::Answer => true,
         };
@@ -175,15 +177,23 @@ impl Gate {
     /// A request of ours ended: tell whom it was for.
     pub(super) fn request_ended(&mut self, now: Time, branch: &str, ended: &Ended<'_>) {
         let (mut turn, sessions) = self.turn(now);
+        let (chats, beside) = sessions.chats();
+        if chats.invite_ended(&mut turn, beside, branch, ended) {
+            return;
+        }
         if let Some(purpose) = sessions.clients.end(&mut turn, branch) {
             self.purpose_ended(now, &purpose, ended);
         }
     }
 
-    /// A final response, if anybody awaits it.
+    /// A response, if anybody awaits it.
     pub(super) fn response(&mut self, now: Time, link: LinkId, response: &Message) {
         let Start::Response { status, .. } = response.start() else { return };
         let (mut turn, sessions) = self.turn(now);
+        let (chats, beside) = sessions.chats();
+        if chats.answered(&mut turn, beside, (link, response, status)) {
+            return;
+        }
         if let Some(purpose) = sessions.clients.answered(&mut turn, link, response, status) {
             self.purpose_ended(now, &purpose, &Ended::Answered(status, response));
         }
@@ -196,7 +206,12 @@ impl Gate {
             Purpose::Subscribe(key, tag) => {
                 sessions.contacts.answered(&mut turn, &mut sessions.clients, key, tag, ended)
             }
-            Purpose::FetchNotify => {}
+            Purpose::FetchNotify | Purpose::Bye => {}
+            Purpose::Line(key, tag) => {
+                let (chats, beside) = sessions.chats();
+                chats.line_ended(&mut turn, beside, (key, tag), ended);
+            }
+            Purpose::Typing(key, tag) => sessions.chats.typing_ended(key, tag, ended),
             Purpose::Page(key) => {
                 sessions.pages.ended(&mut turn, (&mut sessions.clients, &mut sessions.barriers), key, ended);
             }
@@ -222,7 +237,7 @@ impl Gate {
         match owed {
             Owed::Sender(sender) => {
                 sessions.servers.answer(&mut turn, sender.server, 200, &[]);
-                self.settled(sender.partner, Outcome::Delivered);
+                self.settled(sender.partner, sender.action, Outcome::Delivered);
             }
             Owed::Record(record) => sessions.pages.bounced(&mut turn, &record),
         }
@@ -247,7 +262,7 @@ impl Gate {
         let facts = Facts {
             from: sender.from.clone(),
             to: sender.to.clone(),
-            action: Action::Message,
+            action: sender.action,
             side: Side::Outside,
             protocol: Protocol::Sip,
             partner: sender.partner.clone(),
@@ -260,13 +275,12 @@ impl Gate {
         headers.extend(reject.headers.iter().cloned());
         sessions.servers.answer(&mut turn, sender.server, reject.status, &headers);
         let outcome = if uncertain { Outcome::Uncertain } else { Outcome::Failed };
-        self.settled(sender.partner, outcome);
+        self.settled(sender.partner, sender.action, outcome);
     }
 
     /// Counts how a message from SIP ended.
-    pub(super) fn settled(&mut self, partner: String, outcome: Outcome) {
-        let settled =
-            Settled { partner, side: Side::Outside, protocol: Protocol::Sip, action: Action::Message, outcome };
+    pub(super) fn settled(&mut self, partner: String, action: Action, outcome: Outcome) {
+        let settled = Settled { partner, side: Side::Outside, protocol: Protocol::Sip, action, outcome };
         self.outputs.push_back(Output::Event(Box::new(Event::Settled(settled))));
     }
 

@@ -99,6 +99,38 @@ pub const DRAIN: Duration = Duration::from_secs(8);
 pub const OPEN_REQUESTS: usize = 20_000;
 /// Pairs whose first allow was told to the operator, remembered for one policy version.
 pub const ALLOWS_TOLD: usize = 100_000;
+/// IM sessions in all.
+pub const CHATS: usize = 50_000;
+/// IM sessions of one partner: no partner fills the table for all.
+pub const CHATS_PER_PARTNER: u32 = 20_000;
+/// Messages that wait in one IM session.
+pub const LINES_PER_CHAT: usize = 64;
+/// Messages that wait in IM sessions in all.
+pub const LINES: usize = 20_000;
+/// Their texts, in bytes.
+pub const LINE_BYTES: usize = 256 * 1024 * 1024;
+/// RFC 3261 §17.1.1.2: Timer B, 64·T1; also how long a 2xx is sent again without ACK (§13.3.1.4) and may be late (RFC 6026 §7.2).
+pub const TIMER_B: Duration = Duration::from_secs(32);
+/// How long the far side may ring before an INVITE of ours is cancelled (RFC 3261 §9.1).
+pub const INVITE_RINGS: Duration = Duration::from_secs(120);
+/// INVITEs of ours that are remembered for late answers.
+pub const INVITES: usize = 100_000;
+/// Forked answers to one INVITE that are ended one by one.
+pub const FORKS: usize = 16;
+/// How long a partner whose users take no sessions gets each message for itself, and for how many that is remembered.
+pub const NO_SESSION: Duration = Duration::from_secs(24 * 3600);
+/// See [`NO_SESSION`].
+pub const NO_SESSIONS: usize = 10_000;
+/// Types that a session's offer may name; further ones are not read.
+pub const ACCEPT_TYPES: usize = 64;
+/// RFC 3994 §3.2 and §4: how often at most `active` is said again, and how long it counts when its document doesn't say.
+pub const TYPING_REFRESH: Duration = Duration::from_secs(60);
+/// See [`TYPING_REFRESH`].
+pub const TYPING_COUNTS: Duration = Duration::from_secs(120);
+/// Sessions decided again in one turn after a reload.
+pub const CHAT_SLICE: usize = 500;
+/// Parts of a multipart body that are looked at.
+pub const BODY_PARTS: usize = 16;
 /// Domains one link may claim.
 pub const CLAIMS_PER_LINK: usize = 64;
 

@@ -79,6 +79,8 @@ use crate::wire::address as wire_address;
 pub struct Snapshot {
     /// (partner label, state, how many).
     pub subscriptions: Vec<(String, &'static str, u64)>,
+    /// Open IM sessions: (partner label, how many).
+    pub chats: Vec<(String, u64)>,
     /// (node, up).
     pub nodes_up: Vec<(String, bool)>,
     /// Open links.
@@ -153,7 +155,12 @@ impl Gate {
     /// After [`Input::Drain`]: whether nothing is owed any more.
     pub fn is_drained(&self) -> bool {
         let s = &self.sessions;
-        self.draining && s.servers.is_empty() && s.clients.is_empty() && s.watches.is_empty() && s.pages.is_empty()
+        self.draining
+            && s.servers.is_empty()
+            && s.clients.is_empty()
+            && s.watches.is_empty()
+            && s.pages.is_empty()
+            && s.chats.is_empty()
     }
 
     /// Figures for the status page and the gauges.
@@ -164,6 +171,7 @@ impl Gate {
         }
         Snapshot {
             subscriptions: subscriptions.into_iter().map(|((partner, state), n)| (partner, state, n)).collect(),
+            chats: self.sessions.chats.counted().into_iter().collect(),
             nodes_up: self.nodes_up.iter().map(|(node, up)| (node.clone(), *up)).collect(),
             links: self.links.counted().into_iter().map(|((side, protocol), n)| (side, protocol, n)).collect(),
             unresolved: self.unresolved,
@@ -251,7 +259,8 @@ impl Gate {
         self.outputs.push_back(Output::Event(Box::new(Event::LinkClosed { link: id, side, protocol, cause })));
         let (mut turn, sessions) = self.turn(now);
         sessions.servers.link_closed(&mut turn, id);
-        let branches = sessions.clients.on_link(id);
+        let mut branches = sessions.clients.on_link(id);
+        branches.extend(sessions.chats.on_link(id));
         let mut uncertain = Vec::new();
         if let Some(hop) = &hop {
             uncertain.extend(sessions.barriers.link_died(&mut turn, hop));
@@ -293,6 +302,12 @@ impl Gate {
                     turn.step(Step::Forget(record.id));
                 }
             }
+            Kept::Chat(kept) => {
+                let (chats, beside) = sessions.chats();
+                if !chats.restore(&mut turn, beside, kept) {
+                    turn.step(Step::Forget(record.id));
+                }
+            }
             Kept::Contact(kept) => {
                 if !sessions.contacts.restore(&mut turn, &mut sessions.clients, kept) {
                     turn.step(Step::Forget(record.id));
@@ -324,6 +339,7 @@ impl Gate {
         let (mut turn, sessions) = self.turn(now);
         sessions.watches.reloaded(&mut turn);
         sessions.contacts.reloaded(&mut turn);
+        sessions.chats.reloaded(&mut turn);
     }
 
     /// Links of ours that the settings in force no longer want.
@@ -361,6 +377,8 @@ impl Gate {
         self.draining = true;
         let (mut turn, sessions) = self.turn(now);
         sessions.watches.deactivate_all(&mut turn);
+        let (chats, beside) = sessions.chats();
+        chats.end_all(&mut turn, beside);
         turn.deadlines.set(Deadline::Drain, now + limits::DRAIN);
     }
 
@@ -382,7 +400,21 @@ impl Gate {
                     sessions.watches.sweep(&mut turn);
                     sessions.contacts.sweep(&mut turn, &mut sessions.clients);
                 }
+                Deadline::Chat(key) => {
+                    let (chats, beside) = sessions.chats();
+                    chats.due(&mut turn, beside, &key);
+                }
+                Deadline::Invite(branch) => {
+                    let (chats, beside) = sessions.chats();
+                    chats.invite_due(&mut turn, beside, &branch);
+                }
+                Deadline::ChatSweep => {
+                    let (chats, beside) = sessions.chats();
+                    chats.sweep(&mut turn, beside);
+                }
                 Deadline::Drain => {
+                    let (chats, beside) = sessions.chats();
+                    chats.give_up(&mut turn, beside);
                     sessions.pages.give_up(&mut turn, &mut sessions.barriers);
                     for id in sessions.servers.open_ids() {
                         self.settle_late(now, id);

@@ -123,6 +123,15 @@ pub enum ChatMode {
     Auto,
 }
 
+/// What becomes of HTML in a partner's messages.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Html {
+    /// Its text is carried.
+    ToText,
+    /// 415: it is asked for plain text.
+    Refuse,
+}
+
 /// What a partner may use up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Budget {
@@ -175,6 +184,8 @@ pub struct Partner {
     pub next_hop: Option<HostPort>,
     /// How IM goes to it.
     pub chat: ChatMode,
+    /// What becomes of HTML from it.
+    pub html: Html,
     /// Its budget.
     pub limits: Budget,
 }
@@ -328,6 +339,7 @@ words!(Direction { In = "in", Out = "out", Both = "both" });
 words!(TlsMode { Required = "required", Optional = "optional", Off = "off" });
 words!(Proof { Certificate = "certificate", Dialback = "dialback" });
 words!(ChatMode { Session = "session", Page = "page", Auto = "auto" });
+words!(Html { ToText = "to-text", Refuse = "refuse" });
 words!(NodeProof { Network = "network", Certificate = "certificate", Dialback = "dialback" });
 words!(NodeProtocol { Sip = "sip", Xmpp = "xmpp", XmppComponent = "xmpp-component" });
 words!(Profile {

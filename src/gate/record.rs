@@ -1,5 +1,6 @@
-//! What outlives a restart: subscriptions with their dialogs, and the envelopes of messages whose outcome is owed. Never a body.
+//! What outlives a restart: subscriptions and IM sessions with their dialogs, and the envelopes of messages whose outcome is owed. Never a body.
 
+use crate::gate::session::chat::KeptChat;
 use crate::gate::session::contact::KeptContact;
 use crate::gate::session::page::Envelope;
 use crate::gate::session::watch::KeptWatch;
@@ -24,6 +25,8 @@ pub struct Record {
 pub enum Kept {
     /// A SIP watcher's subscriptions to an XMPP presentity.
     Watch(KeptWatch),
+    /// An IM session with a SIP user.
+    Chat(KeptChat),
     /// An XMPP watcher's SIP contact.
     Contact(KeptContact),
     /// A message on its way to a SIP partner.

@@ -6,6 +6,7 @@ use crate::gate::peer::TrustSets;
 use crate::gate::policy::Table;
 use crate::wire::address::Domain;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The gate's settings.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub struct Settings {
     pub nodes: Vec<Node>,
     /// `[presence]`.
     pub presence: Presence,
+    /// `[chat] idle`: an IM session without traffic ends after this long.
+    pub chat_idle: Duration,
     /// Bounds.
     pub limits: Limits,
 }

@@ -207,6 +207,7 @@ mod tests {
             trust: Arc::default(),
             nodes: Vec::new(),
             presence,
+            chat_idle: std::time::Duration::from_secs(600),
             limits: crate::gate::limits::Limits::default(),
         };
         let gate = Gate::new(settings, [0; 32], edge.clock.now());

@@ -18,7 +18,10 @@
 //! first: watched                   what scenarios/first/watched.scn says
 //! config: | policy: | policy too:  before anything else; added to what most worlds have, in its place, added to it
 //! component                        before anything else: imp-1 is a server whose component we are
+//! streams only                     at the top: of streams between servers, or of domains that no component has as its name; not played
+//!                                  where all nodes take components
 //! reload: | restart | drain        what happens to the edge; `drained`: nothing is owed any more
+//! lync.example answers: 200        the last request it received; `answers INVITE: 200` the last of that method; `| ` lines are a body
 //! imp-1 disconnects                also: is unreachable, is slow (to connect), is reachable, is disconnected, is connected, is up,
 //!                                  is down, is attached as: DOMAIN DOMAIN; PARTY shows: HOST by AUTHORITY
 //! logged: refused uncertain        the last decision; `settled: delivered`: the last outcome; `kept: 1`: how many records are kept
@@ -47,6 +50,8 @@ struct Player {
     policy: String,
     names: BTreeMap<String, String>,
     last: BTreeMap<String, Seen>,
+    /// The last request of each method that a party received.
+    requests: BTreeMap<(String, String), sip::Message>,
     branch: u32,
 }
 
@@ -57,12 +62,16 @@ pub fn play(file: &str, text: &str) {
 
 /// As [`play`], in worlds of this configuration.
 pub fn play_in(config: &str, file: &str, text: &str) {
+    if config.contains("xmpp-component") && text.lines().any(|line| line == "streams only") {
+        return;
+    }
     let mut player = Player {
         world: None,
         config: config.to_owned(),
         policy: super::world::POLICY.to_owned(),
         names: BTreeMap::new(),
         last: BTreeMap::new(),
+        requests: BTreeMap::new(),
         branch: 0,
     };
     for statement in statements(text) {
@@ -114,6 +123,7 @@ impl Player {
                 let policy = below.join("\n");
                 self.world().reload(&policy);
             }
+            "streams only" => {}
             "component" => self.config = super::world::with_component(&self.config),
             "restart" => {
                 self.world().restart();
@@ -253,8 +263,8 @@ impl Player {
                 }
                 self.world().stanza(party, &answer);
             }
-            ("answers", false) => {
-                let bytes = self.response(party, &rest, &below)?;
+            (verb, false) if verb == "answers" || verb.starts_with("answers ") => {
+                let bytes = self.response((party, verb.strip_prefix("answers ")), &rest, &below)?;
                 self.world().sip_answer(party, &bytes);
             }
             ("receives", true) => {
@@ -269,7 +279,8 @@ impl Player {
                 self.same_message(&rest, &below, &seen)
                     .map_err(|why| format!("{why}\nin\n{}", String::from_utf8_lossy(seen.bytes())))?;
                 // What can be answered is the last request.
-                if seen.is_request() {
+                if let (true, Some(method)) = (seen.is_request(), seen.method()) {
+                    self.requests.insert((party.to_owned(), method.to_string()), seen.clone());
                     self.last.insert(party.to_owned(), Seen::Sip(seen));
                 }
             }
@@ -334,8 +345,22 @@ impl Player {
         format!("{start} SIP/2.0\r\n{head}\r\n{body}").into_bytes()
     }
 
-    fn response(&mut self, party: &str, status: &str, below: &[String]) -> Result<Vec<u8>, String> {
-        let Some(Seen::Sip(last)) = self.last.get(party) else { return Err("nothing to answer".to_owned()) };
+    fn response(
+        &mut self,
+        (party, method): (&str, Option<&str>),
+        status: &str,
+        below: &[String],
+    ) -> Result<Vec<u8>, String> {
+        let last = match method {
+            Some(method) => self.requests.get(&(party.to_owned(), method.to_owned())),
+            None => match self.last.get(party) {
+                Some(Seen::Sip(last)) => Some(last),
+                _ => None,
+            },
+        };
+        let last = last.ok_or("nothing to answer")?;
+        let (body, below): (Vec<&String>, Vec<&String>) = below.iter().partition(|line| line.starts_with('|'));
+        let body: String = body.iter().map(|line| format!("{}\r\n", line[1..].trim_start())).collect();
         let mut text = format!("SIP/2.0 {status} Because\r\n");
         for name in [Name::Via, Name::From, Name::To, Name::CallId, Name::CSeq] {
             let instead = below.iter().any(|line| line.starts_with(&format!("{}:", name.as_str())));
@@ -347,8 +372,6 @@ impl Player {
             text.push_str(line);
             text.push_str("\r\n");
         }
-        let body: Vec<&str> = below.iter().filter_map(|line| line.strip_prefix("| ")).collect();
-        let body = body.join("\n");
         text.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
         Ok(text.into_bytes())
     }

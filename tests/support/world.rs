@@ -53,6 +53,7 @@ pub const POLICY: &str = r#"
 domain = "lync.example"
 protocol = "sip"
 profile = "lync"
+chat = "page"
 "#;
 
 /// What a party saw.
@@ -217,6 +218,10 @@ impl World {
             _ => panic!("a stanza needs from and to"),
         };
         let pair = (domain(&stanza.from), domain(&stanza.to));
+        if self.is_cut_off(node) {
+            // A server bounces or forgets what is for a component that is not there; it does not come to us.
+            return;
+        }
         let link = self.link_of_node(node, pair);
         self.input(Input::Received { link, at: self.now, message: Incoming::Stanza(stanza) });
     }
@@ -233,6 +238,11 @@ impl World {
     /// Whether a connection of ours to this party is there.
     pub fn has_our_link(&self, party: &str) -> bool {
         self.links.values().any(|wire| wire.party == party && wire.ours)
+    }
+
+    /// Whether a node takes components and we are none of them.
+    pub fn is_cut_off(&self, node: &str) -> bool {
+        self.config.contains("xmpp-component") && self.attached(node).is_empty()
     }
 
     /// As whom a party's server has us as its component.

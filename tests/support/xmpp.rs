@@ -44,6 +44,7 @@ pub fn partner(name: &str) -> Partner {
         networks: vec![],
         next_hop: None,
         chat: ChatMode::Page,
+        html: fedgate::gate::partner::Html::ToText,
         limits: Budget { messages_per_second: 1, subscriptions: 1, links: 1, body_bytes: 1000, targets_per_hour: None },
     }
 }

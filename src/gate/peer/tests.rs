@@ -82,6 +82,7 @@ fn partner(name: &str, identity: Identity) -> Partner {
         networks: Vec::new(),
         next_hop: None::<HostPort>,
         chat: ChatMode::Auto,
+        html: crate::gate::partner::Html::ToText,
         limits: Budget {
             messages_per_second: 50,
             subscriptions: 10,

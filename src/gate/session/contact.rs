@@ -475,7 +475,7 @@ impl Contacts {
     fn decide_again(&mut self, turn: &mut Turn<'_>, clients: &mut Clients, key: &ContactKey) {
         let Some(contact) = self.table.get_mut(key) else { return };
         // The watcher may have moved to another node: it is the one to tell from now on.
-        if let Ok(node) = table::node_for(turn.settings, &key.0)
+        if let Ok(node) = table::node_between(turn.settings, key.1.domain(), &key.0)
             && node.name != contact.node
         {
             contact.node = node.name.clone();

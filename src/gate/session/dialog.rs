@@ -1,4 +1,4 @@
-//! A SIP dialog, of whichever side (RFC 3261 §12.1): what must be remembered to send requests inside it.
+//! A SIP dialog, ours as UAS (RFC 3261 §12.1.1) or UAC (§12.1.2): what must be remembered to send requests inside it.
 
 use crate::gate::limits;
 use crate::gate::partner::LocalIdentity;
@@ -19,9 +19,9 @@ pub struct Dialog {
     pub local_tag: String,
     /// Their tag.
     pub remote_tag: String,
-    /// Who we are in it: the To value of the request that made it, without tag.
+    /// Who we are in it: our own value of To or From of the request that made it, without tag.
     local: String,
-    /// Who they are: their From value, tag and further parameters included (COMPAT(lync): `epid`).
+    /// Who they are: their own value of From or To, tag and further parameters included (COMPAT(lync): `epid`).
     remote: String,
     /// The remote target: their Contact URI.
     target: String,
@@ -75,6 +75,26 @@ impl Dialog {
         Ok(dialog)
     }
 
+    /// The UAC's half of the dialog that a response to a request of ours makes. `local`: that request's From value without tag.
+    pub fn from_response(response: &Message, local: String, local_tag: String) -> Result<Self, Reject> {
+        let malformed = |what| Reject::new(Reason::Malformed, what);
+        contact_uri(response).ok_or_else(|| malformed("a response that makes a dialog needs one Contact"))?;
+        let mut dialog = Self {
+            call_id: response.call_id().ok_or_else(|| malformed("no Call-ID"))?.to_owned(),
+            local_tag,
+            remote_tag: String::new(),
+            local,
+            remote: String::new(),
+            target: String::new(),
+            routes: Vec::new(),
+            local_cseq: response.cseq().map_or(0, |(number, _)| number),
+            cseq_mark: limits::CSEQ_BLOCK,
+            remote_cseq: None,
+        };
+        dialog.confirm(response)?;
+        Ok(dialog)
+    }
+
     /// Our half of a dialog that a request of ours will make (RFC 3261 §12.1.2); `local` and `remote` are `user@domain`.
     pub fn as_uac(call_id: String, local_tag: String, local: &str, remote: &str) -> Self {
         Self {
@@ -115,17 +135,28 @@ impl Dialog {
 
     /// Takes note of a request of theirs inside the dialog: its CSeq must grow (RFC 3261 §12.2.2), its Contact refreshes the target.
     pub fn follow(&mut self, request: &Message) -> Result<(), Reject> {
+        self.count(request)?;
+        self.retarget(request);
+        Ok(())
+    }
+
+    /// As [`follow`](Self::follow), without the target: most methods do not refresh it, and a refused one does not (RFC 6141 §4.1).
+    pub fn count(&mut self, request: &Message) -> Result<(), Reject> {
         let number = request.cseq().map_or(0, |(number, _)| number);
         if self.remote_cseq.is_some_and(|last| number <= last) {
             return Err(Reject::new(Reason::Malformed, "CSeq is not above the last one of its dialog").with_status(500));
         }
         self.remote_cseq = Some(number);
+        Ok(())
+    }
+
+    /// The Contact of a target refresh that is accepted.
+    pub fn retarget(&mut self, request: &Message) {
         if let Some(contact) = contact_uri(request)
             && contact.text.len() <= limits::DIALOG_BYTES
         {
             self.target = contact.text.to_owned();
         }
-        Ok(())
     }
 
     /// Takes note of the CSeq of something of theirs that came in another way.
@@ -138,6 +169,13 @@ impl Dialog {
         request.call_id() == Some(&self.call_id)
             && request.to_tag() == Some(&self.local_tag)
             && request.from_tag().unwrap_or_default() == self.remote_tag
+    }
+
+    /// Whether a request of theirs outside any dialog is the one that made this (RFC 3261 §8.2.2.2, §17.2.3: it came again).
+    pub fn is_made_by(&self, request: &Message) -> bool {
+        request.call_id() == Some(&self.call_id)
+            && request.from_tag().unwrap_or_default() == self.remote_tag
+            && request.cseq().is_some_and(|(number, _)| self.remote_cseq.is_some_and(|last| number <= last))
     }
 
     /// A request of ours inside the dialog (RFC 3261 §12.2.1.1).
@@ -154,6 +192,23 @@ impl Dialog {
         if mark_moved {
             self.cseq_mark += limits::CSEQ_BLOCK;
         }
+        InDialog { bytes: self.print(method, self.local_cseq, branch, identity, headers, body), mark_moved }
+    }
+
+    /// The ACK of a 2xx to our INVITE with this CSeq: a transaction of its own, through the route set (RFC 3261 §13.2.2.4).
+    pub fn ack(&self, cseq: u32, branch: &str, identity: &LocalIdentity) -> Bytes {
+        self.print(Method::Ack, cseq, branch, identity, Vec::new(), None)
+    }
+
+    fn print(
+        &self,
+        method: Method,
+        number: u32,
+        branch: &str,
+        identity: &LocalIdentity,
+        headers: Vec<(&'static str, String)>,
+        body: Option<(&str, &[u8])>,
+    ) -> Bytes {
         let mut routes = self.routes.clone();
         let mut uri = self.target.clone();
         // RFC 3261 §12.2.1.1: a first route without `lr` is a strict router, which wants itself in the Request-URI.
@@ -173,11 +228,11 @@ impl Dialog {
             ("From", format!("{};tag={}", self.local, self.local_tag)),
             ("To", self.remote.clone()),
             ("Call-ID", self.call_id.clone()),
-            ("CSeq", format!("{} {method}", self.local_cseq)),
+            ("CSeq", format!("{number} {method}")),
             ("Contact", contact_of(identity)),
         ]);
         all.extend(headers);
-        InDialog { bytes: Request { method, uri: &uri, headers: &all, body }.print(), mark_moved }
+        Request { method, uri: &uri, headers: &all, body }.print()
     }
 
     /// After a restart: above every CSeq that may have been used.

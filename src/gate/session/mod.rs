@@ -2,6 +2,7 @@
 //!
 //! Each part keeps its own table and says what it wants done as [`Step`]s; it sees neither links nor sockets.
 
+pub mod chat;
 pub mod contact;
 pub mod deadlines;
 pub mod dialog;
@@ -42,8 +43,18 @@ pub struct Sessions {
     pub fetches: fetch::Fetches,
     /// Messages to SIP.
     pub pages: page::Pages,
+    /// IM sessions with SIP users.
+    pub chats: chat::Chats,
     /// Messages to XMPP.
     pub barriers: outcome::Barriers,
+}
+
+impl Sessions {
+    /// IM sessions, and what they work with.
+    pub fn chats(&mut self) -> (&mut chat::Chats, chat::Beside<'_>) {
+        let Self { chats, clients, pages, barriers, .. } = self;
+        (chats, chat::Beside { clients, pages, barriers })
+    }
 }
 
 /// Who asked whom for what: the inputs of a decision, as the log and the audit show them.
@@ -139,6 +150,12 @@ pub enum Deadline {
     Tell(contact::ContactKey),
     /// A fetch has waited long enough.
     Fetch(u64),
+    /// Something of an IM session is due: its 200 again, its end.
+    Chat(chat::ChatKey),
+    /// RFC 3261 §17.1.1.2 Timer B, the end of ringing, or of late answers, by branch.
+    Invite(String),
+    /// IM sessions are being decided again after a reload, in slices.
+    ChatSweep,
     /// An error is handed over again.
     Bounce(RecordId),
     /// Watches are being decided again after a reload, in slices.

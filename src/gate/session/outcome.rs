@@ -8,6 +8,7 @@ use super::transaction::ServerId;
 use super::{Deadline, Parcel, Passage, Step, Turn};
 use crate::gate::Path;
 use crate::gate::limits;
+use crate::gate::partner::Action;
 use crate::gate::record::RecordId;
 use crate::gate::route::HopKey;
 use crate::gate::time::Time;
@@ -70,6 +71,8 @@ pub struct Sender {
     pub id: String,
     /// The request to be answered.
     pub server: ServerId,
+    /// What the request does: a message for itself, or in an IM session.
+    pub action: Action,
     /// Whether a full JID was addressed.
     pub full_jid: bool,
     /// The partner's label.

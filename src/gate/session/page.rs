@@ -77,6 +77,9 @@ pub struct Envelope {
     node: String,
     /// The partner's label.
     partner: String,
+    /// Whether it goes through an IM session.
+    #[serde(default)]
+    chat: bool,
 }
 
 /// A stanza to be carried, read.
@@ -115,28 +118,61 @@ impl Pages {
         if waiting >= limits::PAGES_PER_DESTINATION || self.waiting >= limits::PAGES {
             return Err(Reject::new(Reason::Overloaded, format!("too many messages wait for {key}")));
         }
+        let envelope = self.take_on(turn, &carried, &key, false);
+        self.queue(turn, clients, key, Page { envelope, uri, from: carried.from, says, at: carried.at });
+        Ok(())
+    }
+
+    /// A message that a session was to carry, where the far side takes none: it goes for itself.
+    pub fn carry_instead(
+        &mut self,
+        turn: &mut Turn<'_>,
+        (clients, barriers): (&mut Clients, &mut Barriers),
+        key: &PageKey,
+        mut envelope: Envelope,
+        (from, text, at): (Jid, &Text, Time),
+    ) {
+        envelope.chat = false;
+        let id = turn.settings.policy.partner_for(key.domain(), Protocol::Sip);
+        let profile = id.map_or(STRANGER_PROFILE, |id| turn.settings.policy.partner(id).profile);
+        let random = turn.token();
+        let page = message::write_sip(text, &random)
+            .and_then(|says| Ok((says, format!("sip:{}", aol::outward(profile, key)?.to_sip()))));
+        match page {
+            Ok((says, uri)) => self.queue(turn, clients, key.clone(), Page { envelope, uri, from, says, at }),
+            Err(reject) => self.give_back(turn, barriers, envelope, &reject),
+        }
+    }
+
+    fn queue(&mut self, turn: &mut Turn<'_>, clients: &mut Clients, key: PageKey, page: Page) {
+        self.queues.entry(key.clone()).or_default().waiting.push_back(page);
+        self.waiting += 1;
+        self.send_next(turn, clients, &key);
+    }
+
+    /// Remembers a message: from here it ends in delivered or in an error to its sender.
+    pub fn take_on(&mut self, turn: &mut Turn<'_>, carried: &Carried<'_>, to: &Address, chat: bool) -> Envelope {
         let record = format!("envelope {:016x} {}", self.next, turn.token());
         self.next += 1;
         let envelope = Envelope {
             record,
             from: carried.from.to_string(),
-            to: key.to_jid(),
+            to: to.to_jid(),
             id: carried.id.map(str::to_owned),
             type_: carried.type_.map(str::to_owned),
             node: carried.node.to_owned(),
             partner: carried.partner.to_owned(),
+            chat,
         };
         turn.step(Step::Keep(Record { id: envelope.record_id(), kept: Kept::Envelope(envelope.clone()) }));
-        self.queues.entry(key.clone()).or_default().waiting.push_back(Page {
-            envelope,
-            uri,
-            from: carried.from,
-            says,
-            at: carried.at,
-        });
-        self.waiting += 1;
-        self.send_next(turn, clients, &key);
-        Ok(())
+        envelope
+    }
+
+    /// A message that was taken on and never sent: its sender gets the error.
+    pub fn give_back(&mut self, turn: &mut Turn<'_>, barriers: &mut Barriers, envelope: Envelope, reject: &Reject) {
+        let id = turn.refused(reject, &envelope.facts());
+        let outcome = if reject.reason == Reason::Uncertain { Outcome::Uncertain } else { Outcome::Failed };
+        self.settle(turn, barriers, envelope, outcome, Some(reject.stanza_error(id)));
     }
 
     /// A MESSAGE of ours ended.
@@ -149,8 +185,21 @@ impl Pages {
     ) {
         let Some(page) = self.queues.get_mut(key).and_then(|queue| queue.sent.take()) else { return };
         self.waiting -= 1;
+        self.settle_as(turn, barriers, page.envelope, key, ended);
+        self.send_next(turn, clients, key);
+    }
+
+    /// Settles a message as its MESSAGE ended, or the INVITE that was to make its session.
+    pub fn settle_as(
+        &mut self,
+        turn: &mut Turn<'_>,
+        barriers: &mut Barriers,
+        envelope: Envelope,
+        key: &Address,
+        ended: &Ended<'_>,
+    ) {
         let refuse = |turn: &mut Turn<'_>, reject: &Reject| {
-            let id = turn.refused(reject, &page.envelope.facts());
+            let id = turn.refused(reject, &envelope.facts());
             reject.stanza_error(id)
         };
         let (outcome, error) = match ended {
@@ -173,8 +222,7 @@ impl Pages {
                 (Outcome::Uncertain, Some(refuse(turn, &reject)))
             }
         };
-        self.settle(turn, barriers, page.envelope, outcome, error);
-        self.send_next(turn, clients, key);
+        self.settle(turn, barriers, envelope, outcome, error);
     }
 
     /// A message that is not taken on: its sender gets the error, handed over again if need be.
@@ -198,6 +246,7 @@ impl Pages {
             type_: ids.1.map(str::to_owned),
             node: node.to_owned(),
             partner: String::new(),
+            chat: false,
         };
         self.next += 1;
         let record = envelope.record_id();
@@ -252,10 +301,7 @@ impl Pages {
             let waiting = queue.waiting.into_iter().map(|page| (Reason::Timeout, page));
             for (reason, page) in sent.chain(waiting) {
                 self.waiting -= 1;
-                let reject = Reject::new(reason, "stopping");
-                let id = turn.refused(&reject, &page.envelope.facts());
-                let outcome = if reason == Reason::Uncertain { Outcome::Uncertain } else { Outcome::Failed };
-                self.settle(turn, barriers, page.envelope, outcome, Some(reject.stanza_error(id)));
+                self.give_back(turn, barriers, page.envelope, &Reject::new(reason, "stopping"));
             }
         }
     }
@@ -282,7 +328,7 @@ impl Pages {
             partner: envelope.partner.clone(),
             side: Side::Inside,
             protocol: Protocol::Xmpp,
-            action: Action::Message,
+            action: envelope.action(),
             outcome,
         };
         turn.step(Step::Event(Event::Settled(settled)));
@@ -338,12 +384,16 @@ impl Envelope {
         RecordId(self.record.clone())
     }
 
+    fn action(&self) -> Action {
+        if self.chat { Action::Chat } else { Action::Message }
+    }
+
     /// Who is told what, for the log.
     fn facts(&self) -> super::Facts {
         super::Facts {
             from: self.from.clone(),
             to: self.to.clone(),
-            action: Action::Message,
+            action: self.action(),
             side: Side::Inside,
             protocol: Protocol::Xmpp,
             partner: self.partner.clone(),

@@ -62,6 +62,12 @@ pub enum Purpose {
     FetchNotify,
     /// A page-mode MESSAGE, by its destination.
     Page(super::page::PageKey),
+    /// A MESSAGE inside an IM session, by the dialog's local tag.
+    Line(super::chat::ChatKey, String),
+    /// What says inside an IM session that somebody types, by the dialog's local tag.
+    Typing(super::chat::ChatKey, String),
+    /// A BYE: whatever the answer, the dialog is over (RFC 3261 §15.1.1).
+    Bye,
 }
 
 /// A request of ours, ready to be sent.

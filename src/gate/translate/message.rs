@@ -1,7 +1,10 @@
-//! Page-mode messages (RFC 7572, RFC 3428).
+//! Messages: page mode (RFC 7572, RFC 3428) and inside an IM session (RFC 7573).
 //!
 //! Takes a MESSAGE or a message stanza, gives a [`Text`]; and writes one as the other. The text itself is never touched.
 
+use super::composing::ChatState;
+use super::rich;
+use crate::gate::partner::Html;
 use crate::gate::reject::{Reason, Reject};
 use crate::wire::address::Jid;
 use crate::wire::pidf::is_xml_char;
@@ -46,10 +49,14 @@ pub struct Page {
 }
 
 /// The fields of a MESSAGE that say what it carries, as written.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Fields<'a> {
     /// Content-Type's essence (lower case) and charset; `None` if there is no Content-Type.
     pub content_type: Option<(&'a str, Option<&'a str>)>,
+    /// Content-Type's boundary.
+    pub boundary: Option<&'a str>,
+    /// What becomes of HTML.
+    pub html: Html,
     /// Content-Encoding.
     pub content_encoding: Option<&'a str>,
     /// Subject.
@@ -60,9 +67,10 @@ pub struct Fields<'a> {
     pub call_id: Option<&'a str>,
 }
 
-/// Reads a MESSAGE. 415 with Accept for types we do not carry (text/plain only; us-ascii and UTF-8 charsets), 415 with
-/// `Accept-Encoding: identity` for an encoded one, 413 beyond `body_bytes_max`, 400 for invalid UTF-8 or characters XML can't carry.
-pub fn read_sip(message: &sip::Message, body_bytes_max: usize) -> Result<Text, Reject> {
+/// Reads a MESSAGE. 415 with Accept for types we do not carry (text/plain, text/html and multipart/alternative of them; us-ascii and UTF-8
+/// charsets), 415 with `Accept-Encoding: identity` for an encoded one, 413 beyond `body_bytes_max`, 400 for invalid UTF-8 or characters
+/// XML can't carry.
+pub fn read_sip(message: &sip::Message, body_bytes_max: usize, html: Html) -> Result<Text, Reject> {
     let content_type = match message.header(header::Name::ContentType) {
         Some(value) => Some(
             header::MediaType::parse(value)
@@ -72,6 +80,8 @@ pub fn read_sip(message: &sip::Message, body_bytes_max: usize) -> Result<Text, R
     };
     let fields = Fields {
         content_type: content_type.as_ref().map(|media| (media.essence.as_str(), media.param("charset"))),
+        boundary: content_type.as_ref().and_then(|media| media.param("boundary")),
+        html,
         content_encoding: message.header(header::Name::ContentEncoding),
         subject: message.header(header::Name::Subject),
         content_language: message.header(header::Name::ContentLanguage),
@@ -94,27 +104,21 @@ pub fn read_fields(fields: Fields<'_>, body: &[u8], body_bytes_max: usize) -> Re
             .with_status(415)
             .with_header("Accept-Encoding", "identity"));
     }
-    match fields.content_type {
-        // The other parameters say how it looked (COMPAT(lync): `msgr`), not what it says. US-ASCII is UTF-8.
-        Some(("text/plain", charset))
-            if charset
-                .is_none_or(|name| name.eq_ignore_ascii_case("utf-8") || name.eq_ignore_ascii_case("us-ascii")) => {}
-        Some((essence, charset)) => {
-            let charset = charset.map(|charset| format!(" in {charset}")).unwrap_or_default();
-            return Err(Reject::new(Reason::Unsupported, format!("{essence}{charset} is not carried"))
-                .with_status(415)
-                .with_header("Accept", "text/plain"));
+    let body = match fields.content_type {
+        Some(("multipart/alternative", _)) => {
+            let parts = rich::parts(body, fields.boundary.unwrap_or_default());
+            let Some((part, media)) = rich::readable(&parts) else {
+                return Err(not_carried("multipart/alternative without text", fields.html));
+            };
+            read_body(&media.essence, media.param("charset"), part.body, fields.html)?
         }
-        None if body.is_empty() => {}
+        Some((essence, charset)) => read_body(essence, charset, body, fields.html)?,
+        None if body.is_empty() => String::new(),
         // RFC 3261 §20.15.
         None => return Err(Reject::new(Reason::Malformed, "a body without Content-Type")),
-    }
-    let body = std::str::from_utf8(body).map_err(|_| Reject::new(Reason::Malformed, "body is not UTF-8"))?;
-    if !body.chars().all(is_xml_char) {
-        return Err(Reject::new(Reason::Malformed, "body holds characters that XML can't carry"));
-    }
+    };
     Ok(Text {
-        body: body.to_owned(),
+        body,
         subject: fields.subject.and_then(one_line),
         // RFC 7572 §5: the first of several languages.
         lang: fields.content_language.and_then(|list| language(list.split(',').next().unwrap_or_default())),
@@ -124,6 +128,38 @@ pub fn read_fields(fields: Fields<'_>, body: &[u8], body_bytes_max: usize) -> Re
             .filter(|id| !id.is_empty() && id.chars().all(is_xml_char))
             .map(str::to_owned),
     })
+}
+
+/// A body of one type. The other parameters say how it looked (COMPAT(lync): `msgr`), not what it says. US-ASCII is UTF-8.
+fn read_body(essence: &str, charset: Option<&str>, body: &[u8], html: Html) -> Result<String, Reject> {
+    let is_html = essence == "text/html" && html == Html::ToText;
+    let is_utf8 =
+        charset.is_none_or(|name| name.eq_ignore_ascii_case("utf-8") || name.eq_ignore_ascii_case("us-ascii"));
+    if !is_utf8 || !(essence == "text/plain" || is_html) {
+        let charset = charset.map(|charset| format!(" in {charset}")).unwrap_or_default();
+        return Err(not_carried(&format!("{essence}{charset}"), html));
+    }
+    let body = std::str::from_utf8(body).map_err(|_| Reject::new(Reason::Malformed, "body is not UTF-8"))?;
+    let text = if is_html { rich::text_of_html(body) } else { body.to_owned() };
+    if !text.chars().all(is_xml_char) {
+        return Err(Reject::new(Reason::Malformed, "body holds characters that XML can't carry"));
+    }
+    Ok(text)
+}
+
+fn not_carried(what: &str, html: Html) -> Reject {
+    let accept = match html {
+        Html::ToText => "text/plain, text/html, multipart/alternative",
+        Html::Refuse => "text/plain, multipart/alternative",
+    };
+    Reject::new(Reason::Unsupported, format!("{what} is not carried")).with_status(415).with_header("Accept", accept)
+}
+
+/// Writes the stanza of a message inside a session: type `chat`, the session's thread (RFC 7573 §5), and who wrote it is there
+/// (XEP-0085 §5.2).
+pub fn write_chat(text: &Text, from: &Jid, to: &Jid, id: &str, thread: &str) -> Element {
+    let text = Text { thread: Some(thread.to_owned()), ..text.clone() };
+    write_stanza(&text, from, to, id).attr("type", "chat").child(ChatState::Active.element())
 }
 
 /// Writes the stanza. RFC 7572 §5: page mode has no `type` (normal). `id` is the transaction's.
@@ -178,6 +214,12 @@ pub fn write_sip(text: &Text, random_call_id: &str) -> Result<Page, Reject> {
         let detail = format!("{} bytes of text, page mode takes {PAGE_BYTES}", text.body.len());
         return Err(Reject::new(Reason::TooLarge, detail));
     }
+    let call_id = call_id(text.thread.as_deref()).unwrap_or(random_call_id).to_owned();
+    Ok(Page { call_id, headers: headers(text), body: text.body.clone() })
+}
+
+/// Subject and Content-Language of a MESSAGE, where there are such.
+pub fn headers(text: &Text) -> Vec<(&'static str, String)> {
     let mut headers = Vec::new();
     if let Some(subject) = text.subject.as_deref().and_then(one_line) {
         headers.push(("Subject", subject));
@@ -185,8 +227,12 @@ pub fn write_sip(text: &Text, random_call_id: &str) -> Result<Page, Reject> {
     if let Some(lang) = text.lang.as_deref().and_then(language) {
         headers.push(("Content-Language", lang));
     }
-    let call_id = text.thread.as_deref().filter(|thread| is_call_id(thread)).unwrap_or(random_call_id).to_owned();
-    Ok(Page { call_id, headers, body: text.body.clone() })
+    headers
+}
+
+/// The Call-ID of a thread, if it can be one.
+pub fn call_id(thread: Option<&str>) -> Option<&str> {
+    thread.filter(|thread| is_call_id(thread))
 }
 
 /// A Call-ID (RFC 3261 §25.1 `callid`) that every peer can read: short, and of the characters of a token only.
@@ -228,6 +274,8 @@ mod tests {
 
     const PLAIN: Fields<'_> = Fields {
         content_type: Some(("text/plain", None)),
+        boundary: None,
+        html: Html::ToText,
         content_encoding: None,
         subject: None,
         content_language: None,
@@ -257,10 +305,10 @@ mod tests {
         for charset in [None, Some("UTF-8"), Some("utf-8"), Some("us-ascii")] {
             assert!(read_fields(Fields { content_type: Some(("text/plain", charset)), ..PLAIN }, b"x", 9).is_ok());
         }
-        let accept = vec![("Accept", "text/plain".to_owned())];
+        let accept = vec![("Accept", "text/plain, text/html, multipart/alternative".to_owned())];
         for content_type in [
             ("text/plain", Some("iso-8859-1")),
-            ("text/html", Some("UTF-8")),
+            ("text/html", Some("iso-8859-1")),
             ("message/cpim", None),
             ("multipart/alternative", None),
             ("text/x-msmsgsinvite", None),
@@ -269,6 +317,25 @@ mod tests {
             let refusal = refused(Fields { content_type: Some(content_type), ..PLAIN }, b"x");
             assert_eq!(refusal, (Reason::Unsupported, 415, accept.clone()), "{content_type:?}");
         }
+    }
+
+    #[test]
+    fn html_crosses_as_its_text_unless_the_entry_refuses_it() {
+        let html = Fields { content_type: Some(("text/html", Some("UTF-8"))), ..PLAIN };
+        assert_eq!(read_fields(html, b"<b>x</b> &amp; y", 99).unwrap().body, "x & y");
+        let refusal = refused(Fields { html: Html::Refuse, ..html }, b"x");
+        assert_eq!(refusal.2, [("Accept", "text/plain, multipart/alternative".to_owned())]);
+        let multipart = Fields {
+            content_type: Some(("multipart/alternative", None)),
+            boundary: Some("b"),
+            html: Html::Refuse,
+            ..PLAIN
+        };
+        let both = b"--b\r\nContent-Type: text/html\r\n\r\n<i>x</i>\r\n--b\r\n\r\nplain\r\n--b--\r\n";
+        assert_eq!(read_fields(multipart, both, 999).unwrap().body, "plain");
+        assert_eq!(refused(multipart, b"--b\r\nContent-Type: text/html\r\n\r\n<i>x</i>\r\n--b--").1, 415);
+        // A name of a character must not become one that XML can't carry.
+        assert_eq!(refused(html, b"&#1;").1, 400);
     }
 
     #[test]

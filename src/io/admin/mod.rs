@@ -210,6 +210,8 @@ async fn status(edge: &Edge) -> Value {
             .iter()
             .map(|(partner, state, count)| json!({ "partner": partner, "state": state, "count": count }));
         fields.insert("subscriptions".into(), subscriptions.collect());
+        let chats = snapshot.chats.iter().map(|(partner, count)| json!({ "partner": partner, "count": count }));
+        fields.insert("chats".into(), chats.collect());
         fields.insert("unresolved".into(), snapshot.unresolved.into());
     }
     status

@@ -49,6 +49,8 @@ pub(super) async fn render(edge: &Edge) -> String {
                 .iter()
                 .map(|(partner, state, count)| vec![cell(partner), cell(state), cell(&count.to_string())]);
             table(&mut page, "Subscriptions", &["partner", "state", "count"], subscriptions);
+            let chats = snapshot.chats.iter().map(|(partner, count)| vec![cell(partner), cell(&count.to_string())]);
+            table(&mut page, "IM sessions", &["partner", "count"], chats);
             if snapshot.unresolved > 0 {
                 let _ =
                     write!(page, "<p class=bad>{} messages have no outcome; this must be 0.</p>", snapshot.unresolved);

@@ -40,6 +40,7 @@ pub struct Metrics {
     messages: IntCounterVec,
     refusals: IntCounterVec,
     subscriptions: IntGaugeVec,
+    chats: IntGaugeVec,
     unresolved: IntGauge,
     transit: [Histogram; 4],
     node_up: IntGaugeVec,
@@ -113,6 +114,7 @@ impl Metrics {
             )?,
             refusals: counter("refusals_total", "Refusals by partner and reason.", &["partner", "reason"])?,
             subscriptions: gauge("subscriptions", "Live presence subscriptions.", &["partner", "state"])?,
+            chats: gauge("chats", "Open IM sessions.", &["partner"])?,
             unresolved,
             transit: ["sip-sip", "xmpp-xmpp", "sip-xmpp", "xmpp-sip"].map(|path| transit.with_label_values(&[path])),
             node_up: gauge("node_up", "Whether an inside node is up.", &["node"])?,
@@ -272,6 +274,11 @@ impl Metrics {
             let (label, _) = known(&partners, partner);
             self.subscriptions.with_label_values(&[label, state]).add(count(*n));
         }
+        self.chats.reset();
+        for (partner, n) in &snapshot.chats {
+            let (label, _) = known(&partners, partner);
+            self.chats.with_label_values(&[label]).add(count(*n));
+        }
         self.node_up.reset();
         for (node, up) in &snapshot.nodes_up {
             self.node_up.with_label_values(&[node.as_str()]).set(i64::from(*up));
@@ -341,6 +348,7 @@ mod tests {
                 ("x".into(), "active", 1),
                 ("y".into(), "active", 1),
             ],
+            chats: vec![("lync.example".into(), 2), ("x".into(), 1)],
             nodes_up: vec![("imp-1".into(), true)],
             links: vec![(Side::Outside, Protocol::Sip, 2)],
             unresolved: 0,
@@ -353,6 +361,8 @@ mod tests {
             r#"fedgate_messages_total{direction="in",kind="message",outcome="delivered",partner="other",protocol="sip"} 1"#,
         );
         line(r#"fedgate_subscriptions{partner="lync.example",state="active"} 3"#);
+        line(r#"fedgate_chats{partner="lync.example"} 2"#);
+        line(r#"fedgate_chats{partner="other"} 1"#);
         line(r#"fedgate_subscriptions{partner="other",state="active"} 2"#);
         line(r#"fedgate_links{protocol="sip",side="outside"} 2"#);
         line(r#"fedgate_node_up{node="imp-1"} 1"#);
