@@ -551,8 +551,11 @@ impl Sim {
         self.world.unreachable.clear();
         self.slow = false;
         self.resting = true;
-        self.users_say_again();
         for _ in 0..900 {
+            // As soon as there is a stream to say it on.
+            if !self.world.is_cut_off(NODE) {
+                self.users_say_again();
+            }
             self.peers_act();
             self.pass(Duration::from_secs(1));
         }

@@ -40,7 +40,7 @@ pub struct Contacts {
     leases: BTreeMap<String, Lease>,
     shown: BTreeMap<u32, Shown>,
     wanted: BTreeMap<Pair, Told>,
-    /// What a user said while the edge died: its server says it again when it has a stream.
+    /// What a user said while the edge died or was not attached: its server says it again when it has a stream.
     unread: BTreeSet<Pair>,
 }
 
@@ -93,8 +93,10 @@ impl Sim {
             .attr("to", &format!("w{}@lync.example", pair.1));
         self.trace(|| format!("{NODE} says {}", stanza.print(NS_SERVER)));
         let deaths = self.world.deaths;
+        // For a component that is not there, nothing leaves the server.
+        let is_cut_off = self.world.is_cut_off(NODE);
         self.world.stanza(NODE, &stanza);
-        if self.world.deaths != deaths {
+        if is_cut_off || self.world.deaths != deaths {
             self.contacts.unread.insert(pair);
         }
         self.died_since(deaths);
