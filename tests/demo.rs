@@ -79,6 +79,11 @@ fn one_round_tells_every_scene() {
             "<show>away</show>",
             "<status>Busy</status>",
             "200 OK (NOTIFY)",
+            "NOTIFY active;expires=3600",
+            "→ edge →",
+            "<presence from='romeo@lync.example/sip'/>",
+            "sip:romeo@lync.example: open",
+            "200 OK (NOTIFY)",
             // A message by itself.
             "6. Romeo writes",
             "MESSAGE juliet@corp.example",

@@ -1,9 +1,11 @@
-//! Whole worlds from a seed: watchers, users, messages, cuts, unreachable peers, deaths at any output, against a shadow model.
+//! Whole worlds from a seed: watchers on either side, users, messages, cuts, unreachable peers, deaths at any output, against a shadow model.
 //!
 //! `SIM_TRACE=1` tells what each peer reads.
 //!
 //! `SIM_SEED=17 cargo test --test simulation` replays one seed, `SIM_SEEDS=5000` runs more of them.
 
+#[path = "simulation/contacts.rs"]
+mod contacts;
 mod support;
 
 use fedgate::wire::sip::header::{Name, SubscriptionState};
@@ -71,6 +73,9 @@ struct Sim {
     messages_out: BTreeMap<String, MessageOut>,
     next: u32,
     slow: bool,
+    contacts: contacts::Contacts,
+    /// No more faults.
+    resting: bool,
     /// When the peers last read.
     acted: fedgate::gate::Time,
 }
@@ -79,9 +84,9 @@ struct Sim {
 fn seeded_worlds_end_right() {
     let seeds: Vec<u64> = match std::env::var("SIM_SEED").ok().and_then(|s| s.parse().ok()) {
         Some(seed) => vec![seed],
-        None => (0..std::env::var("SIM_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(300)).collect(),
+        None => (0..std::env::var("SIM_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(120)).collect(),
     };
-    let (mut deaths, mut told, mut carried) = (0, 0, 0);
+    let (mut deaths, mut told, mut carried, mut watched) = (0, 0, 0, 0);
     for seed in seeds {
         let outcome = std::panic::catch_unwind(|| {
             let mut sim = Sim::new(seed);
@@ -90,10 +95,13 @@ fn seeded_worlds_end_right() {
             }
             sim.come_to_rest();
             sim.judge();
-            (sim.world.deaths, sim.dialogs.len(), sim.messages_in.len() + sim.messages_out.len())
+            sim.rest_long();
+            let carried = sim.messages_in.len() + sim.messages_out.len();
+            (sim.world.deaths, sim.dialogs.len(), carried, sim.contacts_watched())
         });
         match outcome {
-            Ok((d, t, c)) => {
+            Ok((d, t, c, w)) => {
+                watched += w;
                 deaths += d;
                 told += t;
                 carried += c;
@@ -101,7 +109,7 @@ fn seeded_worlds_end_right() {
             Err(_) => panic!("the world of seed {seed} went wrong; replay with SIM_SEED={seed}"),
         }
     }
-    println!("{deaths} deaths, {told} dialogs, {carried} messages");
+    println!("{deaths} deaths, {told} dialogs of theirs, {watched} of ours, {carried} messages");
 }
 
 impl Sim {
@@ -122,6 +130,8 @@ impl Sim {
             messages_out: BTreeMap::new(),
             next: 0,
             slow: false,
+            contacts: contacts::Contacts::default(),
+            resting: false,
             acted: support::world::start(),
         }
     }
@@ -133,7 +143,8 @@ impl Sim {
     }
 
     fn step(&mut self) {
-        match self.rng.random_range(0..100) {
+        match self.rng.random_range(0..130) {
+            100.. => self.contact_step(),
             0..14 => self.subscribe(),
             14..22 => self.refresh(3600),
             22..27 => self.refresh(0),
@@ -343,6 +354,7 @@ impl Sim {
     /// Both peers read what has come and answer it.
     fn peers_act(&mut self) {
         self.act();
+        self.notify_contacts_again();
         self.acted = self.world.now;
     }
 
@@ -375,6 +387,7 @@ impl Sim {
             Start::Response { status, .. } => {
                 if let Some(sent) = self.messages_in.get_mut(&call) {
                     sent.answered.push(status);
+                } else if self.contact_notified(&call, message, status) {
                 } else if let Some(dialog) = self.dialogs.get_mut(&call) {
                     if (200..300).contains(&status) {
                         dialog.remote_tag = message.to_tag().map(str::to_owned);
@@ -386,6 +399,7 @@ impl Sim {
                 }
             }
             Start::Request { method: Method::Notify, .. } => self.partner_notified(&call, message),
+            Start::Request { method: Method::Subscribe, .. } => self.contact_subscribed(&call, message),
             Start::Request { method: Method::Message, .. } => {
                 let id = String::from_utf8_lossy(message.body()).into_owned();
                 self.messages_out.get_mut(&id).expect("a message that was sent").delivered += 1;
@@ -426,10 +440,18 @@ impl Sim {
         if !self.world.has_our_link(PARTNER) {
             return;
         }
+        // The tag of our NOTIFYs in it.
+        let tag = format!(";tag=t{}", request.call_id().unwrap_or_default());
         let mut text = format!("SIP/2.0 {status} OK\r\n");
         for name in [Name::Via, Name::From, Name::To, Name::CallId, Name::CSeq] {
             for row in request.rows(name) {
-                text.push_str(&format!("{}: {row}\r\n", name.as_str()));
+                let needs_tag = name == Name::To && request.to_tag().is_none();
+                text.push_str(&format!("{}: {row}{}\r\n", name.as_str(), if needs_tag { &tag } else { "" }));
+            }
+        }
+        if request.method() == Some(&Method::Subscribe) {
+            for row in request.rows(Name::Expires) {
+                text.push_str(&format!("Expires: {row}\r\nContact: <sip:w@sip.lync.example:5061;transport=tls>\r\n"));
             }
         }
         text.push_str("Content-Length: 0\r\n\r\n");
@@ -472,6 +494,9 @@ impl Sim {
             }
             ("presence", type_) => {
                 let (Some(watcher), Some(user)) = (number(&from), number(&to)) else { return };
+                if self.told_of_contact((user, watcher), &from, stanza) {
+                    return;
+                }
                 let granted = self.granted.contains(&(watcher, user));
                 match type_ {
                     "subscribe" if granted => {
@@ -525,11 +550,25 @@ impl Sim {
         self.world.dies_after = None;
         self.world.unreachable.clear();
         self.slow = false;
+        self.resting = true;
         for _ in 0..900 {
+            // As soon as there is a stream to say it on.
+            if !self.world.is_cut_off(NODE) {
+                self.users_say_again();
+            }
             self.peers_act();
             self.pass(Duration::from_secs(1));
         }
         self.peers_act();
+    }
+
+    /// Until every subscription of ours was refreshed: what the partner forgot is found out.
+    fn rest_long(&mut self) {
+        for _ in 0..1_300 {
+            self.pass(Duration::from_secs(4));
+            self.peers_act();
+        }
+        self.judge_contacts(true);
     }
 
     fn judge(&self) {
@@ -549,6 +588,7 @@ impl Sim {
             let told = message.delivered + message.errors > 0;
             assert!(told || message.unread, "seed {seed}: {id} was lost in silence");
         }
+        self.judge_contacts(false);
         for (call, dialog) in &self.dialogs {
             let live = !dialog.ended && dialog.expires_at.is_some_and(|at| at > self.world.now);
             if !live {

@@ -40,6 +40,12 @@ enum Inside {
     Subscribe(&'static str),
     /// `probe`.
     Probe(&'static str),
+    /// `subscribed`.
+    Subscribed(&'static str),
+    /// `unsubscribed`.
+    Unsubscribed(&'static str),
+    /// What a contact shows: `<show/>` and `<status/>`.
+    Shows(&'static str, &'static str, &'static str),
 }
 use Inside::*;
 
@@ -51,17 +57,23 @@ struct Row {
     inside: &'static [Inside],
     /// Whether the link is closed after it.
     closed: bool,
+    /// Whether a subscription of ours is there for it.
+    watching: bool,
     /// Why this is right, where the message alone does not say so.
     why: &'static str,
 }
 
 const fn row(file: &'static str, from: &'static str, gets: &'static [Gets], inside: &'static [Inside]) -> Row {
-    Row { file, from, gets, inside, closed: false, why: "" }
+    Row { file, from, gets, inside, closed: false, watching: false, why: "" }
 }
 
 impl Row {
     const fn closed(mut self) -> Row {
         self.closed = true;
+        self
+    }
+    const fn watching(mut self) -> Row {
+        self.watching = true;
         self
     }
     const fn because(mut self, why: &'static str) -> Row {
@@ -75,14 +87,21 @@ const AOL: &str = "aol.com";
 const JULIET: &str = "juliet@foreign.example.net";
 const NO_DIALOG: &str = "inside a dialog that is not there; inside it: see `the_samples_of_a_conversation`";
 const CALL: &str = "a call, allowed here by the entry: no media is carried";
-const WATCHING: &str = "not in this version: subscriptions of ours, so its dialog is not there (RFC 6665 §4.1.3)";
+const SHOWN: &str = "juliet@foreign.example.net/sip";
 const NO_REQUEST: &str = "answers no request of ours (RFC 3261 §18.1.2)";
 const RELAY: &str = "well-formed, and for a domain that is not ours";
 
 const TABLE: &[Row] = &[
     row("samples/aol-invite-im.sip", AOL, &[Answer(200)], &[]),
     row("samples/aol-message.sip", AOL, &[Answer(200)], &[Text("julietscreen@aol.com", "are you there?")]),
-    row("samples/aol-notify-pidf.sip", AOL, &[Answer(481)], &[]).because(WATCHING),
+    row(
+        "samples/aol-notify-pidf.sip",
+        AOL,
+        &[Answer(200)],
+        &[Subscribed("julietscreen@aol.com"), Shows("julietscreen@aol.com/sip", "away", "")],
+    )
+    .watching()
+    .because("an entity without its scheme"),
     row(
         "samples/aol-subscribe-email-user.sip",
         AOL,
@@ -95,7 +114,14 @@ const TABLE: &[Row] = &[
     row("samples/lync-504-bare.sip", LYNC, &[], &[]).because(NO_REQUEST),
     row("samples/lync-504-ms-diagnostics.sip", LYNC, &[], &[]).because(NO_REQUEST),
     row("samples/lync-ack.sip", LYNC, &[], &[]).because("ACK is never answered (RFC 3261 §17)"),
-    row("samples/lync-benotify.sip", LYNC, &[], &[]).because("BENOTIFY is never answered"),
+    row(
+        "samples/lync-benotify.sip",
+        LYNC,
+        &[],
+        &[Subscribed(JULIET), Shows(SHOWN, "away", "On the balcony until ten")],
+    )
+    .watching()
+    .because("BENOTIFY is read and never answered"),
     row("samples/lync-bye.sip", LYNC, &[Answer(481)], &[]).because(NO_DIALOG),
     row("samples/lync-info-composing.sip", LYNC, &[Answer(481)], &[]).because(NO_DIALOG),
     row("samples/lync-invite-im.sip", LYNC, &[Answer(200)], &[])
@@ -106,8 +132,16 @@ const TABLE: &[Row] = &[
     row("samples/lync-message-plain-msgr.sip", LYNC, &[Answer(481)], &[]).because(NO_DIALOG),
     row("samples/lync-negotiate.sip", LYNC, &[Refused(405, Unsupported)], &[])
         .because("answered by this hop, never 483: it goes on uncompressed"),
-    row("samples/lync-notify-msrtc-categories.sip", LYNC, &[Answer(481)], &[]).because(WATCHING),
-    row("samples/lync-notify-pidf.sip", LYNC, &[Answer(481)], &[]).because(WATCHING),
+    row(
+        "samples/lync-notify-msrtc-categories.sip",
+        LYNC,
+        &[Answer(200)],
+        &[Subscribed(JULIET), Shows(SHOWN, "away", "Busy: On the balcony until ten")],
+    )
+    .watching()
+    .because("not asked for, and understood all the same"),
+    row("samples/lync-notify-pidf.sip", LYNC, &[Answer(200)], &[Subscribed(JULIET), Shows(SHOWN, "away", "Busy")])
+        .watching(),
     row(
         "samples/lync-subscribe-nobody.sip",
         LYNC,
@@ -131,9 +165,11 @@ const TABLE: &[Row] = &[
     row("torture/missing-max-forwards.sip", LYNC, &[Answer(200)], &[Text(JULIET, "x")]),
     row("torture/notify-no-dialog.sip", LYNC, &[Answer(481)], &[]),
     row("torture/notify-no-substate.sip", LYNC, &[Answer(481)], &[]).because("no dialog is looked for first"),
-    row("torture/notify-pidf-entity-bomb.sip", LYNC, &[Answer(481)], &[]).because(WATCHING),
-    row("torture/notify-terminated-probation.sip", LYNC, &[Answer(481)], &[]).because(WATCHING),
-    row("torture/notify-terminated-rejected.sip", LYNC, &[Answer(481)], &[]).because(WATCHING),
+    row("torture/notify-pidf-entity-bomb.sip", LYNC, &[Refused(400, Malformed)], &[]).watching().because("any DOCTYPE"),
+    row("torture/notify-terminated-probation.sip", LYNC, &[Answer(200)], &[])
+        .watching()
+        .because("pending all the same"),
+    row("torture/notify-terminated-rejected.sip", LYNC, &[Answer(200)], &[Unsubscribed(JULIET)]).watching(),
     row("torture/pai-mismatch.sip", LYNC, &[Refused(403, Unproven)], &[]),
     row("torture/record-route-header-params.sip", LYNC, &[Answer(200)], &[]),
     row("torture/spoofed-own-domain.sip", LYNC, &[Refused(403, Unproven)], &[]),
@@ -359,6 +395,37 @@ fn inside(world: &mut World, local: &str) -> Vec<(String, Element)> {
     }
 }
 
+/// A user of ours watches whom the message is about, and the partner has taken the SUBSCRIBE: the message in the dialog that came of it.
+fn watched(world: &mut World, partner: &str, bytes: &[u8]) -> Vec<u8> {
+    let message = requests(bytes).pop().expect("a request");
+    let uri = message.from().expect("From").uri.text.trim_start_matches("sip:").to_owned();
+    let subscribe = Element::new("presence", NS_SERVER)
+        .attr("type", "subscribe")
+        .attr("from", "romeo@example.com")
+        .attr("to", &uri);
+    world.stanza("imp-1", &subscribe);
+    world.advance(Duration::ZERO);
+    let Some(Seen::Sip(ours)) = world.inbox.get_mut(partner).and_then(|inbox| inbox.pop_front()) else {
+        panic!("no SUBSCRIBE")
+    };
+    let header = |name| ours.header(name).expect("a header");
+    let their_tag = message.from_tag().expect("a tag");
+    let ok = format!(
+        "SIP/2.0 200 OK\r\nVia: {}\r\nFrom: {}\r\nTo: {};tag={their_tag}\r\nCall-ID: {}\r\nCSeq: {}\r\nExpires: 3600\r\n\
+         Contact: <sip:sip.{partner}:5061;transport=tls>\r\nContent-Length: 0\r\n\r\n",
+        header(Name::Via),
+        header(Name::From),
+        header(Name::To),
+        header(Name::CallId),
+        header(Name::CSeq)
+    );
+    world.sip_answer(partner, ok.as_bytes());
+    let text = std::str::from_utf8(bytes).expect("UTF-8");
+    text.replace(message.call_id().expect("a Call-ID"), header(Name::CallId))
+        .replace(message.to_tag().expect("a tag"), ours.from_tag().expect("a tag"))
+        .into_bytes()
+}
+
 fn is_inside(expected: Inside, (from, stanza): &(String, Element)) -> bool {
     let body = || stanza.find("body", NS_SERVER).map(Element::content).unwrap_or_default();
     let is = |name: &str, type_: Option<&str>, who: &str| {
@@ -369,6 +436,12 @@ fn is_inside(expected: Inside, (from, stanza): &(String, Element)) -> bool {
         Long(who, length) => is("message", None, who) && body().len() == length,
         Subscribe(who) => is("presence", Some("subscribe"), who),
         Probe(who) => is("presence", Some("probe"), who),
+        Subscribed(who) => is("presence", Some("subscribed"), who),
+        Unsubscribed(who) => is("presence", Some("unsubscribed"), who),
+        Shows(who, show, status) => {
+            let text = |name: &str| stanza.find(name, NS_SERVER).map(Element::content).unwrap_or_default();
+            is("presence", None, who) && text("show") == show && text("status") == status
+        }
     }
 }
 
@@ -402,6 +475,7 @@ fn is_heard(expected: Gets, heard: &Message) -> Result<(), String> {
 fn judge(row: &Row) -> Result<(), String> {
     let bytes = std::fs::read(folder().join("sip").join(row.file)).map_err(|e| e.to_string())?;
     let (mut world, local) = world_for(row.from);
+    let bytes = if row.watching { watched(&mut world, row.from, &bytes) } else { bytes };
     world.sip(row.from, &bytes);
     let received = inside(&mut world, local);
     world.advance(Duration::from_secs(10));

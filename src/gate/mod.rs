@@ -448,8 +448,5 @@ impl Gate {
 /// A node's stream ended: what its users show may be stale, and what they were shown forgotten. Ask and tell again, not all at once.
 fn node_lost(turn: &mut Turn<'_>, sessions: &mut Sessions, node: &str) {
     sessions.watches.node_restarted(turn, node);
-    for key in sessions.contacts.of_node(node) {
-        let at = turn.jittered(limits::PROBE_AFTER_NODE_LOSS);
-        turn.deadlines.set(Deadline::Tell(key), at);
-    }
+    sessions.contacts.node_restarted(turn, node);
 }

@@ -177,11 +177,12 @@ fn presentity_of_kamailio_blocks_a_user() {
 #[test]
 fn subscriptions_through_kamailio_are_refreshed_and_outlive_it() {
     let Some(stand) = raise("kamailio-refresh") else { return };
-    let mut kamailio = stand.raise_kamailio(&certificate(&stand), 6);
+    // fedgate refreshes after ten seconds at the earliest.
+    let mut kamailio = stand.raise_kamailio(&certificate(&stand), 12);
     let mut alice = stand.login("alice");
     alice.show(None, None);
     let mut phone = stand.phone("juliet", ALICE, true);
-    assert_eq!(phone.response("SUBSCRIBE").header("expires"), "6");
+    assert_eq!(phone.response("SUBSCRIBE").header("expires"), "12");
     alice.presence_from(JULIET_JID, "subscribe");
     alice.presence("subscribed", JULIET_JID);
     phone.shows("Online");
@@ -192,8 +193,8 @@ fn subscriptions_through_kamailio_are_refreshed_and_outlive_it() {
 
     // Both refresh in their dialogs: nothing is begun anew, nothing ends.
     wait_until("fedgate refreshes in its dialog, and baresip in its own", PATIENCE, || {
-        kamailio.received(&["SUBSCRIBE sip:sip.kamailio.example:5061", "over tls"]) >= 2
-            && kamailio.received(&["SUBSCRIBE sip:sip.corp.example:5061", "over udp"]) >= 2
+        kamailio.received(&["SUBSCRIBE sip:sip.kamailio.example:5061", "over tls"]) >= 1
+            && kamailio.received(&["SUBSCRIBE sip:sip.corp.example:5061", "over udp"]) >= 1
     });
     assert_eq!(kamailio.received(&["SUBSCRIBE sip:juliet@kamailio.example", "over tls"]), 1);
     assert_eq!(kamailio.received(&["SUBSCRIBE sip:alice@corp.example", "over udp"]), 1);

@@ -2,7 +2,7 @@
 //! baresip behind it, both over mutual TLS.
 //!
 //! Each test raises a stand of its own on loopback addresses of its own (see [`stand`]), drives both ends, and reads
-//! fedgate's answers, log, audit and admin listener. What the stand needs (Prosody, slixmpp, openssl, Kamailio, baresip, a release build
+//! fedgate's answers, log, audit and admin listener. What the stand needs (Prosody, slixmpp, openssl, Kamailio, baresip, sipsak, a release build
 //! of fedgate) may be absent: the test then says on one line what is missing and passes, unless `FEDGATE_REQUIRE_PEERS` is set.
 //! `tests/run` installs and builds everything first.
 

@@ -77,7 +77,7 @@ fn look_for_kamailio() -> Result<(), String> {
             on_path("baresip").is_some() && Path::new(phone::MODULES).join("ctrl_tcp.so").is_file(),
             "baresip (Debian: baresip-core)",
         ),
-        (on_path("sipsak").is_some(), "sipsak"),
+        (on_path("sipsak").is_some(), "sipsak (Debian: sipsak)"),
     ])
 }
 

@@ -69,7 +69,9 @@ impl Phone {
         let mut phone = Self { name: user.to_owned(), address, control, trace, read, waiting: Vec::new(), process };
         let registered = phone.response("REGISTER");
         assert_eq!(registered.status(), 200, "{registered}");
+        // It may be early with one that is refused (see kamailio.cfg).
         let published = phone.response("PUBLISH");
+        let published = if published.status() == 400 { phone.response("PUBLISH") } else { published };
         assert_eq!(published.status(), 200, "{published}");
         phone
     }

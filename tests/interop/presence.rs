@@ -164,7 +164,6 @@ fn subscription_ends_by_its_time() {
 }
 
 #[test]
-#[ignore = "watching SIP contacts is not in this version"]
 fn user_watches_a_contact_of_the_partner() {
     let Some(mut stand) = Stand::raise("contact", Setup::default()) else { return };
     let mut alice = stand.login("alice");
@@ -179,20 +178,71 @@ fn user_watches_a_contact_of_the_partner() {
     stand.partner.notify("pending", &subscribe, "pending;expires=3600", "");
     assert_eq!(stand.partner.response("pending").status(), 200);
     alice.assert_no_presence(JULIET_JID, "subscribed", Duration::from_secs(2));
-    let document = format!(
-        r#"<?xml version="1.0" encoding="utf-8"?>
-<presence xmlns="urn:ietf:params:xml:ns:pidf" xmlns:ep="urn:ietf:params:xml:ns:pidf:status:rpid-status" entity="{JULIET}">
-<tuple id="0"><status><basic>open</basic><ep:activities><ep:activity>busy</ep:activity></ep:activities></status></tuple>
-</presence>"#
-    );
-    stand.partner.notify("active", &subscribe, "active;expires=3600", &document);
+    stand.partner.notify("active", &subscribe, "active;expires=3600", &document("<ep:activity>busy</ep:activity>"));
     assert_eq!(stand.partner.response("active").status(), 200);
     alice.presence_from(JULIET_JID, "subscribed");
     let shown = alice.presence_from(JULIET_JID, "");
     // The presence tables: Microsoft's Busy is Away for an XMPP client.
     assert_eq!(shown.text("show"), "away", "{shown}");
+    stand.partner.notify("open", &subscribe, "active;expires=3600", &document(""));
+    assert_eq!(stand.partner.response("open").status(), 200);
+    let shown = alice.presence_from(JULIET_JID, "");
+    assert_eq!(shown.text("show"), "", "{shown}");
+
+    // She comes online later: her server probes, and she is shown what is known.
+    alice.logout();
+    stand.partner.notify("meanwhile", &subscribe, "active;expires=3600", &document("<ep:activity>away</ep:activity>"));
+    assert_eq!(stand.partner.response("meanwhile").status(), 200);
+    let mut alice = stand.login("alice");
+    alice.show(None, None);
+    let shown = alice.presence_from(JULIET_JID, "");
+    assert_eq!(shown.text("show"), "away", "{shown}");
 
     stand.partner.notify("end", &subscribe, "terminated;reason=rejected", "");
     assert_eq!(stand.partner.response("end").status(), 200);
     alice.presence_from(JULIET_JID, "unsubscribed");
+}
+
+fn document(activities: &str) -> String {
+    format!(
+        r#"<?xml version="1.0" encoding="utf-8"?>
+<presence xmlns="urn:ietf:params:xml:ns:pidf" xmlns:ep="urn:ietf:params:xml:ns:pidf:status:rpid-status" entity="{JULIET}">
+<tuple id="0"><status><basic>open</basic><ep:activities>{activities}</ep:activities></status></tuple>
+</presence>"#
+    )
+}
+
+#[test]
+fn user_stops_watching() {
+    let Some(mut stand) = Stand::raise("contact-end", Setup::default()) else { return };
+    let mut alice = stand.login("alice");
+    alice.show(None, None);
+    alice.presence("subscribe", JULIET_JID);
+    let subscribe = stand.partner.request("SUBSCRIBE", "for Juliet", |e| e.header("to").contains(JULIET));
+    stand.partner.notify("active", &subscribe, "active;expires=3600", &document(""));
+    assert_eq!(stand.partner.response("active").status(), 200);
+    alice.presence_from(JULIET_JID, "subscribed");
+    alice.presence_from(JULIET_JID, "");
+
+    alice.presence("unsubscribe", JULIET_JID);
+    let end = stand.partner.request("SUBSCRIBE", "that ends it", |e| e.header("expires") == "0");
+    assert_eq!(end.header("call-id"), subscribe.header("call-id"), "in its dialog");
+    assert!(cseq(&end) > cseq(&subscribe), "{end}");
+    stand.partner.notify("last", &subscribe, "terminated;reason=timeout", "");
+    assert_eq!(stand.partner.response("last").status(), 200);
+    stand.partner.notify("late", &subscribe, "active;expires=3600", &document("<ep:activity>busy</ep:activity>"));
+    assert_eq!(stand.partner.response("late").status(), 481);
+    stand.partner.assert_no_request("SUBSCRIBE", Duration::from_secs(2), |_| true);
+}
+
+#[test]
+fn partner_refuses_a_user() {
+    let Some(mut stand) = Stand::raise("contact-refused", Setup::default()) else { return };
+    let mut alice = stand.login("alice");
+    alice.show(None, None);
+    stand.partner.answer("SUBSCRIBE", Some(403));
+    alice.presence("subscribe", JULIET_JID);
+    stand.partner.request("SUBSCRIBE", "for Juliet", |e| e.header("to").contains(JULIET));
+    alice.presence_from(JULIET_JID, "unsubscribed");
+    stand.partner.assert_no_request("SUBSCRIBE", Duration::from_secs(2), |_| true);
 }

@@ -18,6 +18,8 @@
 //! first: watched                   what scenarios/first/watched.scn says
 //! config: | policy: | policy too:  before anything else; added to what most worlds have, in its place, added to it
 //! component                        before anything else: imp-1 is a server whose component we are
+//! streams only                     at the top: of streams between servers, or of domains that no component has as its name; not played
+//!                                  where all nodes take components
 //! reload: | restart | drain        what happens to the edge; `drained`: nothing is owed any more
 //! lync.example answers: 200        the last request it received; `answers INVITE: 200` the last of that method; `| ` lines are a body
 //! imp-1 disconnects                also: is unreachable, is slow (to connect), is reachable, is disconnected, is connected, is up,
@@ -60,6 +62,9 @@ pub fn play(file: &str, text: &str) {
 
 /// As [`play`], in worlds of this configuration.
 pub fn play_in(config: &str, file: &str, text: &str) {
+    if config.contains("xmpp-component") && text.lines().any(|line| line == "streams only") {
+        return;
+    }
     let mut player = Player {
         world: None,
         config: config.to_owned(),
@@ -118,6 +123,7 @@ impl Player {
                 let policy = below.join("\n");
                 self.world().reload(&policy);
             }
+            "streams only" => {}
             "component" => self.config = super::world::with_component(&self.config),
             "restart" => {
                 self.world().restart();

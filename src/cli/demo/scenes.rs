@@ -159,32 +159,45 @@ async fn watch(play: &mut Play) -> Result<(), String> {
     };
     stage.expect_none("Juliet told nothing while he has not said yes", QUIET, is_presence_of_his).await?;
     stage.remark(&format!("pending: nothing was said inside within {} ms", QUIET.as_millis()));
-    let document = format!(
-        "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n\
-         <presence xmlns=\"urn:ietf:params:xml:ns:pidf\" xmlns:ep=\"urn:ietf:params:xml:ns:pidf:status:rpid-status\" \
-         xmlns:ci=\"urn:ietf:params:xml:ns:pidf:cipid\" entity=\"sip:{ROMEO}\">\n\
-         <tuple id=\"0\">\n<status>\n<basic>open</basic>\n\
-         <ep:activities><ep:activity>busy</ep:activity></ep:activities>\n</status>\n</tuple>\n\
-         <ci:display-name>Romeo Montague</ci:display-name>\n</presence>"
-    );
-    play.partner.notify(&call_id, "active;expires=3600", Some(&document));
-    let active = stage
-        .expect("the partner's NOTIFY: active", |seen| {
-            seen.sent && is_of(seen, &Method::Notify, &call_id) && is_state(seen, "active")
-        })
-        .await?;
+    play.partner.notify(&call_id, "active;expires=3600", Some(&shown_by_romeo(Some("busy"))));
+    let is_active = |seen: &Seen| seen.sent && is_of(seen, &Method::Notify, &call_id) && is_state(seen, "active");
+    let active = stage.expect("the partner's NOTIFY: active", is_active).await?;
     let granted = stage
         .expect("subscribed at Juliet's server", |seen| is_presence(seen, false, Some("subscribed"), ROMEO))
         .await?;
     stage.tell_across(&active, &granted).await;
+    let says = |seen: &Seen, name| Some(seen.stanza()?.find(name, NS_SERVER)?.content());
+    // An XMPP client has no Busy: away, and the word.
     tell(stage, "away, Busy at Juliet's server", |seen| {
-        let says = |name, text: &str| {
-            seen.stanza().and_then(|stanza| Some(stanza.find(name, NS_SERVER)?.content())).as_deref() == Some(text)
-        };
-        is_presence(seen, false, None, ROMEO) && says("show", "away") && says("status", "Busy")
+        is_presence(seen, false, None, ROMEO)
+            && says(seen, "show").as_deref() == Some("away")
+            && says(seen, "status").as_deref() == Some("Busy")
     })
     .await?;
+    told_answer(stage, &Method::Notify, &call_id, false).await?;
+    play.partner.notify(&call_id, "active;expires=3600", Some(&shown_by_romeo(None)));
+    let open = stage.expect("the partner's NOTIFY: open", is_active).await?;
+    let free = stage
+        .expect("no longer away at Juliet's server", |seen| {
+            is_presence(seen, false, None, ROMEO) && says(seen, "show").is_none() && says(seen, "status").is_none()
+        })
+        .await?;
+    stage.tell_across(&open, &free).await;
     told_answer(stage, &Method::Notify, &call_id, false).await
+}
+
+/// What Romeo shows, as Lync's servers write it.
+fn shown_by_romeo(activity: Option<&str>) -> String {
+    let activity = activity
+        .map(|activity| format!("<ep:activities><ep:activity>{activity}</ep:activity></ep:activities>\n"))
+        .unwrap_or_default();
+    format!(
+        "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n\
+         <presence xmlns=\"urn:ietf:params:xml:ns:pidf\" xmlns:ep=\"urn:ietf:params:xml:ns:pidf:status:rpid-status\" \
+         xmlns:ci=\"urn:ietf:params:xml:ns:pidf:cipid\" entity=\"sip:{ROMEO}\">\n\
+         <tuple id=\"0\">\n<status>\n<basic>open</basic>\n{activity}</status>\n</tuple>\n\
+         <ci:display-name>Romeo Montague</ci:display-name>\n</presence>"
+    )
 }
 
 async fn message_in(play: &mut Play) -> Result<(), String> {

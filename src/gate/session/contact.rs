@@ -66,6 +66,8 @@ struct Contact {
     partner: String,
     of: Profile,
     standing: Standing,
+    /// Not known to have reached the node: `subscribed` goes before the next state.
+    unannounced: bool,
     leg: Option<Leg>,
     /// The last presence told, to tell it again to who asks.
     shown: Option<Element>,
@@ -274,9 +276,12 @@ impl Contacts {
             _ => {
                 leg.granted_for(turn.now, state.expires);
                 contact.failures = 0;
+                let was_unannounced = std::mem::take(&mut contact.unannounced);
                 if standing == Standing::Pending {
                     contact.standing = Standing::Granted;
                     self.keep(turn, key);
+                }
+                if was_unannounced || standing == Standing::Pending {
                     self.tell_subscribed(turn, key);
                 }
                 if matches!(standing, Standing::Pending | Standing::Granted) {
@@ -511,6 +516,7 @@ impl Contacts {
         if has_left || contact.tell_at.is_some_and(|at| at > turn.now) {
             return;
         }
+        contact.unannounced = true;
         contact.tell_failures = contact.tell_failures.saturating_add(1);
         let wait = limits::ASK_AGAIN_FIRST * (1 << contact.tell_failures.min(7).saturating_sub(1));
         let at = turn.jittered(wait.min(limits::ASK_AGAIN));
@@ -549,9 +555,13 @@ impl Contacts {
         }
     }
 
-    /// Contacts whose watchers a node serves.
-    pub fn of_node(&self, node: &str) -> Vec<ContactKey> {
-        self.table.iter().filter(|(_, contact)| contact.node == node).map(|(key, _)| key.clone()).collect()
+    /// A node's stream was lost, and perhaps what was last told on it: told again soon.
+    pub fn node_restarted(&mut self, turn: &mut Turn<'_>, node: &str) {
+        for (key, contact) in self.table.iter_mut().filter(|(_, contact)| contact.node == node) {
+            contact.unannounced = true;
+            let at = turn.jittered(limits::PROBE_AFTER_NODE_LOSS);
+            turn.deadlines.set(Deadline::Tell(key.clone()), at);
+        }
     }
 
     /// Takes a kept contact back after a restart. `false`: no longer possible.
@@ -578,6 +588,7 @@ impl Contacts {
         };
         let mut contact = Contact::new(turn.now, ends, standing, leg.is_none().then_some(at));
         contact.leg = leg;
+        contact.unannounced = true;
         if kept.over {
             contact.retry_at = Some(turn.now + limits::CONTACT_OVER);
             turn.deadlines.set(Deadline::Tell(key.clone()), at);
@@ -786,6 +797,7 @@ impl Contact {
             partner: ends.partner.to_owned(),
             of: ends.of,
             standing,
+            unannounced: false,
             leg: None,
             shown: None,
             retry_at,
