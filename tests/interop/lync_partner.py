@@ -12,7 +12,8 @@ Takes on stdin, one JSON object a line, each with "do":
     message   name link from to body                    out-of-dialog MESSAGE
     notify    call_id state body? name?                 NOTIFY inside a dialog that a received SUBSCRIBE made
     invite    name link from to first? sdp? headers?    INVITE that offers an IM session; whatever final answer comes is acknowledged
-    within    name call_id method type? body?           a request inside a dialog that an INVITE of either side made
+    within    name call_id method type? body? link?     a request inside a dialog that an INVITE of either side made
+    close     link                                      ends a connection
     raw       link hex                                  these bytes, as they are
     answer    method status reason? headers?            how requests of this method are answered from now on; status null: not at all
     reply     call_id method status                     answers the last request of this method in this call, again or for the first time
@@ -328,8 +329,8 @@ class Partner:
         to = request.first("to")
         if not tag_of(to):
             # RFC 3261 §8.2.6.2: one tag for all answers of one request.
-            to += f";epid={token(10)}" if request.method == "INVITE" else ""
-            to += ";tag=" + self.tags.setdefault((request.first("call-id"), request.first("cseq")), token(32).upper())
+            ours = (f";epid={token(10)}" if request.method == "INVITE" else "") + ";tag=" + token(32).upper()
+            to += self.tags.setdefault((request.first("call-id"), request.first("cseq")), ours)
         rows = [("Via", value) for value in request.all("via")]
         rows += [("From", request.first("from")), ("To", to)]
         rows += [("Call-ID", request.first("call-id")), ("CSeq", request.first("cseq"))]
@@ -527,8 +528,9 @@ class Partner:
         ]
         self.send(link, None, Message(f"ACK {dialog.target} SIP/2.0", rows))
 
-    async def within(self, name, call_id, method, type=None, body=""):
+    async def within(self, name, call_id, method, type=None, body="", link=None):
         dialog = self.dialogs[call_id]
+        dialog.link = link or dialog.link
         dialog.cseq += 1
         outer, _, client = self.vias(dialog.link)
         cseq = f"{dialog.cseq} {method}"
@@ -547,6 +549,9 @@ class Partner:
         ]
         self.exchanges[call_id, cseq] = name
         self.send(dialog.link, name, Message(f"{method} {dialog.target} SIP/2.0", rows, body.encode()))
+
+    async def close(self, link):
+        self.links[link].close()
 
     async def reply(self, call_id, method, status):
         link, request = self.requests[call_id, method]

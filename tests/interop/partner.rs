@@ -120,6 +120,19 @@ impl Partner {
         self.sent(name)
     }
 
+    /// The same on another link than the dialog had, which then is the dialog's.
+    pub fn within_on(&mut self, link: &str, name: &str, invite: &Event, method: &str) -> Event {
+        let call_id = invite.header("call-id");
+        self.puppet.tell(json!({ "do": "within", "name": name, "call_id": call_id, "method": method, "link": link }));
+        self.sent(name)
+    }
+
+    /// Ends a link.
+    pub fn close(&mut self, link: &str) {
+        self.puppet.tell(json!({ "do": "close", "link": link }));
+        self.closed(link);
+    }
+
     /// Answers a request that has come.
     pub fn reply(&mut self, request: &Event, status: u16) {
         let (call_id, method) = (request.header("call-id"), request.text("method"));

@@ -237,3 +237,68 @@ fn what_is_no_session_of_two_is_refused() {
     stand.partner.invite("fine", JULIET, ALICE, "good day");
     assert_eq!(stand.partner.response("fine").status(), 200);
 }
+
+#[test]
+fn session_outlives_its_connections() {
+    let Some(mut stand) = raise("session-link", "session") else { return };
+    let mut alice = stand.login("alice");
+    alice.show(None, None);
+    stand.dial();
+    let invite = stand.partner.invite("call", JULIET, ALICE, "one");
+    assert_eq!(stand.partner.response("call").status(), 200);
+    stand.partner.within("first", &invite, "MESSAGE", Some((PLAIN, "one")));
+    assert_eq!(stand.partner.response("first").status(), 200);
+    assert_eq!(alice.message_from(JULIET_JID).text("body"), "one");
+
+    // A dialog is not its connection's: what follows goes on one of fedgate's own making.
+    stand.partner.close("out");
+    alice.message(JULIET_JID, "m1", "two");
+    let message = line(&mut stand, "two");
+    assert_eq!(message.header("to"), invite.header("from"), "{message}");
+    assert_eq!(message.header("call-id"), invite.header("call-id"), "{message}");
+    let link = message.text("link").to_owned();
+    assert!(link.starts_with("in-"), "{message}");
+    stand.partner.close(&link);
+    alice.message(JULIET_JID, "m2", "three");
+    assert_eq!(line(&mut stand, "three").header("call-id"), invite.header("call-id"));
+    for id in ["m1", "m2"] {
+        alice.assert_no_error(id, QUIET);
+    }
+
+    // And the partner goes on from another edge.
+    let certificate = stand.partner_certificate.clone();
+    stand.partner.dial("other-edge", Some(&certificate));
+    stand.partner.within_on("other-edge", "end", &invite, "BYE");
+    assert_eq!(stand.partner.response("end").status(), 200);
+    alice.state_from(JULIET_JID, "gone");
+    stand.partner.assert_no_request("INVITE", Duration::ZERO, |_| true);
+}
+
+#[test]
+fn sessions_end_with_the_program() {
+    let Some(mut stand) = raise("session-drain", "session") else { return };
+    let mut alice = stand.login("alice");
+    alice.show(None, None);
+    stand.partner.answer("INVITE", Some(200));
+    alice.message(JULIET_JID, "m1", "one");
+    let invite = stand.partner.request("INVITE", "of Alice", |_| true);
+    let ack = stand.partner.request("ACK", "of the session", |_| true);
+    line(&mut stand, "one");
+    // RFC 3261 §13.2.2.4: the 200 again, as if the ACK were lost.
+    stand.partner.reply(&invite, 200);
+    let again = stand.partner.request("ACK", "of the 200 sent again", |_| true);
+    assert_eq!(again.text("raw"), ack.text("raw"));
+
+    // What is on its way is settled first.
+    stand.partner.answer("MESSAGE", None);
+    alice.message(JULIET_JID, "m2", "two");
+    let held = line(&mut stand, "two");
+    stand.fedgate.signal("TERM");
+    alice.state_from(JULIET_JID, "gone");
+    stand.partner.assert_no_request("BYE", QUIET, |_| true);
+    stand.partner.reply(&held, 200);
+    let bye = stand.partner.request("BYE", "at the end", |_| true);
+    assert_in_dialog(&bye, &invite);
+    assert!(stand.fedgate.wait().success());
+    alice.assert_no_error("m2", QUIET);
+}
