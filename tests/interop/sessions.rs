@@ -108,18 +108,25 @@ fn session_that_the_user_opens() {
     alice.message(JULIET_JID, "m2", "two");
     stand.partner.reply(&invite, 180);
     stand.partner.assert_no_request("MESSAGE", QUIET, |_| true);
+    stand.partner.answer("MESSAGE", None);
     stand.partner.reply(&invite, 200);
 
     let ack = stand.partner.request("ACK", "of the session", |_| true);
     assert_in_dialog(&ack, &invite);
     assert_eq!(ack.header("cseq"), "1 ACK", "{ack}");
-    // The first unanswered: the second waits for it.
+    // RFC 3428 §8: while the first is unanswered, the others wait.
     let first = stand.partner.request("MESSAGE", "that waited first", |_| true);
+    alice.message(JULIET_JID, "m3", "three");
+    stand.partner.assert_no_request("MESSAGE", QUIET, |_| true);
+    stand.partner.answer("MESSAGE", Some(200));
+    stand.partner.reply(&first, 200);
     let second = stand.partner.request("MESSAGE", "that waited second", |_| true);
-    assert_eq!((first.text("body"), second.text("body")), (BODY, "two"));
-    assert_eq!((first.header("cseq"), second.header("cseq")), ("2 MESSAGE", "3 MESSAGE"));
-    for message in [&first, &second] {
-        assert_in_dialog(message, &invite);
+    let third = stand.partner.request("MESSAGE", "that came last", |_| true);
+    for (message, text, cseq) in
+        [(first, BODY, "2 MESSAGE"), (second, "two", "3 MESSAGE"), (third, "three", "4 MESSAGE")]
+    {
+        assert_eq!((message.text("body"), message.header("cseq")), (text, cseq));
+        assert_in_dialog(&message, &invite);
     }
 
     stand.partner.within("answer", &invite, "MESSAGE", Some((PLAIN, "here I am")));
@@ -130,8 +137,8 @@ fn session_that_the_user_opens() {
     alice.state(JULIET_JID, "gone");
     let bye = stand.partner.request("BYE", "of the session", |_| true);
     assert_in_dialog(&bye, &invite);
-    assert_eq!(bye.header("cseq"), "4 BYE", "{bye}");
-    for id in ["m1", "m2"] {
+    assert_eq!(bye.header("cseq"), "5 BYE", "{bye}");
+    for id in ["m1", "m2", "m3"] {
         alice.assert_no_error(id, QUIET);
     }
     stand.partner.assert_no_request("MESSAGE", Duration::ZERO, |_| true);
