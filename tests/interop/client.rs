@@ -40,6 +40,18 @@ impl Client {
         self.puppet.tell(json!({ "do": "message", "to": to, "id": id, "body": body, "type": "chat" }));
     }
 
+    /// Sends a chat state alone (XEP-0085).
+    pub fn state(&mut self, to: &str, state: &str) {
+        self.puppet.tell(json!({ "do": "state", "to": to, "state": state }));
+    }
+
+    /// Waits for a chat state that comes alone, without a body.
+    pub fn state_from(&mut self, from: &str, state: &str) -> Event {
+        self.puppet.wait(&format!("{state} from {from}"), |e| {
+            is_from(e, "message", from, "chat") && e.0["body"].is_null() && e.text("state") == state
+        })
+    }
+
     /// Goes offline.
     pub fn logout(&mut self) {
         self.puppet.tell(json!({ "do": "logout" }));
@@ -60,7 +72,7 @@ impl Client {
     /// Waits for a message with a body from a bare JID.
     pub fn message_from(&mut self, from: &str) -> Event {
         self.puppet.wait(&format!("a message from {from}"), |e| {
-            is_from(e, "message", from, e.text("type")) && e.text("type") != "error"
+            is_from(e, "message", from, e.text("type")) && e.text("type") != "error" && !e.0["body"].is_null()
         })
     }
 

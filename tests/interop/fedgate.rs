@@ -15,6 +15,7 @@ use std::time::Duration;
 pub struct Fedgate {
     folder: PathBuf,
     admin: SocketAddr,
+    chat: &'static str,
     process: Process,
 }
 
@@ -27,7 +28,7 @@ unlisted = "refuse"
 domain   = "lync.example"
 protocol = "sip"
 profile  = "lync"
-chat     = "page"
+chat     = "@chat@"
 
 [[partner]]
 domain   = "other.example"
@@ -109,10 +110,10 @@ audit  = "audit.jsonl"
         );
         std::fs::create_dir_all(folder.join("policies")).expect("a folder for policies");
         std::fs::write(folder.join("fedgate.toml"), config).expect("a configuration");
-        write_policy(folder, setup.policy);
+        write_policy(folder, setup.chat, setup.policy);
         let arguments: [&OsStr; 3] = ["run".as_ref(), "--config".as_ref(), "fedgate.toml".as_ref()];
         let process = Process::start("fedgate", program.as_os_str(), &arguments, folder, &folder.join("fedgate.log"));
-        let mut fedgate = Self { folder: folder.to_owned(), admin, process };
+        let mut fedgate = Self { folder: folder.to_owned(), admin, chat: setup.chat, process };
         wait_until("fedgate is ready", PATIENCE, || {
             fedgate.process.assert_running();
             fedgate.fetch("/readyz").is_some_and(|(status, _)| status == 200)
@@ -149,7 +150,7 @@ audit  = "audit.jsonl"
 
     /// Replaces the further policy text.
     pub fn set_policy(&self, text: &str) {
-        write_policy(&self.folder, text);
+        write_policy(&self.folder, self.chat, text);
     }
 
     /// Sends a signal.
@@ -194,6 +195,7 @@ fn node(net: Net, setup: Setup) -> String {
     )
 }
 
-fn write_policy(folder: &Path, further: &str) {
-    std::fs::write(folder.join("policies/10-partners.toml"), format!("{POLICY}\n{further}")).expect("a policy");
+fn write_policy(folder: &Path, chat: &str, further: &str) {
+    let policy = POLICY.replace("@chat@", chat);
+    std::fs::write(folder.join("policies/10-partners.toml"), format!("{policy}\n{further}")).expect("a policy");
 }

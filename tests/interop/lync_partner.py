@@ -11,8 +11,12 @@ Takes on stdin, one JSON object a line, each with "do":
     refresh   name expires?                             SUBSCRIBE inside the dialog that `subscribe name` made; expires 0 ends it
     message   name link from to body                    out-of-dialog MESSAGE
     notify    call_id state body? name?                 NOTIFY inside a dialog that a received SUBSCRIBE made
+    invite    name link from to first? sdp? headers?    INVITE that offers an IM session; whatever final answer comes is acknowledged
+    within    name call_id method type? body? link?     a request inside a dialog that an INVITE of either side made
+    close     link                                      ends a connection
     raw       link hex                                  these bytes, as they are
     answer    method status reason? headers?            how requests of this method are answered from now on; status null: not at all
+    reply     call_id method status                     answers the last request of this method in this call, again or for the first time
 Gives on stdout, one JSON object a line, each with "event":
     listening; linked, link-failed, accepted, closed with link (why, names in the peer's certificate);
     sent with name, headers, hex;
@@ -22,6 +26,7 @@ Ends when stdin ends.
 """
 
 import asyncio
+import base64
 import json
 import secrets
 import ssl
@@ -181,6 +186,16 @@ def certificate_names(writer):
     return [value for _, value in certificate.get("subjectAltName", ())]
 
 
+def session_description(uri):
+    """An offer (uri `null`) or answer as Office Communicator writes it: the media line names SIP itself."""
+    return (
+        "v=0\r\no=- 0 0 IN IP4 10.20.31.5\r\ns=session\r\nc=IN IP4 10.20.31.5\r\nt=0 0\r\n"
+        f"m=message 5060 sip {uri}\r\n"
+        "a=accept-types:text/plain multipart/alternative image/gif text/rtf text/html application/x-ms-ink "
+        "application/ms-imdn+xml text/x-msmsgsinvite\r\n"
+    )
+
+
 class Dialog:
     """RFC 3261 §12: what every later request of a dialog is built from."""
 
@@ -204,6 +219,7 @@ class Partner:
         self.links, self.sources, self.exchanges, self.dialogs = {}, {}, {}, {}
         self.server, self.accepted = None, 0
         self.answers, self.tasks = {}, set()
+        self.invites, self.requests, self.tags = {}, {}, {}
 
     # -- connections ------------------------------------------------------------------------------------------------
 
@@ -276,11 +292,15 @@ class Partner:
         dialog = self.dialogs.get(call_id)
         if dialog and 200 <= message.status < 300:
             dialog.learn(message, message.first("to"), list(reversed(values_of(message.all("record-route")))))
-        tell("response", link=link, name=self.exchanges.get(call_id), **message.fields())
+        if message.first("cseq").endswith(" INVITE") and message.status >= 200 and call_id in self.invites:
+            self.acknowledge(link, message)
+        name = self.exchanges.get((call_id, message.first("cseq"))) or self.exchanges.get(call_id)
+        tell("response", link=link, name=name, **message.fields())
 
     def take_request(self, link, message):
         call_id = message.first("call-id")
         dialog = self.dialogs.get(call_id)
+        self.requests[call_id, message.method] = link, message
         answer = self.answers.get(message.method) or self.usual_answer(message, dialog)
         if dialog and message.method == "NOTIFY":
             # RFC 6665 §4.4.1: a NOTIFY may come before the 2xx, and then makes the dialog.
@@ -305,20 +325,31 @@ class Partner:
         return {"status": 405, "headers": {"Allow": "INVITE, BYE, ACK, CANCEL, INFO, MESSAGE, SUBSCRIBE, NOTIFY, OPTIONS"}}
 
     def respond(self, link, request, status, reason=None, headers=None):
-        reasons = {200: "OK", 202: "Accepted", 404: "Not Found", 481: "Call/Transaction Does Not Exist"}
+        reasons = {180: "Ringing", 200: "OK", 202: "Accepted", 404: "Not Found", 481: "Call/Transaction Does Not Exist"}
         to = request.first("to")
         if not tag_of(to):
-            to += ";tag=" + token(32).upper()
+            # RFC 3261 §8.2.6.2: one tag for all answers of one request.
+            ours = (f";epid={token(10)}" if request.method == "INVITE" else "") + ";tag=" + token(32).upper()
+            to += self.tags.setdefault((request.first("call-id"), request.first("cseq")), ours)
         rows = [("Via", value) for value in request.all("via")]
         rows += [("From", request.first("from")), ("To", to)]
         rows += [("Call-ID", request.first("call-id")), ("CSeq", request.first("cseq"))]
-        if request.method in ("SUBSCRIBE", "INVITE") and 200 <= status < 300:
+        body = b""
+        if request.method == "INVITE" and 200 <= status < 300:
+            user = uri_of(to)
+            # The proxies between our edge and our user, who records the nearest to them last.
+            rows += [("Record-Route", f"<sip:pool01.lync.example:5061;transport=tls;opaque=state:F:T:{token(8)};lr>")]
+            rows += [("Record-Route", f"{MINE};opaque=state:Si;ms-route-sig=ae{token(12)}>")]
+            rows += [("Contact", f"<{user};opaque=user:epid:Zk3dSampleGruuValue0AA;gruu>")]
+            rows += [("Content-Type", "application/sdp; charset=utf-8")]
+            body = session_description(user).encode()
+        elif request.method == "SUBSCRIBE" and 200 <= status < 300:
             rows += [("Record-Route", value) for value in request.all("record-route")]
             rows += [("Contact", f"<sip:{EDGE}:5061;transport=tls>")]
         rows += list((headers or {}).items())
-        rows += [("Server", "RTC/4.0"), ("Content-Length", "0")]
-        self.write(link, Message(f"SIP/2.0 {status} {reason or reasons.get(status, 'Answer')}", rows).to_bytes())
-        if request.method == "SUBSCRIBE" and 200 <= status < 300 and request.first("call-id") not in self.dialogs:
+        rows += [("Server", "RTC/4.0"), ("Content-Length", "")]
+        self.write(link, Message(f"SIP/2.0 {status} {reason or reasons.get(status, 'Answer')}", rows, body).to_bytes())
+        if request.method in ("SUBSCRIBE", "INVITE") and 200 <= status < 300 and request.first("call-id") not in self.dialogs:
             call_id = request.first("call-id")
             dialog = Dialog(None, link, call_id, to, request.first("from"))
             dialog.target = uri_of(request.first("contact"))
@@ -429,6 +460,102 @@ class Partner:
         ]
         self.exchanges[call_id] = name
         self.send(dialog.link, name, Message(f"NOTIFY {dialog.target} SIP/2.0", rows, body.encode()))
+
+    async def invite(self, name, link, to, first=None, sdp=None, headers=None, **rest):
+        user, call_id = rest["from"], token(32)
+        local = f'"Juliet Example"<{user}>;tag={token(10)};epid={token(10)}'
+        dialog = Dialog(name, link, call_id, local, f"<{to}>")
+        dialog.cseq = 1
+        self.dialogs[call_id], self.exchanges[call_id] = dialog, name
+        outer, middle, client = self.vias(link)
+        rows = [
+            ("Record-Route", f"{MINE};opaque=state:T:F:Ci.R{token(6)};ms-route-sig=ae{token(12)}>;ms-rrsig=ae{token(12)};tag={token(32).upper()}"),
+            outer,
+            ("Content-Length", ""),
+            middle,
+            ("ms-user-data", "ms-publiccloud=true;ms-federation=true"),
+            client,
+            ("Max-Forwards", "67"),
+            ("From", local),
+            ("To", f"<{to}>"),
+            ("Call-ID", call_id),
+            ("CSeq", "1 INVITE"),
+            ("Contact", f"<{user};opaque=user:epid:Zk3dSampleGruuValue0AA;gruu>"),
+            ("User-Agent", AGENT),
+            ("Supported", "ms-dialog-route-set-update"),
+            ("Ms-Conversation-ID", base64.b64encode(token(16).encode()).decode()),
+            ("Supported", "timer"),
+            ("Supported", "histinfo"),
+            ("Supported", "ms-safe-transfer"),
+            ("Supported", "ms-sender"),
+            ("Supported", "ms-early-media"),
+            ("Roster-Manager", user),
+            *((key, value) for key, value in {"EndPoints": f"<{user}>, <{to}>", **(headers or {})}.items()),
+            ("Supported", "com.microsoft.rtc-multiparty"),
+            ("ms-keep-alive", "UAC;hop-hop=yes"),
+            ("Allow", "INVITE, BYE, ACK, CANCEL, INFO, MESSAGE, UPDATE, REFER, NOTIFY, BENOTIFY"),
+            ("ms-subnet", "10.20.31.0"),
+        ]
+        if first:
+            html = f'<DIV style="font-size:10pt">{first}</DIV>'
+            for header, kind, body in [("ms-text-format", "text/plain", first), ("ms-im-format", "text/html", html)]:
+                rows.append((header, f"{kind}; charset=UTF-8; ms-body={base64.b64encode(body.encode()).decode()}"))
+        rows += [("Supported", option) for option in (
+            "ms-embedded-first-message", "ms-delayed-accept", "ms-renders-isf", "ms-renders-gif",
+            "ms-renders-mime-alternative", "ms-conf-invite",
+        )]
+        rows.append(("Content-Type", "application/sdp"))
+        self.invites[call_id] = outer
+        self.send(link, name, Message(f"INVITE {to} SIP/2.0", rows, (sdp or session_description("null")).encode()))
+
+    def acknowledge(self, link, response):
+        """RFC 3261 §13.2.2.4, and §17.1.1.3 for a refusal: then with the INVITE's own Via, to where it went."""
+        call_id = response.first("call-id")
+        dialog = self.dialogs[call_id]
+        taken = response.status < 300
+        via = self.vias(link)[0] if taken else self.invites[call_id]
+        routes = [("Route", route) for route in dialog.routes] if taken else []
+        rows = [
+            via,
+            ("Max-Forwards", "68"),
+            *routes,
+            ("From", dialog.local),
+            ("To", response.first("to")),
+            ("Call-ID", call_id),
+            ("CSeq", "1 ACK"),
+            ("User-Agent", AGENT),
+            ("Content-Length", ""),
+        ]
+        self.send(link, None, Message(f"ACK {dialog.target} SIP/2.0", rows))
+
+    async def within(self, name, call_id, method, type=None, body="", link=None):
+        dialog = self.dialogs[call_id]
+        dialog.link = link or dialog.link
+        dialog.cseq += 1
+        outer, _, client = self.vias(dialog.link)
+        cseq = f"{dialog.cseq} {method}"
+        rows = [
+            outer,
+            ("Max-Forwards", "68"),
+            client,
+            *(("Route", route) for route in dialog.routes),
+            ("From", dialog.local),
+            ("To", dialog.remote),
+            ("Call-ID", call_id),
+            ("CSeq", cseq),
+            ("User-Agent", AGENT),
+            *([("Content-Type", type)] if type else []),
+            ("Content-Length", ""),
+        ]
+        self.exchanges[call_id, cseq] = name
+        self.send(dialog.link, name, Message(f"{method} {dialog.target} SIP/2.0", rows, body.encode()))
+
+    async def close(self, link):
+        self.links[link].close()
+
+    async def reply(self, call_id, method, status):
+        link, request = self.requests[call_id, method]
+        self.respond(link, request, status)
 
     async def raw(self, link, hex):
         self.write(link, bytes.fromhex(hex))

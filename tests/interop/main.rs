@@ -22,4 +22,5 @@ mod process;
 mod prosody;
 mod refusals;
 mod server;
+mod sessions;
 mod stand;

@@ -95,6 +95,50 @@ impl Partner {
         self.sent(name);
     }
 
+    /// Sends an INVITE that offers an IM session, `first` in the headers of an embedded first message; gives it as sent.
+    pub fn invite(&mut self, name: &str, from: &str, to: &str, first: &str) -> Event {
+        let command = json!({ "do": "invite", "name": name, "link": "out", "from": from, "to": to, "first": first });
+        self.puppet.tell(command);
+        self.sent(name)
+    }
+
+    /// Sends an INVITE with this offer (`None`: an IM session's) and further headers, or other values of its own.
+    pub fn invite_with(&mut self, name: &str, from: &str, to: &str, sdp: Option<&str>, headers: &Value) -> Event {
+        self.puppet.tell(json!({
+            "do": "invite", "name": name, "link": "out", "from": from, "to": to, "sdp": sdp, "headers": headers,
+        }));
+        self.sent(name)
+    }
+
+    /// Sends a request inside the dialog that this INVITE made, whoever sent it.
+    pub fn within(&mut self, name: &str, invite: &Event, method: &str, content: Option<(&str, &str)>) -> Event {
+        let (kind, body) = content.unzip();
+        self.puppet.tell(json!({
+            "do": "within", "name": name, "call_id": invite.header("call-id"), "method": method,
+            "type": kind, "body": body.unwrap_or_default(),
+        }));
+        self.sent(name)
+    }
+
+    /// The same on another link than the dialog had, which then is the dialog's.
+    pub fn within_on(&mut self, link: &str, name: &str, invite: &Event, method: &str) -> Event {
+        let call_id = invite.header("call-id");
+        self.puppet.tell(json!({ "do": "within", "name": name, "call_id": call_id, "method": method, "link": link }));
+        self.sent(name)
+    }
+
+    /// Ends a link.
+    pub fn close(&mut self, link: &str) {
+        self.puppet.tell(json!({ "do": "close", "link": link }));
+        self.closed(link);
+    }
+
+    /// Answers a request that has come.
+    pub fn reply(&mut self, request: &Event, status: u16) {
+        let (call_id, method) = (request.header("call-id"), request.text("method"));
+        self.puppet.tell(json!({ "do": "reply", "call_id": call_id, "method": method, "status": status }));
+    }
+
     /// From now on, requests of this method are answered so; `None`: not at all.
     pub fn answer(&mut self, method: &str, status: Option<u16>) {
         self.puppet.tell(json!({ "do": "answer", "method": method, "status": status }));

@@ -8,7 +8,7 @@ use std::time::Duration;
 const ALICE: &str = "sip:alice@corp.example";
 
 /// A refusal's status and `Warning: 399 HOSTNAME "fedgate ID reason …"`; the ID stands in log and audit, with the reason.
-fn assert_refused(stand: &Stand, response: &Event, status: u64, reason: &str) {
+pub fn assert_refused(stand: &Stand, response: &Event, status: u64, reason: &str) {
     assert_eq!(response.status(), status, "for {reason}: {response}");
     let warning = response.header("warning");
     let text = warning.strip_prefix("399 sip.corp.example \"").and_then(|rest| rest.strip_suffix('"'));
@@ -21,7 +21,7 @@ fn assert_refused(stand: &Stand, response: &Event, status: u64, reason: &str) {
 }
 
 /// Nothing that names any of these has reached the server inside.
-fn assert_nothing_inside(stand: &Stand, names: &[&str]) {
+pub fn assert_nothing_inside(stand: &Stand, names: &[&str]) {
     let log = stand.prosody.log();
     for name in names {
         assert!(!log.contains(name), "Prosody has seen {name}");

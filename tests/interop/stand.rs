@@ -21,6 +21,8 @@ pub struct Setup {
     pub tls: bool,
     /// `[[node]] verify`.
     pub verify: &'static str,
+    /// lync.example's `chat`.
+    pub chat: &'static str,
     /// Further text of the policy.
     pub policy: &'static str,
     /// fedgate attaches to Prosody as its components (XEP-0114), instead of streams between servers.
@@ -29,7 +31,7 @@ pub struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { tls: false, verify: "network", policy: "", component: false }
+        Self { tls: false, verify: "network", chat: "page", policy: "", component: false }
     }
 }
 

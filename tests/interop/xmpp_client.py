@@ -5,11 +5,12 @@ Takes on stdin, one JSON object a line:
     {"do": "login", "jid": J, "password": P, "host": H, "port": N}
     {"do": "presence", "to"?, "type"?, "show"?, "status"?, "priority"?}    type: subscribe, subscribed, unsubscribed, probe, …
     {"do": "message", "to": J, "body": B, "id": I, "type"?, "subject"?, "thread"?}
+    {"do": "state", "to": J, "state": S}                                     a chat state alone (XEP-0085)
     {"do": "iq", "to": J, "id": I}                                           an XEP-0199 ping
     {"do": "logout"}
 Gives on stdout, one JSON object a line, each with "event":
     "online" with jid; "offline" with why; "failed" with why;
-    "presence", "message", "iq": from, to, type, id, what the stanza holds, its error (condition, type, text) and its whole xml.
+    "presence", "message", "iq": from, to, type, id, what the stanza holds, its chat state, its error (condition, type, text) and its whole xml.
 Ends when stdin ends.
 """
 
@@ -20,6 +21,7 @@ import sys
 import slixmpp
 
 STANZAS = "{urn:ietf:params:xml:ns:xmpp-stanzas}"
+CHATSTATES = "{http://jabber.org/protocol/chatstates}"
 
 
 def tell(event, **fields):
@@ -30,6 +32,11 @@ def tell(event, **fields):
 def child_text(xml, name):
     found = xml.find("{jabber:client}" + name)
     return None if found is None else found.text or ""
+
+
+def state_of(xml):
+    states = [child.tag[len(CHATSTATES):] for child in xml if child.tag.startswith(CHATSTATES)]
+    return states[0] if states else None
 
 
 def error_of(xml):
@@ -73,6 +80,7 @@ class Client(slixmpp.ClientXMPP):
                 kind,
                 **{"from": xml.get("from"), "to": xml.get("to"), "id": xml.get("id"), "type": xml.get("type")},
                 **{name: child_text(xml, name) for name in ("body", "subject", "thread", "show", "status", "priority")},
+                state=state_of(xml),
                 error=error_of(xml),
                 xml=str(stanza),
             )
@@ -95,6 +103,11 @@ class Session:
         message["id"] = id
         if thread is not None:
             message["thread"] = thread
+        message.send()
+
+    def state(self, to, state):
+        message = self.client.make_message(mto=to, mtype="chat")
+        message.xml.append(slixmpp.xmlstream.ET.Element(CHATSTATES + state))
         message.send()
 
     def iq(self, to, id):
