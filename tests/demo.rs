@@ -220,7 +220,7 @@ impl Demo {
     }
 
     fn interrupt(&self) {
-        let status = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap();
+        let status = Command::new("sh").args(["-c", &format!("kill -s INT {}", self.child.id())]).status().unwrap();
         assert!(status.success());
     }
 }
