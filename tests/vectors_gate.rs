@@ -152,8 +152,8 @@ const TABLE: &[Row] = &[
     // What the dialogs, the bodies and the peer make of sound syntax.
     row("torture/benotify-no-dialog.sip", LYNC, &[], &[]),
     row("torture/cancel-unmatched.sip", LYNC, &[Answer(481)], &[]),
-    row("torture/invite-conf.sip", LYNC, &[Refused(403, NotAllowed)], &[])
-        .because("offers no IM session: a call, which the entry does not allow; policy comes before 488"),
+    row("torture/invite-conf.sip", LYNC, &[Refused(488, Unsupported)], &[])
+        .because("offers no IM session of two, which the entry would allow"),
     row("torture/invite-msrp.sip", LYNC, &[Refused(488, Unsupported)], &[]),
     row("torture/many-vias.sip", LYNC, &[Answer(200)], &[Text(JULIET, "x")]),
     row("torture/message-1301-octets.sip", LYNC, &[Answer(200)], &[Long(JULIET, 1301)])

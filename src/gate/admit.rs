@@ -138,7 +138,17 @@ impl Gate {
         }
         // May they.
         let action = if chat.is_some() { Action::Chat } else { action_of(&method, request) };
-        let permit = self.decide(now, &claim, &from, &to, action)?;
+        let permit = match self.decide(now, &claim, &from, &to, action) {
+            // Who may open IM sessions is told what is no such session; who may not, that it may not.
+            Err(reject)
+                if method == Method::Invite
+                    && reject.reason == Reason::NotAllowed
+                    && self.may_chat(&claim, &from, &to) =>
+            {
+                return Err(no_session());
+            }
+            decided => decided?,
+        };
         if let (Some(key), Method::Bye) = (&chat, &method) {
             // Who leaves is neither held back nor counted.
             return Ok(self.chat_ended(now, key, request));
@@ -165,7 +175,7 @@ impl Gate {
             Method::Options => Ok(capabilities()),
             Method::Invite => {
                 if action != Action::Chat {
-                    return Err(Reject::new(Reason::Unsupported, "it offers no IM session").with_status(488));
+                    return Err(no_session());
                 }
                 let (mut turn, sessions) = self.turn(now);
                 let (chats, beside) = sessions.chats();
@@ -482,6 +492,13 @@ impl Gate {
         self.steps.push_back(Step::Pass { hop, parcel: Parcel { bytes, passage: Passage::Answer, transit: None } });
     }
 
+    /// Whether policy lets these two have an IM session that the outside opens.
+    fn may_chat(&self, claim: &Claim, from: &Address, to: &Address) -> bool {
+        let peer_ip = self.links.get(claim.link()).map(|link| canonical(link.peer.ip()));
+        let (action, side, protocol) = (Action::Chat, Side::Outside, claim.protocol());
+        self.settings.policy.decide(Question { from, to, action, side, protocol, peer_ip }).0.is_ok()
+    }
+
     /// Policy on a request from the outside.
     fn decide(
         &mut self,
@@ -696,6 +713,11 @@ fn plain(status: u16) -> Taken {
 /// COMPAT(lync): NEGOTIATE asks for compression hop by hop, with Max-Forwards 0 by design; declined, the link goes on without.
 fn no_compression() -> Reject {
     Reject::new(Reason::Unsupported, "compression").with_status(405).with_header("Allow", ALLOW)
+}
+
+/// An INVITE with media, of a conference, or of nothing we know: only IM sessions of two are carried.
+fn no_session() -> Reject {
+    Reject::new(Reason::Unsupported, "it offers no IM session; media and conferences are not carried").with_status(488)
 }
 
 fn capabilities() -> Taken {

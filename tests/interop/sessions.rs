@@ -228,7 +228,7 @@ fn what_is_no_session_of_two_is_refused() {
     for (name, media, headers, status, reason) in [
         ("msrp", Some("m=message 2855 TCP/TLS/MSRP *"), &none, 488, "unsupported"),
         // No policy allows calls: that comes first.
-        ("audio", Some("m=audio 49170 RTP/AVP 0"), &none, 403, "not-allowed"),
+        ("audio", Some("m=audio 49170 RTP/AVP 0"), &none, 488, "unsupported"),
         ("three", None, &three, 488, "unsupported"),
         ("multiparty", None, &multiparty, 420, "unsupported"),
     ] {
