@@ -58,3 +58,25 @@ fn watches_move_with_their_users_to_another_node() {
     assert_eq!((asked.get_attr("type"), asked.get_attr("to")), (Some("subscribe"), Some("juliet@corp.example")));
     assert!(!world.inbox.contains_key("imp-1"));
 }
+
+/// An error whose sender's server stays away is tried for a while, then counted: an operator must see it.
+#[test]
+fn an_error_that_reaches_nobody_is_counted() {
+    use fedgate::gate::Event;
+    use fedgate::wire::xmpp::{Element, NS_SERVER};
+    use std::time::Duration;
+    use support::world::World;
+    let mut world = World::new();
+    world.unreachable.extend(["lync.example".to_owned(), "imp-1".to_owned()]);
+    let message = Element::new("message", NS_SERVER)
+        .attr("from", "juliet@corp.example/balcony")
+        .attr("to", "romeo@lync.example")
+        .attr("id", "lost")
+        .child(Element::new("body", NS_SERVER).text("hello"));
+    world.stanza("imp-1", &message);
+    world.advance(Duration::from_secs(60));
+    assert_eq!((world.gate.snapshot().unresolved, world.records.len()), (0, 1), "it is still tried");
+    world.advance(Duration::from_secs(1800));
+    assert_eq!((world.gate.snapshot().unresolved, world.records.len()), (1, 0));
+    assert!(world.events.iter().any(|event| matches!(event, Event::Noticed { what } if what.contains("handed"))));
+}

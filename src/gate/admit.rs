@@ -110,7 +110,7 @@ impl Gate {
             }
             // COMPAT(lync): MS-SIP §3.5: never answered, whatever it says.
             Method::Benotify => {
-                let _ = self.notify(now, at, &from, request, (&label, &budget));
+                self.notify(now, at, &from, request, (&label, &budget))?;
                 return Ok(Taken::Never);
             }
             Method::Cancel => return Ok(self.cancelled(&from, request)),
@@ -138,7 +138,7 @@ impl Gate {
         }
         // May they.
         let action = if chat.is_some() { Action::Chat } else { action_of(&method, request) };
-        let permit = match self.decide(now, &claim, &from, &to, action) {
+        let permit = match self.decide(&claim, &from, &to, action) {
             // Who may open IM sessions is told what is no such session; who may not, that it may not.
             Err(reject)
                 if method == Method::Invite
@@ -328,14 +328,14 @@ impl Gate {
             _ => Action::Message,
         };
         let question = Question { from: &from.bare, to: &to.bare, action, side: Side::Inside, protocol, peer_ip: None };
-        let permit = match self.decided(now, question, partner, None) {
+        let permit = match self.decided(question, partner, None) {
             // Who may only start still has an answer: a session is decided as what opened it.
             Err(reject) if reject.reason == Reason::NotAllowed && action == Action::Chat => {
                 if !self.sessions.chats.is_theirs(&key) {
                     return Err(reject);
                 }
                 let theirs = Question { from: &to.bare, to: &from.bare, side: Side::Outside, ..question };
-                self.decided(now, theirs, partner, None)?
+                self.decided(theirs, partner, None)?
             }
             decided => decided?,
         };
@@ -437,7 +437,7 @@ impl Gate {
             protocol,
             peer_ip: None,
         };
-        let permit = self.decided(now, question, partner, None)?;
+        let permit = self.decided(question, partner, None)?;
         if protocol != Protocol::Sip || to.bare.local().is_none() {
             return Err(Reject::new(Reason::Unsupported, "only users of a SIP partner are watched"));
         }
@@ -500,14 +500,7 @@ impl Gate {
     }
 
     /// Policy on a request from the outside.
-    fn decide(
-        &mut self,
-        now: Time,
-        claim: &Claim,
-        from: &Address,
-        to: &Address,
-        action: Action,
-    ) -> Result<Permit, Reject> {
+    fn decide(&mut self, claim: &Claim, from: &Address, to: &Address, action: Action) -> Result<Permit, Reject> {
         let peer = self.links.get(claim.link()).map(|link| link.peer);
         let question = Question {
             from,
@@ -517,18 +510,16 @@ impl Gate {
             protocol: claim.protocol(),
             peer_ip: peer.map(|peer| canonical(peer.ip())),
         };
-        self.decided(now, question, claim.partner(), peer)
+        self.decided(question, claim.partner(), peer)
     }
 
     /// Asks policy; the first allow of a pair and action under this policy is told to the operator.
     fn decided(
         &mut self,
-        now: Time,
         question: Question<'_>,
         partner: Option<PartnerId>,
         peer: Option<std::net::SocketAddr>,
     ) -> Result<Permit, Reject> {
-        let _ = now;
         let permit = self.settings.policy.decide(question).0?;
         let told = (question.from.clone(), question.to.clone(), question.action);
         if self.allows_told.len() < limits::ALLOWS_TOLD && self.allows_told.insert(told) {

@@ -249,10 +249,7 @@ impl Gate {
             Owed::Sender(sender) => self.message_failed(now, sender, reject, uncertain),
             Owed::Record(record) => {
                 let (mut turn, sessions) = self.turn(now);
-                if !sessions.pages.bounce_later(&mut turn, &record) {
-                    self.unresolved += 1;
-                    self.notice("an error could not be handed to its sender's server in many tries".to_owned());
-                }
+                sessions.pages.bounce_later(&mut turn, &record);
             }
         }
     }

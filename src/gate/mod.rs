@@ -33,6 +33,7 @@ pub use partner::{HostPort, LinkId, NodeId, PartnerId, Protocol, Side};
 pub use record::{Record, RecordId};
 pub use time::Time;
 
+use crate::wire::address::{Address, Domain};
 use border::leak::Inside;
 use links::{Far, Link, Links};
 use partner::Action;
@@ -66,13 +67,10 @@ pub struct Gate {
     steps: VecDeque<Step>,
     outputs: VecDeque<Output>,
     /// First allows already told, of this policy version.
-    allows_told: BTreeSet<(wire_address::Address, wire_address::Address, Action)>,
+    allows_told: BTreeSet<(Address, Address, Action)>,
     nodes_up: BTreeMap<String, bool>,
     draining: bool,
-    unresolved: u64,
 }
-
-use crate::wire::address as wire_address;
 
 /// Figures for the status page and the gauges.
 #[derive(Debug, Clone, Default)]
@@ -108,7 +106,6 @@ impl Gate {
             allows_told: BTreeSet::new(),
             nodes_up,
             draining: false,
-            unresolved: 0,
         };
         gate.attach_all(now);
         gate
@@ -174,7 +171,7 @@ impl Gate {
             chats: self.sessions.chats.counted().into_iter().collect(),
             nodes_up: self.nodes_up.iter().map(|(node, up)| (node.clone(), *up)).collect(),
             links: self.links.counted().into_iter().map(|((side, protocol), n)| (side, protocol, n)).collect(),
-            unresolved: self.unresolved,
+            unresolved: self.sessions.pages.unresolved(),
         }
     }
 
@@ -355,7 +352,7 @@ impl Gate {
             }
             route::HopKey::Component { .. } => false,
         });
-        let partners: Vec<(LinkId, wire_address::Domain)> = self
+        let partners: Vec<(LinkId, Domain)> = self
             .links
             .iter()
             .filter_map(|(id, link)| match &link.far {
@@ -439,7 +436,7 @@ impl Gate {
     /// The label for metrics: a configured partner's, or `other`.
     fn label(&self, domain: Option<&str>, protocol: Protocol) -> String {
         domain
-            .and_then(|domain| wire_address::Domain::parse(domain).ok())
+            .and_then(|domain| Domain::parse(domain).ok())
             .and_then(|domain| self.settings.policy.partner_for(&domain, protocol))
             .map_or_else(|| "other".to_owned(), |id| self.settings.policy.partner(id).label.clone())
     }

@@ -3,7 +3,7 @@
 
 use super::outcome::{Barriers, Owed, Pair};
 use super::transaction::{Clients, Ended, Purpose, Sent};
-use super::{Deadline, Step, Turn, partner_hop};
+use super::{Deadline, Parcel, Passage, Step, Turn, partner_hop};
 use crate::gate::Path;
 use crate::gate::border::aol;
 use crate::gate::event::{Event, Outcome, Settled};
@@ -38,6 +38,8 @@ pub struct Pages {
     waiting: usize,
     /// Errors that could not be handed to the sender's server yet.
     bounces: BTreeMap<RecordId, Bounce>,
+    /// Errors that were given up.
+    unresolved: u64,
 }
 
 #[derive(Debug, Default)]
@@ -235,9 +237,6 @@ impl Pages {
         node: &str,
         error: StanzaError,
     ) {
-        if self.bounces.len() >= limits::PAGES {
-            return;
-        }
         let envelope = Envelope {
             record: format!("envelope {:016x} {}", self.next, turn.token()),
             from: from.to_string(),
@@ -249,6 +248,15 @@ impl Pages {
             chat: false,
         };
         self.next += 1;
+        if self.bounces.len() >= limits::PAGES {
+            // No room to see to its arrival: it is said once, and nothing was acknowledged.
+            if let Some((hop, _)) = envelope.reply_hop(turn.settings) {
+                let bytes = Bytes::from(envelope.error_stanza(&error).print(NS_SERVER));
+                let parcel = Parcel { bytes, passage: Passage::Answer, transit: None };
+                turn.step(Step::Pass { hop, parcel });
+            }
+            return;
+        }
         let record = envelope.record_id();
         self.bounces.insert(record.clone(), Bounce { envelope, error, tries: 0 });
         self.bounce(turn, barriers, &record);
@@ -270,24 +278,34 @@ impl Pages {
         }
     }
 
-    /// It did not arrive: try again later. `false`: given up, the message is unresolved.
-    pub fn bounce_later(&mut self, turn: &mut Turn<'_>, record: &RecordId) -> bool {
-        let Some(bounce) = self.bounces.get_mut(record) else { return true };
+    /// It did not arrive: try again later, or give up and count the message as unresolved.
+    pub fn bounce_later(&mut self, turn: &mut Turn<'_>, record: &RecordId) {
+        let Some(bounce) = self.bounces.get_mut(record) else { return };
         bounce.tries += 1;
         if bounce.tries > limits::BOUNCE_TRIES {
             self.bounces.remove(record);
+            self.unresolved += 1;
             turn.step(Step::Forget(record.clone()));
-            return false;
+            let what = "an error could not be handed to its sender's server in many tries".to_owned();
+            turn.step(Step::Event(Event::Noticed { what }));
+            return;
         }
         let at = turn.jittered(limits::BOUNCE_AGAIN * bounce.tries);
         turn.deadlines.set(Deadline::Bounce(record.clone()), at);
-        true
+    }
+
+    /// Messages that ended neither delivered nor in an error to their sender; must stay 0.
+    pub fn unresolved(&self) -> u64 {
+        self.unresolved
     }
 
     /// Hands the error of this record to the sender's server; behind a ping, so that it is known to have arrived.
     pub fn bounce(&mut self, turn: &mut Turn<'_>, barriers: &mut Barriers, record: &RecordId) {
         let Some(bounce) = self.bounces.get(record) else { return };
-        let Some((hop, pair)) = bounce.envelope.reply_hop(turn.settings) else { return };
+        let Some((hop, pair)) = bounce.envelope.reply_hop(turn.settings) else {
+            self.bounce_later(turn, record);
+            return;
+        };
         let stanza = Bytes::from(bounce.envelope.error_stanza(&bounce.error).print(NS_SERVER));
         if !barriers.carry(turn, hop, pair, stanza, Owed::Record(record.clone()), None) {
             self.bounce_later(turn, record);
