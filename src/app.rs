@@ -8,7 +8,6 @@ use crate::io::edge::{Arrival, Live};
 use crate::io::listen::{self, Doorstep, Kind};
 use crate::io::resolve::Resolver;
 use crate::io::settings::Listeners;
-use crate::io::store::Memory;
 use crate::io::telemetry::Telemetry;
 use crate::io::{self, Clock, Edge, Phase};
 use std::net::SocketAddr;
@@ -48,6 +47,11 @@ impl Running {
     pub async fn wait(self) {
         let _ = self.core.await;
         self.edge.telemetry.finish();
+        if let Some(keeper) = self.edge.keeper.get()
+            && let Err(error) = keeper.stop().await
+        {
+            tracing::error!(error, "stopping without the last of the state written");
+        }
     }
     /// The first address of a listener of this kind.
     pub fn address(&self, kind: Kind) -> Option<SocketAddr> {
@@ -71,8 +75,7 @@ pub async fn start(mut loaded: Loaded, load: Option<Load>) -> Result<Running, St
     let admin = loaded.io.admin.clone().map(|admin| io::admin::bind(&admin)).transpose()?;
     let (edge, arrivals, gone) = Edge::new(clock, Live::build(loaded.io)?, telemetry);
     let gate = Gate::new(loaded.gate, rand::random(), clock.now());
-    let core =
-        Core::new(Arc::clone(&edge), gate, Box::new(Memory::default()), load).map_err(|error| error.to_string())?;
+    let core = Core::new(Arc::clone(&edge), gate, None, load).map_err(|error| error.to_string())?;
 
     let mut listening = Vec::new();
     let doorstep = Arc::new(Doorstep::default());

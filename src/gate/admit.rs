@@ -7,6 +7,7 @@ use super::Gate;
 use super::border::inward;
 use super::event::{Decision, Event, Outcome};
 use super::exchange::{Incoming, Output, Path};
+use super::lane::Lane;
 use super::limits;
 use super::links::Far;
 use super::partner::{Action, Budget, Html, LinkId, PartnerId, Profile, Protocol, Side};
@@ -489,7 +490,9 @@ impl Gate {
     pub(super) fn say_inside(&mut self, node: &str, from: &Jid, to: &Jid, answer: &Element) {
         let hop = node_hop(&self.settings, node, to.bare.domain(), from.bare.domain());
         let bytes = Bytes::from(answer.print(NS_SERVER));
-        self.steps.push_back(Step::Pass { hop, parcel: Parcel { bytes, passage: Passage::Answer, transit: None } });
+        // A pong is an acknowledgement of all that came before it.
+        let parcel = Parcel { bytes, passage: Passage::Answer, transit: None, lane: Lane::All };
+        self.steps.push_back(Step::Pass { hop, parcel });
     }
 
     /// Whether policy lets these two have an IM session that the outside opens.

@@ -4,6 +4,7 @@ use super::Gate;
 use super::components;
 use super::event::{Event, Outcome, Settled};
 use super::exchange::{HopId, Output, Target};
+use super::lane::Lane;
 use super::partner::{Action, DomainPattern, LinkId, Partner, Protocol, Side};
 use super::reject::{Reason, Reject};
 use super::route::HopKey;
@@ -17,20 +18,27 @@ use crate::wire::sip::{Message, Start};
 impl Gate {
     /// Turns every step into outputs, until none is left.
     pub(super) fn carry(&mut self, now: Time) {
+        // An answer waits for what its request made us keep.
+        let mut answers = Lane::Free;
         while let Some(step) = self.steps.pop_front() {
             match step {
-                Step::Write { link, bytes } => self.write(link, bytes, None),
+                Step::Write { link, bytes } => self.write(link, bytes, answers),
                 Step::Pass { hop, parcel } => self.pass(now, &hop, parcel),
-                Step::Keep(record) => self.outputs.push_back(Output::Keep(record)),
+                Step::Keep { lane, record } => {
+                    if lane != Lane::Free {
+                        answers = lane;
+                    }
+                    self.outputs.push_back(Output::Keep { lane, record });
+                }
                 Step::Forget(id) => self.outputs.push_back(Output::Forget(id)),
                 Step::Event(event) => self.outputs.push_back(Output::Event(Box::new(event))),
             }
         }
     }
 
-    fn write(&mut self, link: LinkId, bytes: bytes::Bytes, transit: Option<(Time, super::Path)>) {
+    fn write(&mut self, link: LinkId, bytes: bytes::Bytes, lane: Lane) {
         if self.links.get(link).is_some() {
-            self.outputs.push_back(Output::Send { link, bytes, transit });
+            self.outputs.push_back(Output::Send { link, bytes, transit: None, lane });
         }
     }
 
@@ -153,7 +161,8 @@ impl Gate {
             Passage::Ping(_) | Passage::Watch(_) | Passage::Contact(_) | Passage::Fetch(_) | Passage::Answer => true,
         };
         if is_awaited {
-            self.outputs.push_back(Output::Send { link, bytes: parcel.bytes, transit: parcel.transit });
+            let Parcel { bytes, transit, lane, .. } = parcel;
+            self.outputs.push_back(Output::Send { link, bytes, transit, lane });
         }
     }
 

@@ -1,6 +1,7 @@
 //! What reaches the gate and what it wants done: the only words the two machines and io share.
 
 use super::event::Event;
+use super::lane::Lane;
 use super::partner::{HostPort, LinkId, Protocol, Side};
 use super::record::{Record, RecordId};
 use super::time::Time;
@@ -64,6 +65,8 @@ pub enum Input {
     Drain,
     /// The time of [`Gate::poll_timeout`] has come.
     Timeout,
+    /// What is to be kept can't be (why), or can again: until then no session begins.
+    StoreTrouble(Option<String>),
 }
 
 /// A message as a link hands it on.
@@ -180,6 +183,8 @@ pub enum Output {
         bytes: Bytes,
         /// When the message this carries on was received whole, and which way it goes: for `transit_seconds`.
         transit: Option<(Time, Path)>,
+        /// What it waits for.
+        lane: Lane,
     },
     /// Open a connection; answered by [`Input::Proven`] with this hop, or [`Input::Unreachable`].
     Connect {
@@ -195,8 +200,13 @@ pub enum Output {
         /// The stream error to send first (XMPP) and its text.
         error: Option<(StreamError, String)>,
     },
-    /// Remember; a barrier: later sends wait until it is committed.
-    Keep(Record),
+    /// Remember; a barrier: later sends of its lane wait until it is committed.
+    Keep {
+        /// Whose sends wait.
+        lane: Lane,
+        /// What.
+        record: Record,
+    },
     /// No longer remember.
     Forget(RecordId),
     /// Something happened; log line, metric and audit are derived from it.

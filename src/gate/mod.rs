@@ -13,6 +13,7 @@ pub mod carry;
 pub mod components;
 pub mod event;
 pub mod exchange;
+pub mod lane;
 pub mod limits;
 pub mod link;
 pub mod links;
@@ -29,6 +30,7 @@ pub mod translate;
 
 pub use event::Event;
 pub use exchange::{HopId, Incoming, Input, Output, Path, Proof, Proven, Target};
+pub use lane::Lane;
 pub use partner::{HostPort, LinkId, NodeId, PartnerId, Protocol, Side};
 pub use record::{Record, RecordId};
 pub use time::Time;
@@ -70,6 +72,8 @@ pub struct Gate {
     allows_told: BTreeSet<(Address, Address, Action)>,
     nodes_up: BTreeMap<String, bool>,
     draining: bool,
+    /// Why nothing can be kept now.
+    store_trouble: Option<String>,
 }
 
 /// Figures for the status page and the gauges.
@@ -106,6 +110,7 @@ impl Gate {
             allows_told: BTreeSet::new(),
             nodes_up,
             draining: false,
+            store_trouble: None,
         };
         gate.attach_all(now);
         gate
@@ -135,6 +140,7 @@ impl Gate {
             Input::Reload(settings) => self.reload(now, *settings),
             Input::Drain => self.drain(now),
             Input::Timeout => self.timeout(now),
+            Input::StoreTrouble(why) => self.store_trouble = why,
         }
         self.carry(now);
     }

@@ -3,9 +3,11 @@
 
 use super::dial;
 use super::edge::{Arrival, Edge, Handle, Live, Order, Phase};
+use super::held::Held;
+use super::keeper::{Keeper, Word};
 use super::settings::{Load, Loaded};
 use super::store::{Store, StoreError};
-use crate::gate::{Event, Gate, Input, LinkId, Output};
+use crate::gate::{Gate, Input, Lane, LinkId, Output};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,29 +19,64 @@ use tokio::time::{Instant, sleep_until};
 const BATCH: usize = 256;
 /// For the gate to settle what is under way.
 const DRAIN: Duration = Duration::from_secs(10);
+/// What could not be sent before the store was well again and is older than this no longer makes sense to its receiver: longer than any
+/// transaction lasts (RFC 3261 §17.1.2.2, Timer F).
+const STALE: Duration = Duration::from_secs(32);
 /// For links to write out their last bytes.
 const GOODBYE: Duration = Duration::from_secs(2);
+
+/// An order that waits for the store.
+struct Waiting {
+    link: LinkId,
+    order: Order,
+    since: Instant,
+}
 
 /// The gate and what it acts on.
 pub struct Core {
     edge: Arc<Edge>,
     gate: Gate,
-    store: Box<dyn Store>,
+    /// `None`: nothing outlives this run, so nothing is kept and nothing waits.
+    keeper: Option<Keeper>,
+    held: Held<Waiting>,
     links: HashMap<LinkId, Handle>,
     load: Option<Load>,
     drain_by: Option<Instant>,
 }
 
 impl Core {
-    /// Gives the gate what was kept before the restart; nothing else has reached it yet.
-    pub fn new(edge: Arc<Edge>, gate: Gate, store: Box<dyn Store>, load: Option<Load>) -> Result<Self, StoreError> {
-        let mut core = Self { edge, gate, store, links: HashMap::new(), load, drain_by: None };
+    /// Gives the gate what was kept before the restart; nothing else has reached it yet. Blocks while it reads.
+    pub fn new(
+        edge: Arc<Edge>,
+        gate: Gate,
+        store: Option<Box<dyn Store>>,
+        load: Option<Load>,
+    ) -> Result<Self, StoreError> {
+        let (links, held) = (HashMap::new(), Held::new());
+        let mut core = Self { edge, gate, keeper: None, held, links, load, drain_by: None };
+        let Some(mut store) = store else { return Ok(core) };
         let begun = Instant::now();
-        let records = core.store.restore()?;
-        core.edge.telemetry.metrics.store("restore", begun.elapsed());
-        for record in records {
+        let mut count = 0_u64;
+        // Only then is there a thread to keep anything: what restoring changes waits in the gate's outputs.
+        store.restore(&mut |record| {
+            count += 1;
             core.gate.handle_input(core.edge.clock.now(), Input::Restored(record));
+        })?;
+        let took = begun.elapsed();
+        core.edge.telemetry.metrics.store("restore", took);
+        if count > 0 {
+            tracing::info!(records = count, seconds = took.as_secs_f64(), "resuming what went on before the restart");
         }
+        let teller = Arc::clone(&core.edge);
+        let keeper = Keeper::start(store, Arc::clone(&core.edge.telemetry.metrics), move |word| {
+            let _ = teller.tell_blocking(Arrival::Stored(word));
+        });
+        let keeper = keeper.map_err(StoreError)?;
+        // The first commit tells at once whether the store can be written at all.
+        keeper.hurry();
+        core.edge.telemetry.keep_decisions(keeper.clone());
+        let _ = core.edge.keeper.set(keeper.clone());
+        core.keeper = Some(keeper);
         core.act();
         Ok(core)
     }
@@ -67,7 +104,7 @@ impl Core {
             }
             self.act();
             if let Some(by) = self.drain_by
-                && (self.gate.is_drained() || Instant::now() >= by)
+                && ((self.gate.is_drained() && self.held.is_empty()) || Instant::now() >= by)
             {
                 if !self.gate.is_drained() {
                     tracing::warn!("not all was settled within {DRAIN:?}; stopping all the same");
@@ -116,6 +153,7 @@ impl Core {
                     self.gate.handle_input(now, Input::Drain);
                 }
             }
+            Arrival::Stored(word) => self.stored(word),
         }
     }
 
@@ -151,13 +189,24 @@ impl Core {
     fn act(&mut self) {
         while let Some(output) = self.gate.poll_output() {
             match output {
-                Output::Send { link, bytes, transit } => self.order(link, Order::Send { bytes, transit }),
-                Output::Close { link, error } => self.order(link, Order::Close(error)),
+                Output::Send { link, bytes, transit, lane } => {
+                    self.send(lane, link, Order::Send { bytes, transit });
+                }
+                // Behind all that it may have to be sent.
+                Output::Close { link, error } => self.send(Lane::All, link, Order::Close(error)),
                 Output::Connect { hop, target } => {
                     tokio::spawn(dial::dial(Arc::clone(&self.edge), hop, target));
                 }
-                Output::Keep(record) => self.stored("keep", |store| store.keep(record)),
-                Output::Forget(id) => self.stored("forget", |store| store.forget(&id)),
+                Output::Keep { lane, record } => {
+                    if let Some(keeper) = &self.keeper {
+                        keeper.keep(self.held.mark(lane), record, lane != Lane::Free);
+                    }
+                }
+                Output::Forget(id) => {
+                    if let Some(keeper) = &self.keeper {
+                        keeper.forget(self.held.mark(Lane::Free), id);
+                    }
+                }
                 Output::Event(event) => self.edge.telemetry.record(*event),
             }
         }
@@ -173,13 +222,48 @@ impl Core {
         }
     }
 
-    /// The memory engine commits at once, so that what follows in the gate's outputs follows the commit.
-    fn stored(&mut self, operation: &'static str, act: impl FnOnce(&mut dyn Store) -> Result<(), StoreError>) {
-        let begun = Instant::now();
-        if let Err(error) = act(self.store.as_mut()) {
-            self.edge.telemetry.record(Event::Noticed { what: format!("{operation}: {error}") });
+    /// Now, or when what it waits for is committed.
+    fn send(&mut self, lane: Lane, link: LinkId, order: Order) {
+        match self.held.push(lane, Waiting { link, order, since: Instant::now() }) {
+            Some(Waiting { link, order, .. }) => self.order(link, order),
+            None => {
+                if let (Lane::All, Some(keeper)) = (lane, &self.keeper) {
+                    keeper.hurry();
+                }
+            }
         }
-        self.edge.telemetry.metrics.store(operation, begun.elapsed());
+    }
+
+    fn stored(&mut self, word: Word) {
+        let metrics = Arc::clone(&self.edge.telemetry.metrics);
+        match word {
+            Word::Committed(mark) => {
+                let mut released = Vec::new();
+                self.held.committed(mark, |waiting| released.push(waiting));
+                for Waiting { link, order, .. } in released {
+                    self.order(link, order);
+                }
+                if self.edge.store_trouble.swap(None).is_some() {
+                    metrics.store_up(true);
+                    tracing::warn!("the state store can be written again");
+                    self.gate.handle_input(self.edge.clock.now(), Input::StoreTrouble(None));
+                }
+            }
+            Word::Failing(why) => {
+                if self.edge.store_trouble.swap(Some(Arc::new(why.clone()))).is_none() {
+                    metrics.store_up(false);
+                    tracing::error!(
+                        why,
+                        "the state store can't be written: new sessions are refused until it can be; what goes on goes on"
+                    );
+                    self.gate.handle_input(self.edge.clock.now(), Input::StoreTrouble(Some(why)));
+                }
+                let dropped = self.held.drop_where(|waiting| waiting.since.elapsed() >= STALE);
+                if dropped > 0 {
+                    tracing::error!(dropped, "not sent: their records could not be written in time");
+                }
+            }
+        }
     }
 }
 
@@ -190,7 +274,6 @@ mod tests {
     use crate::gate::settings::Settings;
     use crate::io::edge::{LINK_QUEUE, for_tests};
     use crate::io::settings::Dns;
-    use crate::io::store::Memory;
     use bytes::Bytes;
 
     fn core() -> Core {
@@ -211,7 +294,7 @@ mod tests {
             limits: crate::gate::limits::Limits::default(),
         };
         let gate = Gate::new(settings, [0; 32], edge.clock.now());
-        Core::new(edge, gate, Box::new(Memory::default()), None).unwrap()
+        Core::new(edge, gate, None, None).unwrap()
     }
 
     #[tokio::test]

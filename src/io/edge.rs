@@ -1,6 +1,7 @@
 //! What every task of io shares: the settings in force, the clock, telemetry, and the way to the gate.
 
 use super::clock::Clock;
+use super::keeper::{Keeper, Word};
 use super::resolve::Resolver;
 use super::settings::Settings;
 use super::telemetry::Telemetry;
@@ -9,11 +10,11 @@ use crate::gate::partner::{LinkId, Protocol, Side};
 use crate::gate::reject::{DecisionId, Reject};
 use crate::gate::{Input, Path, Snapshot, Time};
 use crate::wire::xmpp::StreamError;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Inputs that may wait for the gate; beyond, links stop reading.
@@ -41,6 +42,10 @@ pub struct Edge {
     pub telemetry: Arc<Telemetry>,
     /// Starting, ready, draining.
     pub phase: watch::Sender<Phase>,
+    /// What outlives this run, if anything does.
+    pub keeper: OnceLock<Keeper>,
+    /// Why nothing can be written down now.
+    pub store_trouble: ArcSwapOption<String>,
     inbox: mpsc::Sender<Arrival>,
     links: AtomicU64,
     alive: Mutex<Option<mpsc::Sender<()>>>,
@@ -71,6 +76,8 @@ pub enum Arrival {
     Loaded(Box<Result<super::settings::Loaded, String>>, oneshot::Sender<Result<(), String>>),
     /// SIGTERM, SIGINT, or the admin listener.
     Drain,
+    /// The store's thread.
+    Stored(Word),
 }
 
 /// The loop's end of a link.
@@ -128,6 +135,8 @@ impl Edge {
             live: ArcSwap::from_pointee(live),
             telemetry,
             phase: watch::Sender::new(Phase::Starting),
+            keeper: OnceLock::new(),
+            store_trouble: ArcSwapOption::empty(),
             inbox,
             links: AtomicU64::new(1),
             alive: Mutex::new(Some(alive)),
@@ -138,6 +147,11 @@ impl Edge {
     /// To the loop; waits while it is busy, which is how a link stops reading.
     pub async fn tell(&self, arrival: Arrival) -> Result<(), Stopped> {
         self.inbox.send(arrival).await.map_err(|_| Stopped)
+    }
+
+    /// As [`tell`](Self::tell), from a thread of its own.
+    pub fn tell_blocking(&self, arrival: Arrival) -> Result<(), Stopped> {
+        self.inbox.blocking_send(arrival).map_err(|_| Stopped)
     }
 
     /// To the gate.

@@ -5,6 +5,8 @@ pub mod clock;
 pub mod core;
 pub mod dial;
 pub mod edge;
+pub mod held;
+pub mod keeper;
 pub mod link;
 pub mod listen;
 pub mod resolve;

@@ -1,39 +1,36 @@
-//! What outlives a restart: the records that the gate asks to keep.
+//! What outlives a restart: the records that the gate asks to keep, and the ring of decisions.
 
 use crate::gate::{Record, RecordId};
-use std::collections::BTreeMap;
 
-/// Where records are kept. `keep` returns when the record is committed: the gate's later sends wait for it.
+/// One change.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// Remember a record, replacing one of the same name.
+    Keep(Record),
+    /// No longer remember.
+    Forget(RecordId),
+    /// A decision for the ring.
+    Decided {
+        /// Its ID.
+        id: String,
+        /// Its JSON object, on one line.
+        entry: String,
+    },
+}
+
+/// Where records are kept. Calls may block.
 pub trait Store: Send {
-    /// Remembers a record, replacing one of the same name.
-    fn keep(&mut self, record: Record) -> Result<(), StoreError>;
-    /// No longer remembers.
-    fn forget(&mut self, id: &RecordId) -> Result<(), StoreError>;
-    /// All records, once, at start.
-    fn restore(&mut self) -> Result<Vec<Record>, StoreError>;
+    /// Every record kept, once, at start.
+    fn restore(&mut self, each: &mut dyn FnMut(Record)) -> Result<(), StoreError>;
+    /// All changes, in order, or none; durable when this returns. After an error the same batch may be tried again.
+    fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError>;
+    /// The newest decisions, newest first.
+    fn decisions(&self, limit: usize) -> Result<Vec<String>, StoreError>;
+    /// One, by its ID.
+    fn decision(&self, id: &str) -> Result<Option<String>, StoreError>;
 }
 
 /// The engine failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("state store: {0}")]
 pub struct StoreError(pub String);
-
-/// `engine = "memory"`: nothing outlives the process. Bounded by the gate, whose tables the records mirror.
-#[derive(Debug, Default)]
-pub struct Memory {
-    records: BTreeMap<RecordId, Record>,
-}
-
-impl Store for Memory {
-    fn keep(&mut self, record: Record) -> Result<(), StoreError> {
-        self.records.insert(record.id.clone(), record);
-        Ok(())
-    }
-    fn forget(&mut self, id: &RecordId) -> Result<(), StoreError> {
-        self.records.remove(id);
-        Ok(())
-    }
-    fn restore(&mut self) -> Result<Vec<Record>, StoreError> {
-        Ok(self.records.values().cloned().collect())
-    }
-}

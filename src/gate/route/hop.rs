@@ -228,7 +228,7 @@ mod tests {
     use bytes::Bytes;
 
     fn parcel() -> Parcel {
-        Parcel { bytes: Bytes::new(), passage: Passage::Answer, transit: None }
+        Parcel { bytes: Bytes::new(), passage: Passage::Answer, transit: None, lane: crate::gate::Lane::Free }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::{Deadline, Parcel, Passage, Step, Turn, partner_hop};
 use crate::gate::Path;
 use crate::gate::border::aol;
 use crate::gate::event::{Event, Outcome, Settled};
+use crate::gate::lane::Lane;
 use crate::gate::limits;
 use crate::gate::partner::{Action, Profile, Protocol, Side};
 use crate::gate::policy::{Permit, Question};
@@ -595,7 +596,6 @@ impl Contacts {
         }
         self.table.insert(key.clone(), contact);
         if !kept.over {
-            self.keep(turn, &key);
             self.decide_again(turn, clients, &key);
         }
         self.arm(turn, &key);
@@ -645,7 +645,14 @@ impl Contacts {
         }
         let hop = partner_hop(turn.settings, key.1.domain(), key.0.domain());
         let purpose = Purpose::Subscribe(key.clone(), tag);
-        let sent = Sent { branch, method: Method::Subscribe, purpose, bytes: request.bytes, transit: None };
+        let sent = Sent {
+            branch,
+            method: Method::Subscribe,
+            purpose,
+            bytes: request.bytes,
+            transit: None,
+            lane: Lane::of(key),
+        };
         clients.send(turn, hop, sent);
         self.arm(turn, key);
     }
@@ -705,7 +712,7 @@ impl Contacts {
         // Until the node has it: a refusal that is lost would be asked for at every login.
         let kept =
             KeptContact { watcher: key.0.to_jid(), presentity: key.1.to_jid(), granted: false, over: true, leg: None };
-        turn.step(Step::Keep(Record { id: record_id(key), kept: Kept::Contact(kept) }));
+        turn.step(Step::Keep { lane: Lane::of(key), record: Record { id: record_id(key), kept: Kept::Contact(kept) } });
         self.say_type(turn, key, "unsubscribed");
         self.arm(turn, key);
     }
@@ -756,7 +763,8 @@ impl Contacts {
         let stanza = said.attr("from", &from).attr("to", &key.0.to_jid());
         let hop = node_hop(turn.settings, &contact.node, key.1.domain(), key.0.domain());
         let bytes = Bytes::from(stanza.print(NS_SERVER));
-        turn.step(Step::Pass { hop, parcel: Parcel { bytes, passage: Passage::Contact(key.clone()), transit } });
+        let parcel = Parcel { bytes, passage: Passage::Contact(key.clone()), transit, lane: Lane::of(key) };
+        turn.step(Step::Pass { hop, parcel });
     }
 
     fn keep(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
@@ -769,7 +777,7 @@ impl Contacts {
         };
         let leg = contact.leg.as_ref().and_then(Leg::kept);
         let kept = KeptContact { watcher: key.0.to_jid(), presentity: key.1.to_jid(), granted, over: false, leg };
-        turn.step(Step::Keep(Record { id: record_id(key), kept: Kept::Contact(kept) }));
+        turn.step(Step::Keep { lane: Lane::of(key), record: Record { id: record_id(key), kept: Kept::Contact(kept) } });
     }
 
     fn arm(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {

@@ -235,10 +235,10 @@ impl Dialog {
         Request { method, uri: &uri, headers: &all, body }.print()
     }
 
-    /// After a restart: above every CSeq that may have been used.
+    /// After a restart: above every CSeq that may have been used. The next request moves the mark, and so is kept first: a restart alone
+    /// writes nothing.
     pub fn resume(&mut self) {
         self.local_cseq = self.cseq_mark;
-        self.cseq_mark += limits::CSEQ_BLOCK;
     }
 
     fn bytes(&self) -> usize {

@@ -4,6 +4,7 @@ use super::dialog::Dialog;
 use super::transaction::{Clients, Purpose, Sent};
 use super::watch::{WatchKey, document, say};
 use super::{Deadline, Passage, Turn, partner_hop};
+use crate::gate::lane::Lane;
 use crate::gate::limits;
 use crate::gate::partner::Profile;
 use crate::gate::policy::Permit;
@@ -105,7 +106,11 @@ impl Fetches {
         );
         let hop = partner_hop(turn.settings, fetch.key.0.domain(), fetch.key.1.domain());
         let (purpose, bytes) = (Purpose::FetchNotify, request.bytes);
-        clients.send(turn, hop, Sent { branch, method: Method::Notify, purpose, bytes, transit: None });
+        clients.send(
+            turn,
+            hop,
+            Sent { branch, method: Method::Notify, purpose, bytes, transit: None, lane: Lane::Free },
+        );
     }
 
     /// How many are under way.

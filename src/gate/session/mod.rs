@@ -14,6 +14,7 @@ pub mod watch;
 
 use crate::gate::Path;
 use crate::gate::event::{Decision, Event};
+use crate::gate::lane::Lane;
 use crate::gate::partner::{Action, LinkId, Protocol, Side};
 use crate::gate::record::{Record, RecordId};
 use crate::gate::reject::{DecisionId, Reject};
@@ -79,7 +80,7 @@ pub struct Facts {
 /// What a part of the session wants done; the gate turns it into outputs.
 #[derive(Debug)]
 pub enum Step {
-    /// Write on a link that is there: a response, on the connection of its request (RFC 3261 §18.2.2).
+    /// Write on a link that is there: a response, on the connection of its request (RFC 3261 §18.2.2). Behind what the same turn keeps.
     Write {
         /// The link.
         link: LinkId,
@@ -94,7 +95,12 @@ pub enum Step {
         parcel: Parcel,
     },
     /// Remember.
-    Keep(Record),
+    Keep {
+        /// Whose sends wait until it is committed.
+        lane: Lane,
+        /// What.
+        record: Record,
+    },
     /// No longer.
     Forget(RecordId),
     /// Tell the operator.
@@ -110,6 +116,8 @@ pub struct Parcel {
     pub passage: Passage,
     /// For `transit_seconds`.
     pub transit: Option<(Time, Path)>,
+    /// What it waits for.
+    pub lane: Lane,
 }
 
 /// Who is told when a parcel was written, or could not be.

@@ -7,6 +7,7 @@
 use super::transaction::ServerId;
 use super::{Deadline, Parcel, Passage, Step, Turn};
 use crate::gate::Path;
+use crate::gate::lane::Lane;
 use crate::gate::limits;
 use crate::gate::partner::Action;
 use crate::gate::record::RecordId;
@@ -109,7 +110,7 @@ impl Barriers {
         barrier.next = self.next;
         barrier.awaiting.push_back(Awaiting { number, written: false, owed });
         let passage = Passage::Message(pair.clone(), number);
-        turn.step(Step::Pass { hop, parcel: Parcel { bytes: stanza, passage, transit } });
+        turn.step(Step::Pass { hop, parcel: Parcel { bytes: stanza, passage, transit, lane: Lane::Free } });
         if barrier.ping.is_none() {
             barrier.ping(turn, &pair);
         }
@@ -235,7 +236,7 @@ impl Barrier {
         self.ping = Some(Ping { id, covers: self.next });
         turn.deadlines.set(Deadline::Ping(pair.clone()), turn.now + limits::SETTLE_WITHIN);
         let bytes = Bytes::from(stanza.print(NS_SERVER));
-        let parcel = Parcel { bytes, passage: Passage::Ping(pair.clone()), transit: None };
+        let parcel = Parcel { bytes, passage: Passage::Ping(pair.clone()), transit: None, lane: Lane::Free };
         turn.step(Step::Pass { hop: self.hop.clone(), parcel });
     }
 

@@ -7,6 +7,7 @@ use super::{Deadline, Parcel, Passage, Step, Turn, partner_hop};
 use crate::gate::Path;
 use crate::gate::border::aol;
 use crate::gate::event::{Event, Outcome, Settled};
+use crate::gate::lane::Lane;
 use crate::gate::limits;
 use crate::gate::partner::{Action, Protocol, Side};
 use crate::gate::policy::Permit;
@@ -166,7 +167,9 @@ impl Pages {
             partner: carried.partner.to_owned(),
             chat,
         };
-        turn.step(Step::Keep(Record { id: envelope.record_id(), kept: Kept::Envelope(envelope.clone()) }));
+        // Only what acknowledges its stanza waits for it, never the message.
+        let record = Record { id: envelope.record_id(), kept: Kept::Envelope(envelope.clone()) };
+        turn.step(Step::Keep { lane: Lane::Free, record });
         envelope
     }
 
@@ -252,7 +255,7 @@ impl Pages {
             // No room to see to its arrival: it is said once, and nothing was acknowledged.
             if let Some((hop, _)) = envelope.reply_hop(turn.settings) {
                 let bytes = Bytes::from(envelope.error_stanza(&error).print(NS_SERVER));
-                let parcel = Parcel { bytes, passage: Passage::Answer, transit: None };
+                let parcel = Parcel { bytes, passage: Passage::Answer, transit: None, lane: Lane::Free };
                 turn.step(Step::Pass { hop, parcel });
             }
             return;
@@ -393,7 +396,7 @@ impl Pages {
         let transit = Some((page.at, Path::XmppSip));
         queue.sent = Some(page);
         let purpose = Purpose::Page(key.clone());
-        clients.send(turn, hop, Sent { branch, method: Method::Message, purpose, bytes, transit });
+        clients.send(turn, hop, Sent { branch, method: Method::Message, purpose, bytes, transit, lane: Lane::Free });
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Deadline, Passage, Step, Turn};
 use crate::gate::Path;
+use crate::gate::lane::Lane;
 use crate::gate::limits;
 use crate::gate::partner::LinkId;
 use crate::gate::route::HopKey;
@@ -83,6 +84,8 @@ pub struct Sent {
     pub bytes: Bytes,
     /// For `transit_seconds`.
     pub transit: Option<(Time, Path)>,
+    /// What it waits for.
+    pub lane: Lane,
 }
 
 /// How a request of ours ended.
@@ -189,10 +192,11 @@ impl Servers {
 impl Clients {
     /// Sends a request; Timer F runs from now (RFC 3261 §17.1.2.2), through connecting too.
     pub fn send(&mut self, turn: &mut Turn<'_>, hop: HopKey, request: Sent) {
-        let Sent { branch, method, purpose, bytes, transit } = request;
+        let Sent { branch, method, purpose, bytes, transit, lane } = request;
         turn.deadlines.set(Deadline::TimerF(branch.clone()), turn.now + limits::TIMER_F);
         self.open.insert(branch.clone(), Client { method, purpose, link: None });
-        turn.step(Step::Pass { hop, parcel: super::Parcel { bytes, passage: Passage::Request(branch), transit } });
+        let parcel = super::Parcel { bytes, passage: Passage::Request(branch), transit, lane };
+        turn.step(Step::Pass { hop, parcel });
     }
 
     /// The request is being written on this link: its answer comes there or nowhere. `false`: it has ended already.

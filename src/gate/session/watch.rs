@@ -8,6 +8,7 @@ use super::transaction::{Clients, Ended, Purpose, Sent};
 use super::{Deadline, Parcel, Passage, Step, Turn, partner_hop};
 use crate::gate::Path;
 use crate::gate::event::{Event, Outcome, Settled};
+use crate::gate::lane::Lane;
 use crate::gate::limits;
 use crate::gate::partner::{Action, Profile, Protocol, Side};
 use crate::gate::policy::table::STRANGER_PROFILE;
@@ -536,7 +537,6 @@ impl Watches {
             });
         }
         self.table.insert(key.clone(), watch);
-        self.keep(turn, &key);
         self.decide_again(turn, &key);
         self.arm(turn, &key);
         true
@@ -629,7 +629,8 @@ impl Watches {
         let hop = partner_hop(turn.settings, key.0.domain(), key.1.domain());
         for (branch, tag, bytes) in ready {
             let purpose = Purpose::Notify(key.clone(), tag);
-            clients.send(turn, hop.clone(), Sent { branch, method: Method::Notify, purpose, bytes, transit });
+            let lane = Lane::of(key);
+            clients.send(turn, hop.clone(), Sent { branch, method: Method::Notify, purpose, bytes, transit, lane });
         }
     }
 
@@ -671,7 +672,7 @@ impl Watches {
             return;
         }
         let kept = KeptWatch { watcher: key.0.to_jid(), presentity: key.1.to_jid(), standing: watch.standing, dialogs };
-        turn.step(Step::Keep(Record { id: record_id(key), kept: Kept::Watch(kept) }));
+        turn.step(Step::Keep { lane: Lane::of(key), record: Record { id: record_id(key), kept: Kept::Watch(kept) } });
     }
 
     fn arm(&mut self, turn: &mut Turn<'_>, key: &WatchKey) {
@@ -751,7 +752,7 @@ pub fn say(turn: &mut Turn<'_>, node: &str, key: &WatchKey, type_: &str, passage
     let hop = node_hop(turn.settings, node, key.0.domain(), key.1.domain());
     turn.step(Step::Pass {
         hop,
-        parcel: Parcel { bytes: Bytes::from(stanza.print(NS_SERVER)), passage, transit: None },
+        parcel: Parcel { bytes: Bytes::from(stanza.print(NS_SERVER)), passage, transit: None, lane: Lane::of(key) },
     });
 }
 

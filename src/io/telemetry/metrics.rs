@@ -48,6 +48,8 @@ pub struct Metrics {
     partner_certificate_expiry: GaugeVec,
     reloads: IntCounterVec,
     store: HistogramVec,
+    store_errors: IntCounterVec,
+    store_up: IntGauge,
     partners: arc_swap::ArcSwap<BTreeMap<String, Handles>>,
 }
 
@@ -98,6 +100,9 @@ impl Metrics {
         let unresolved =
             IntGauge::new("unresolved_messages_total", "Messages neither delivered nor failed; must stay 0.")?;
         registry.register(Box::new(unresolved.clone()))?;
+        let store_up = IntGauge::new("store_up", "Whether the state store can be written; 1 without one.")?;
+        registry.register(Box::new(store_up.clone()))?;
+        store_up.set(1);
         let metrics = Self {
             links: gauge("links", "Open links.", &["side", "protocol"])?,
             links_opened: counter(
@@ -130,6 +135,8 @@ impl Metrics {
             )?,
             reloads: counter("reloads_total", "Reloads by outcome.", &["outcome"])?,
             store: histogram("store_seconds", "Operations of the state store.", &["operation"], &fast)?,
+            store_errors: counter("store_errors_total", "Operations of the state store that failed.", &["operation"])?,
+            store_up,
             partners: arc_swap::ArcSwap::from_pointee(BTreeMap::new()),
             registry,
         };
@@ -200,7 +207,17 @@ impl Metrics {
         self.reloads.with_label_values(&[if ok { "ok" } else { "failed" }]).inc();
     }
 
-    /// A store operation: `keep`, `forget`, `restore`.
+    /// A store operation failed.
+    pub fn store_error(&self, operation: &'static str) {
+        self.store_errors.with_label_values(&[operation]).inc();
+    }
+
+    /// Whether what must outlive this run can be written down now.
+    pub fn store_up(&self, up: bool) {
+        self.store_up.set(i64::from(up));
+    }
+
+    /// A store operation: `commit`, `restore`.
     pub fn store(&self, operation: &'static str, took: Duration) {
         self.store.with_label_values(&[operation]).observe(took.as_secs_f64());
     }

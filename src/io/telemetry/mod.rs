@@ -12,12 +12,13 @@ pub use metrics::{Count, Metrics};
 
 use crate::gate::{Event, Time};
 use crate::io::clock::Clock;
+use crate::io::keeper::Keeper;
 use audit::Audit;
 use decisions::Decisions;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 /// Events that may wait for the recording thread.
@@ -27,10 +28,12 @@ const QUEUE: usize = 16_384;
 #[derive(Debug)]
 pub struct Telemetry {
     /// Counters, gauges, histograms.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     decisions: Arc<Decisions>,
     queue: Mutex<Option<SyncSender<(Time, Event)>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Where decisions are kept beyond this run, once there is such a place.
+    keeper: Arc<OnceLock<Keeper>>,
     clock: Clock,
     dropped: AtomicU64,
 }
@@ -42,15 +45,20 @@ impl Telemetry {
         let decisions = Arc::new(Decisions::default());
         let (sender, receiver) = sync_channel(QUEUE);
         let ring = Arc::clone(&decisions);
+        let keeper = Arc::new(OnceLock::new());
         let thread = std::thread::Builder::new()
             .name("telemetry".to_owned())
-            .spawn(move || record(&receiver, audit, &ring))
+            .spawn({
+                let keeper = Arc::clone(&keeper);
+                move || record(&receiver, audit, &ring, &keeper)
+            })
             .map_err(|error| format!("telemetry thread: {error}"))?;
         Ok(Arc::new(Self {
-            metrics: Metrics::new(labels)?,
+            metrics: Arc::new(Metrics::new(labels)?),
             decisions,
             queue: Mutex::new(Some(sender)),
             thread: Mutex::new(Some(thread)),
+            keeper,
             clock,
             dropped: AtomicU64::new(0),
         }))
@@ -74,6 +82,11 @@ impl Telemetry {
         }
     }
 
+    /// From now on decisions are kept in the state store too.
+    pub fn keep_decisions(&self, keeper: Keeper) {
+        let _ = self.keeper.set(keeper);
+    }
+
     /// The last decisions.
     pub fn decisions(&self) -> &Decisions {
         &self.decisions
@@ -89,7 +102,7 @@ impl Telemetry {
     }
 }
 
-fn record(queue: &Receiver<(Time, Event)>, mut audit: Option<Audit>, ring: &Decisions) {
+fn record(queue: &Receiver<(Time, Event)>, mut audit: Option<Audit>, ring: &Decisions, keeper: &OnceLock<Keeper>) {
     while let Ok((at, event)) = queue.recv() {
         log::write(&event);
         // SIGHUP is also what a rotation sends.
@@ -100,6 +113,9 @@ fn record(queue: &Receiver<(Time, Event)>, mut audit: Option<Audit>, ring: &Deci
             let entry = decisions::entry(at, &decision);
             if let Some(audit) = &mut audit {
                 audit.write(&entry);
+            }
+            if let Some(keeper) = keeper.get() {
+                keeper.decided(decision.id.as_str().to_owned(), entry.to_string());
             }
             ring.push(decision.id.as_str().to_owned(), entry);
         }

@@ -4,6 +4,7 @@
 //! It says what was heard; what that means for the session is [`super::outbound`]'s.
 
 use super::ChatKey;
+use crate::gate::lane::Lane;
 use crate::gate::limits;
 use crate::gate::partner::LinkId;
 use crate::gate::route::HopKey;
@@ -94,7 +95,8 @@ impl Invites {
         let bytes = Request { method: Method::Invite, uri: &uri, headers: &headers, body }.print();
         turn.deadlines.set(Deadline::Invite(branch.clone()), turn.now + limits::TIMER_B);
         let passage = Passage::Request(branch.clone());
-        turn.step(Step::Pass { hop: hop.clone(), parcel: Parcel { bytes, passage, transit: None } });
+        let parcel = Parcel { bytes, passage, transit: None, lane: Lane::of(key) };
+        turn.step(Step::Pass { hop: hop.clone(), parcel });
         let invite = Invite {
             key: key.clone(),
             hop,
@@ -194,7 +196,7 @@ impl Invites {
             (200..=299, Stage::Calling | Stage::Ringing) => Some(Heard::Accepted),
             (200..=299, Stage::Accepted { remote_tag, ack }) if response.to_tag().unwrap_or_default() == remote_tag => {
                 let bytes = Bytes::copy_from_slice(ack);
-                pass(turn, &invite.hop, bytes);
+                pass(turn, &invite.hop, Lane::of(&invite.key), bytes);
                 Some(Heard::Nothing)
             }
             (200..=299, _) => {
@@ -203,7 +205,7 @@ impl Invites {
             }
             _ => {
                 let bytes = invite.ack_of_refusal(response);
-                pass(turn, &invite.hop, bytes);
+                pass(turn, &invite.hop, Lane::of(&invite.key), bytes);
                 let branch = branch.to_owned();
                 Some(self.ended(turn, &branch).map_or(Heard::Nothing, Heard::Refused))
             }
@@ -224,7 +226,7 @@ impl Invite {
     fn cancel(&mut self, turn: &mut Turn<'_>) {
         self.stage = Stage::Cancelled;
         let bytes = self.print(Method::Cancel, format!("<{}>", self.uri));
-        pass(turn, &self.hop, bytes);
+        pass(turn, &self.hop, Lane::of(&self.key), bytes);
     }
 
     /// RFC 3261 §17.1.1.3: in the INVITE's transaction, with the answer's To.
@@ -247,6 +249,6 @@ impl Invite {
 }
 
 /// Hands on what nobody awaits the fate of.
-pub(super) fn pass(turn: &mut Turn<'_>, hop: &HopKey, bytes: Bytes) {
-    turn.step(Step::Pass { hop: hop.clone(), parcel: Parcel { bytes, passage: Passage::Answer, transit: None } });
+pub(super) fn pass(turn: &mut Turn<'_>, hop: &HopKey, lane: Lane, bytes: Bytes) {
+    turn.step(Step::Pass { hop: hop.clone(), parcel: Parcel { bytes, passage: Passage::Answer, transit: None, lane } });
 }

@@ -15,6 +15,7 @@ use super::outcome::Barriers;
 use super::page::{Envelope, Pages};
 use super::transaction::{Clients, Purpose, Sent};
 use super::{Deadline, Parcel, Passage, Step, Turn, partner_hop};
+use crate::gate::lane::Lane;
 use crate::gate::limits;
 use crate::gate::partner::{Action, LinkId, Profile, Protocol, Side};
 use crate::gate::policy::Question;
@@ -263,7 +264,6 @@ impl Chats {
         };
         *self.counts.entry(chat.partner.clone()).or_default() += 1;
         self.table.insert(key.clone(), chat);
-        self.keep(turn, &key);
         self.arm(turn, &key);
         self.decide_again(turn, &mut beside, &key);
         true
@@ -432,7 +432,8 @@ impl Chats {
             takes_composing: open.takes_composing,
             dialog: open.dialog.clone(),
         };
-        turn.step(Step::Keep(Record { id: record_id(&open.dialog), kept: Kept::Chat(kept) }));
+        let record = Record { id: record_id(&open.dialog), kept: Kept::Chat(kept) };
+        turn.step(Step::Keep { lane: Lane::of(key), record });
     }
 
     fn arm(&mut self, turn: &mut Turn<'_>, key: &ChatKey) {
@@ -477,7 +478,8 @@ fn bye(turn: &mut Turn<'_>, clients: &mut Clients, key: &ChatKey, dialog: &mut D
     let identity = &turn.settings.identities[turn.settings.identity_for(key.0.domain())];
     let bytes = dialog.request(Method::Bye, &branch, identity, Vec::new(), None).bytes;
     let hop = partner_hop(turn.settings, key.1.domain(), key.0.domain());
-    clients.send(turn, hop, Sent { branch, method: Method::Bye, purpose: Purpose::Bye, bytes, transit: None });
+    let (method, purpose, lane) = (Method::Bye, Purpose::Bye, Lane::of(key));
+    clients.send(turn, hop, Sent { branch, method, purpose, bytes, transit: None, lane });
 }
 
 /// A chat state from the SIP user to the XMPP user. Nobody awaits its fate.
@@ -486,7 +488,8 @@ fn say(turn: &mut Turn<'_>, key: &ChatKey, thread: &str, state: ChatState) {
     let hop = node_hop(turn.settings, &node.name, key.1.domain(), key.0.domain());
     let stanza = state.alone(&key.1.to_jid(), &key.0.to_jid(), thread);
     let bytes = Bytes::from(stanza.print(NS_SERVER));
-    turn.step(Step::Pass { hop, parcel: Parcel { bytes, passage: Passage::Answer, transit: None } });
+    let parcel = Parcel { bytes, passage: Passage::Answer, transit: None, lane: Lane::of(key) };
+    turn.step(Step::Pass { hop, parcel });
 }
 
 fn record_id(dialog: &Dialog) -> RecordId {

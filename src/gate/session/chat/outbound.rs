@@ -4,6 +4,7 @@ use super::invite::{Heard, Offer, pass};
 use super::{ALLOW, Beside, ChatKey, Chats, Line, Open, State, bye, profile_of};
 use crate::gate::Path;
 use crate::gate::border::aol;
+use crate::gate::lane::Lane;
 use crate::gate::limits;
 use crate::gate::partner::{Action, ChatMode, LinkId, Profile, Protocol, Side};
 use crate::gate::policy::{Permit, Question};
@@ -93,12 +94,12 @@ impl Chats {
             let identity = &turn.settings.identities[turn.settings.identity_for(key.0.domain())];
             let body = Some((type_, body.as_bytes()));
             let request = open.dialog.request(method.clone(), &branch, identity, Vec::new(), body);
-            let purpose = Purpose::Typing(key.clone(), open.dialog.local_tag.clone());
+            let (purpose, lane) = (Purpose::Typing(key.clone(), open.dialog.local_tag.clone()), Lane::of(key));
             if request.mark_moved {
                 self.keep(turn, key);
             }
             let hop = partner_hop(turn.settings, key.1.domain(), key.0.domain());
-            beside.clients.send(turn, hop, Sent { branch, method, purpose, bytes: request.bytes, transit: None });
+            beside.clients.send(turn, hop, Sent { branch, method, purpose, bytes: request.bytes, transit: None, lane });
         }
         self.touch(turn, key);
     }
@@ -245,12 +246,12 @@ impl Chats {
                 }
                 // What we acknowledge is already remembered.
                 self.keep(turn, &key);
-                pass(turn, &hop, ack);
+                pass(turn, &hop, Lane::of(&key), ack);
                 self.touch(turn, &key);
                 self.proceed(turn, beside, &key);
             }
             Err(reject) => {
-                pass(turn, &hop, ack);
+                pass(turn, &hop, Lane::of(&key), ack);
                 let mut dialog = dialog;
                 bye(turn, beside.clients, &key, &mut dialog);
                 self.not_opened(turn, beside, &key, &Ended::Unreachable(reject));
@@ -266,7 +267,7 @@ impl Chats {
         let dialog = Dialog::from_response(response, invite.local.clone(), invite.local_tag.clone());
         let Ok(mut dialog) = dialog else { return };
         let ack = acknowledge(turn, &key, &dialog);
-        pass(turn, &hop, ack);
+        pass(turn, &hop, Lane::of(&key), ack);
         bye(turn, beside.clients, &key, &mut dialog);
     }
 
@@ -335,7 +336,11 @@ impl Chats {
         }
         let hop = partner_hop(turn.settings, key.1.domain(), key.0.domain());
         let method = Method::Message;
-        beside.clients.send(turn, hop, Sent { branch, method, purpose, bytes: request.bytes, transit });
+        beside.clients.send(
+            turn,
+            hop,
+            Sent { branch, method, purpose, bytes: request.bytes, transit, lane: Lane::of(key) },
+        );
     }
 
     /// A MESSAGE of ours ended, sent in the dialog with this tag of ours.
