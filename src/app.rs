@@ -37,7 +37,7 @@ pub struct Running {
 impl Running {
     /// Stops taking sessions, settles what is under way, closes.
     pub async fn drain(&self) {
-        let _ = self.edge.tell(Arrival::Drain).await;
+        let _ = self.edge.tell(Arrival::Drain { last: false }).await;
     }
     /// Reads the configuration again; an invalid one changes nothing.
     pub async fn reload(&self) -> Result<(), String> {
@@ -143,8 +143,8 @@ pub fn run(load: Load) -> Result<(), String> {
                         // Success and failure are logged where they happen.
                         let _ = edge.reload().await;
                     }
-                    _ = terminate.recv() => { let _ = edge.tell(Arrival::Drain).await; }
-                    _ = interrupt.recv() => { let _ = edge.tell(Arrival::Drain).await; }
+                    _ = terminate.recv() => { let _ = edge.tell(Arrival::Drain { last: false }).await; }
+                    _ = interrupt.recv() => { let _ = edge.tell(Arrival::Drain { last: false }).await; }
                 }
             }
         });

@@ -57,7 +57,9 @@ struct MessageIn {
 struct MessageOut {
     delivered: u32,
     errors: u32,
-    /// The edge died while it was being read: it was acknowledged to nobody.
+    /// How much was to be kept before it was read.
+    mark: u64,
+    /// The edge died before its envelope was durable: it was acknowledged to nobody.
     unread: bool,
 }
 
@@ -114,7 +116,7 @@ fn seeded_worlds_end_right() {
 
 impl Sim {
     fn new(seed: u64) -> Self {
-        Self {
+        let mut sim = Self {
             seed,
             rng: StdRng::seed_from_u64(seed),
             // In every other world the node takes components.
@@ -133,7 +135,9 @@ impl Sim {
             contacts: contacts::Contacts::default(),
             resting: false,
             acted: support::world::start(),
-        }
+        };
+        sim.world.lags = true;
+        sim
     }
 
     fn trace(&self, what: impl Fn() -> String) {
@@ -173,7 +177,13 @@ impl Sim {
 
     fn pass(&mut self, pause: Duration) {
         let deaths = self.world.deaths;
-        self.world.advance(pause);
+        // A slow store, and a fast one.
+        let lag = Duration::from_millis(self.rng.random_range(0..100_u64).pow(2)).min(pause);
+        if self.rng.random_bool(0.3) {
+            self.world.advance(lag);
+        }
+        self.commit();
+        self.world.advance(pause.saturating_sub(lag));
         self.died_since(deaths);
     }
 
@@ -281,15 +291,10 @@ impl Sim {
             .attr("to", &format!("w{watcher}@lync.example"))
             .attr("id", &id)
             .child(Element::new("body", NS_SERVER).text(&id));
-        self.messages_out.insert(id.clone(), MessageOut::default());
-        // The death of the process at this very stanza is the death of its stream too: the sender's server is told so.
+        let mark = self.world.marks().0;
+        self.messages_out.insert(id.clone(), MessageOut { mark, ..MessageOut::default() });
         let deaths = self.world.deaths;
         self.world.stanza(NODE, &stanza);
-        if self.world.deaths != deaths
-            && let Some(message) = self.messages_out.get_mut(&id)
-        {
-            message.unread = true;
-        }
         self.died_since(deaths);
     }
 
@@ -323,6 +328,10 @@ impl Sim {
 
     fn die(&mut self) {
         let deaths = self.world.deaths;
+        // Also between the commit and what waits for it.
+        if self.rng.random_bool(0.5) {
+            self.world.commit_in_secret();
+        }
         self.world.restart();
         self.died_since(deaths);
     }
@@ -330,6 +339,11 @@ impl Sim {
     fn died_since(&mut self, deaths: u32) {
         if self.world.deaths != deaths {
             self.trace(|| "the edge died".to_owned());
+            // The death of the process is the death of its streams: the sender's server knows what was not acknowledged.
+            let committed = self.world.committed_at_death;
+            for message in self.messages_out.values_mut() {
+                message.unread |= message.mark >= committed;
+            }
             self.partner_was_cut();
             self.node_was_cut();
         }
@@ -344,6 +358,12 @@ impl Sim {
 
     /// A stanza written on a stream that died is the node's to account for: it was never acknowledged.
     fn node_was_cut(&mut self) {}
+
+    fn commit(&mut self) {
+        let deaths = self.world.deaths;
+        self.world.commit();
+        self.died_since(deaths);
+    }
 
     fn toggle(&mut self, party: &str) {
         if !self.world.unreachable.remove(party) {

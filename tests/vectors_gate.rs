@@ -709,7 +709,7 @@ fn damage_does_no_harm() {
         }
     }
     assert_eq!(world.gate.snapshot().unresolved, 0);
-    world.input(fedgate::gate::Input::Drain);
+    world.input(fedgate::gate::Input::Drain { last: true });
     world.advance(Duration::from_secs(3600));
     assert!(world.gate.is_drained(), "something stays for good: {:?}", world.gate.snapshot());
 }

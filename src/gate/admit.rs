@@ -20,6 +20,7 @@ use super::session::{Facts, Parcel, Passage, Step, contact, fetch::Fetches, outc
 use super::time::Time;
 use super::translate::composing::ChatState;
 use super::translate::{error, message};
+use super::{Draining, unwritten};
 use crate::wire::address::{Address, Jid};
 use crate::wire::sip::compose::Response;
 use crate::wire::sip::header::Name;
@@ -156,7 +157,9 @@ impl Gate {
         }
         self.rates.spend(now, &label, &budget, &to.to_jid())?;
         understood(&method, request)?;
-        if self.draining {
+        // What goes on after the restart may be refreshed until then.
+        let is_refresh = method == Method::Subscribe && request.to_tag().is_some();
+        if self.draining.is_some_and(|how| !is_refresh || how == Draining::ForGood) {
             return Err(Reject::new(Reason::Overloaded, "stopping"));
         }
         // Part of something known, or where to.
@@ -178,6 +181,7 @@ impl Gate {
                 if action != Action::Chat {
                     return Err(no_session());
                 }
+                self.may_begin()?;
                 let (mut turn, sessions) = self.turn(now);
                 let (chats, beside) = sessions.chats();
                 chats.invited(&mut turn, beside, &permit, (link, request), &label)?;
@@ -200,6 +204,9 @@ impl Gate {
         partner: (&str, Profile, u32),
     ) -> Result<Taken, Reject> {
         let asked = watch::read(request, &self.settings.presence)?;
+        if let (Some(why), false) = (&self.store_trouble, asked.expires.is_zero()) {
+            return Err(unwritten(why));
+        }
         let (mut turn, sessions) = self.turn(now);
         let taken = if request.to_tag().is_some() {
             match sessions.watches.refresh(&mut turn, &permit, request, asked.expires) {
@@ -344,9 +351,7 @@ impl Gate {
         if action == Action::Groupchat || protocol != Protocol::Sip || to.bare.local().is_none() {
             return Err(Reject::new(Reason::Unsupported, "only messages to a user of a SIP partner are carried"));
         }
-        if self.draining {
-            return Err(Reject::new(Reason::Overloaded, "stopping"));
-        }
+        self.may_begin()?;
         let state = ChatState::of(&stanza.element).filter(|_| action == Action::Chat);
         // A chat state, a marker or a receipt alone: page mode has nothing to say of it (RFC 7572 §4).
         let Some(text) = message::read_stanza(stanza, budget.body_bytes)? else {
@@ -442,8 +447,8 @@ impl Gate {
         if protocol != Protocol::Sip || to.bare.local().is_none() {
             return Err(Reject::new(Reason::Unsupported, "only users of a SIP partner are watched"));
         }
-        if self.draining {
-            return Err(Reject::new(Reason::Overloaded, "stopping"));
+        if !self.sessions.contacts.knows(permit.from(), permit.to()) {
+            self.may_begin()?;
         }
         let (of, _, label) = self.entry(permit.partner());
         let seen_by = self.settings.nodes.iter().find(|n| n.name == node).map_or(Profile::Generic, |n| n.profile);

@@ -61,8 +61,11 @@ pub enum Input {
     Restored(Record),
     /// New settings; taken whole.
     Reload(Box<settings::Settings>),
-    /// Stop: refuse new sessions, tell the dialogs, settle what is under way. [`Gate::is_drained`] says when it is done.
-    Drain,
+    /// Stop: refuse new sessions, end IM sessions, settle what is under way. [`Gate::is_drained`] says when it is done.
+    Drain {
+        /// Nobody goes on from what was kept: every subscription is ended too, so that its watcher comes back at once.
+        last: bool,
+    },
     /// The time of [`Gate::poll_timeout`] has come.
     Timeout,
     /// What is to be kept can't be (why), or can again: until then no session begins.

@@ -71,9 +71,18 @@ pub struct Gate {
     /// First allows already told, of this policy version.
     allows_told: BTreeSet<(Address, Address, Action)>,
     nodes_up: BTreeMap<String, bool>,
-    draining: bool,
+    draining: Option<Draining>,
     /// Why nothing can be kept now.
     store_trouble: Option<String>,
+}
+
+/// How the edge stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Draining {
+    /// What was kept is gone on with soon.
+    ToResume,
+    /// Nobody goes on.
+    ForGood,
 }
 
 /// Figures for the status page and the gauges.
@@ -109,7 +118,7 @@ impl Gate {
             outputs: VecDeque::new(),
             allows_told: BTreeSet::new(),
             nodes_up,
-            draining: false,
+            draining: None,
             store_trouble: None,
         };
         gate.attach_all(now);
@@ -138,7 +147,7 @@ impl Gate {
             }
             Input::Restored(record) => self.restored(now, record),
             Input::Reload(settings) => self.reload(now, *settings),
-            Input::Drain => self.drain(now),
+            Input::Drain { last } => self.drain(now, last),
             Input::Timeout => self.timeout(now),
             Input::StoreTrouble(why) => self.store_trouble = why,
         }
@@ -158,12 +167,13 @@ impl Gate {
     /// After [`Input::Drain`]: whether nothing is owed any more.
     pub fn is_drained(&self) -> bool {
         let s = &self.sessions;
-        self.draining
-            && s.servers.is_empty()
-            && s.clients.is_empty()
-            && s.watches.is_empty()
-            && s.pages.is_empty()
-            && s.chats.is_empty()
+        let are_subscriptions_settled = match self.draining {
+            None => return false,
+            // They go on after the restart; what one of them is being told now is told again then.
+            Some(Draining::ToResume) => !s.clients.any_but_presence(),
+            Some(Draining::ForGood) => s.clients.is_empty() && s.watches.is_empty(),
+        };
+        are_subscriptions_settled && s.servers.is_empty() && s.pages.is_empty() && s.chats.is_empty()
     }
 
     /// Figures for the status page and the gauges.
@@ -376,10 +386,13 @@ impl Gate {
         }
     }
 
-    fn drain(&mut self, now: Time) {
-        self.draining = true;
+    fn drain(&mut self, now: Time, last: bool) {
+        self.draining = Some(if last { Draining::ForGood } else { Draining::ToResume });
         let (mut turn, sessions) = self.turn(now);
-        sessions.watches.deactivate_all(&mut turn);
+        if last {
+            sessions.watches.deactivate_all(&mut turn);
+            sessions.contacts.leave_all(&mut turn, &mut sessions.clients);
+        }
         let (chats, beside) = sessions.chats();
         chats.end_all(&mut turn, beside);
         turn.deadlines.set(Deadline::Drain, now + limits::DRAIN);
@@ -439,6 +452,17 @@ impl Gate {
         self.did_not_arrive(now, awaiting.owed, reject, written);
     }
 
+    /// Whether anything new may begin that must outlive this run.
+    fn may_begin(&self) -> Result<(), Reject> {
+        if self.draining.is_some() {
+            return Err(Reject::new(Reason::Overloaded, "stopping"));
+        }
+        match &self.store_trouble {
+            None => Ok(()),
+            Some(why) => Err(unwritten(why)),
+        }
+    }
+
     /// The label for metrics: a configured partner's, or `other`.
     fn label(&self, domain: Option<&str>, protocol: Protocol) -> String {
         domain
@@ -446,6 +470,10 @@ impl Gate {
             .and_then(|domain| self.settings.policy.partner_for(&domain, protocol))
             .map_or_else(|| "other".to_owned(), |id| self.settings.policy.partner(id).label.clone())
     }
+}
+
+fn unwritten(why: &str) -> Reject {
+    Reject::new(Reason::Overloaded, format!("what must be remembered can't be written down: {why}"))
 }
 
 /// A node's stream ended: what its users show may be stale, and what they were shown forgotten. Ask and tell again, not all at once.

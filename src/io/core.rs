@@ -145,12 +145,12 @@ impl Core {
                 }
                 let _ = answer.send(outcome);
             }
-            Arrival::Drain => {
+            Arrival::Drain { last } => {
                 if self.drain_by.is_none() {
                     tracing::info!("draining");
                     self.drain_by = Some(Instant::now() + DRAIN);
                     self.edge.phase.send_replace(Phase::Draining);
-                    self.gate.handle_input(now, Input::Drain);
+                    self.gate.handle_input(now, Input::Drain { last: last || self.keeper.is_none() });
                 }
             }
             Arrival::Stored(word) => self.stored(word),

@@ -75,7 +75,10 @@ pub enum Arrival {
     /// New settings were read, or could not be.
     Loaded(Box<Result<super::settings::Loaded, String>>, oneshot::Sender<Result<(), String>>),
     /// SIGTERM, SIGINT, or the admin listener.
-    Drain,
+    Drain {
+        /// Nobody goes on from what was kept.
+        last: bool,
+    },
     /// The store's thread.
     Stored(Word),
 }

@@ -20,7 +20,8 @@
 //! component                        before anything else: imp-1 is a server whose component we are
 //! streams only                     at the top: of streams between servers, or of domains that no component has as its name; not played
 //!                                  where all nodes take components
-//! reload: | restart | drain        what happens to the edge; `drained`: nothing is owed any more
+//! reload: | restart | drain | drain for good | the store fails | the store is well
+//!                                  what happens to the edge; `drained`: nothing is owed any more
 //! lync.example answers: 200        the last request it received; `answers INVITE: 200` the last of that method; `| ` lines are a body
 //! imp-1 disconnects                also: is unreachable, is slow (to connect), is reachable, is disconnected, is connected, is up,
 //!                                  is down, is attached as: DOMAIN DOMAIN; PARTY shows: HOST by AUTHORITY
@@ -128,7 +129,10 @@ impl Player {
             "restart" => {
                 self.world().restart();
             }
-            "drain" => self.world().input(Input::Drain),
+            "drain" => self.world().input(Input::Drain { last: false }),
+            "drain for good" => self.world().input(Input::Drain { last: true }),
+            "the store fails" => self.world().input(Input::StoreTrouble(Some("disk full".to_owned()))),
+            "the store is well" => self.world().input(Input::StoreTrouble(None)),
             "drained" => {
                 if !self.world().gate.is_drained() {
                     return Err("something is still owed".to_owned());

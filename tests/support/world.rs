@@ -6,8 +6,9 @@ use fedgate::config::{self, Options};
 use fedgate::gate::reject::Reason;
 use fedgate::gate::settings::Settings;
 use fedgate::gate::{
-    Event, Gate, HopId, Incoming, Input, LinkId, Output, Proof, Proven, Record, RecordId, Side, Target, Time,
+    Event, Gate, HopId, Lane, Incoming, Input, LinkId, Output, Proof, Proven, Record, RecordId, Side, Target, Time,
 };
+use fedgate::io::held::{Held, Mark};
 use fedgate::wire::address::{Domain, Jid};
 use fedgate::wire::sip::{self, Frame, Framer};
 use fedgate::wire::xmpp::{Element, NS_SERVER, Stanza};
@@ -73,8 +74,15 @@ pub struct World {
     pub inbox: BTreeMap<String, VecDeque<Seen>>,
     /// What happened.
     pub events: Vec<Event>,
-    /// What was kept.
+    /// What is durable.
     pub records: BTreeMap<RecordId, Record>,
+    /// Whether what is to be kept waits for [`World::commit`]; else it is durable at once.
+    pub lags: bool,
+    /// What waits, `None` for what is forgotten.
+    uncommitted: Vec<(RecordId, Option<Record>)>,
+    /// The sends that wait for it.
+    behind: Held<(LinkId, Bytes)>,
+    committed: Mark,
     /// Parties that do not answer connections.
     pub unreachable: BTreeSet<String>,
     /// Parties whose connections are neither made nor refused until [`World::reachable`].
@@ -91,6 +99,8 @@ pub struct World {
     pub dies_after: Option<u32>,
     /// How often it died.
     pub deaths: u32,
+    /// How much was durable when it died last.
+    pub committed_at_death: Mark,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,6 +137,10 @@ impl World {
             inbox: BTreeMap::new(),
             events: Vec::new(),
             records: BTreeMap::new(),
+            lags: false,
+            uncommitted: Vec::new(),
+            behind: Held::new(),
+            committed: 0,
             unreachable: BTreeSet::new(),
             slow: BTreeSet::new(),
             held: Vec::new(),
@@ -136,6 +150,7 @@ impl World {
             restarts: 0,
             dies_after: None,
             deaths: 0,
+            committed_at_death: 0,
         };
         world.pump();
         world
@@ -165,10 +180,41 @@ impl World {
         panic!("the gate's deadlines do not come to rest: {:?}", self.gate.poll_timeout());
     }
 
-    /// The process dies and a new one starts from what was kept.
+    /// What was to be kept is durable now; what waited for it is sent.
+    pub fn commit(&mut self) {
+        self.commit_in_secret();
+        let mut released = Vec::new();
+        self.committed = self.behind.last();
+        self.behind.committed(self.committed, |send| released.push(send));
+        for (link, bytes) in released {
+            self.sent(link, bytes);
+        }
+    }
+
+    /// As [`commit`](Self::commit), but the process does not learn it any more.
+    pub fn commit_in_secret(&mut self) {
+        for (id, record) in self.uncommitted.drain(..) {
+            match record {
+                Some(record) => self.records.insert(id, record),
+                None => self.records.remove(&id),
+            };
+        }
+    }
+
+    /// How much was to be kept so far, and how much of it is durable.
+    pub fn marks(&self) -> (Mark, Mark) {
+        (self.behind.last(), self.committed)
+    }
+
+    /// The process dies and a new one starts from what was kept. What was not durable is lost, and what waited for it.
     pub fn restart(&mut self) {
         self.restarts = self.restarts.wrapping_add(1);
         self.deaths += 1;
+        self.committed_at_death = self.committed;
+        self.uncommitted.clear();
+        let last = self.behind.last();
+        self.behind.committed(last, drop);
+        self.committed = last;
         self.links.clear();
         self.gate =
             Gate::new(settings(&self.config, &self.policy, self.now), [self.restarts.wrapping_add(7); 32], self.now);
@@ -324,13 +370,10 @@ impl World {
                 *left -= 1;
             }
             match output {
-                Output::Send { link, bytes, .. } => {
-                    let Some(wire) = self.links.get(&link).cloned() else { continue };
-                    let seen = match wire.carries {
-                        Carries::Sip => Seen::Sip(sip::Message::parse(bytes).expect("what we send can be read")),
-                        _ => Seen::Xml(Element::parse(&bytes, NS_SERVER).expect("what we send can be read")),
-                    };
-                    self.inbox.entry(wire.party).or_default().push_back(seen);
+                Output::Send { link, bytes, lane, .. } => {
+                    if let Some((link, bytes)) = self.behind.push(lane, (link, bytes)) {
+                        self.sent(link, bytes);
+                    }
                 }
                 Output::Connect { hop, target } => self.connect(hop, target),
                 Output::Close { link, .. } => {
@@ -338,15 +381,34 @@ impl World {
                         self.gate.handle_input(self.now, Input::Closed { link, cause: "closed by us".to_owned() });
                     }
                 }
-                Output::Keep(record) => {
-                    self.records.insert(record.id.clone(), record);
+                Output::Keep { lane, record } => {
+                    self.behind.mark(lane);
+                    self.uncommitted.push((record.id.clone(), Some(record)));
+                    self.commit_unless_lagging();
                 }
                 Output::Forget(id) => {
-                    self.records.remove(&id);
+                    self.behind.mark(Lane::Free);
+                    self.uncommitted.push((id, None));
+                    self.commit_unless_lagging();
                 }
                 Output::Event(event) => self.events.push(*event),
             }
         }
+    }
+
+    fn commit_unless_lagging(&mut self) {
+        if !self.lags {
+            self.commit();
+        }
+    }
+
+    fn sent(&mut self, link: LinkId, bytes: Bytes) {
+        let Some(wire) = self.links.get(&link).cloned() else { return };
+        let seen = match wire.carries {
+            Carries::Sip => Seen::Sip(sip::Message::parse(bytes).expect("what we send can be read")),
+            _ => Seen::Xml(Element::parse(&bytes, NS_SERVER).expect("what we send can be read")),
+        };
+        self.inbox.entry(wire.party).or_default().push_back(seen);
     }
 
     /// A party answers connections, those held back too.

@@ -45,6 +45,8 @@ pub struct Contacts {
     tags: BTreeMap<String, ContactKey>,
     /// Still to be decided again after a reload.
     sweep: BTreeSet<ContactKey>,
+    /// We stop for good: nothing is begun any more.
+    leaving: bool,
 }
 
 /// How watcher and contact stand.
@@ -189,6 +191,34 @@ impl Contacts {
         }
     }
 
+    /// Whether these two are watcher and contact already.
+    pub fn knows(&self, watcher: &Address, presentity: &Address) -> bool {
+        self.table.contains_key(&(watcher.clone(), presentity.clone()))
+    }
+
+    /// We stop for good: every subscription of ours is ended, and its watcher shown nobody. Who is authorised stays so: whoever goes on from
+    /// what was kept subscribes anew.
+    pub fn leave_all(&mut self, turn: &mut Turn<'_>, clients: &mut Clients) {
+        self.leaving = true;
+        let keys: Vec<ContactKey> = self.table.keys().cloned().collect();
+        for key in keys {
+            let Some(contact) = self.table.get_mut(&key) else { continue };
+            contact.retry_at = None;
+            let is_granted = contact.standing == Standing::Granted;
+            if let Some(leg) = contact.leg.as_mut().filter(|leg| leg.confirmed) {
+                leg.ask = Duration::ZERO;
+                let is_idle = leg.in_flight.is_none();
+                self.keep(turn, &key);
+                if is_idle {
+                    self.send(turn, clients, &key);
+                }
+            }
+            if is_granted {
+                self.show(turn, &key, None, turn.now);
+            }
+        }
+    }
+
     /// The addresses of a dialog, by our tag.
     pub fn of_dialog(&self, local_tag: &str) -> Option<&ContactKey> {
         self.tags.get(local_tag)
@@ -255,6 +285,12 @@ impl Contacts {
         document: Option<&Document>,
         at: Time,
     ) {
+        if self.leaving {
+            if state.state == "terminated" {
+                self.drop_leg(turn, key);
+            }
+            return;
+        }
         let Some(contact) = self.table.get_mut(key) else { return };
         let Some(leg) = contact.leg.as_mut() else { return };
         let standing = contact.standing;
@@ -328,6 +364,13 @@ impl Contacts {
         let Some(contact) = self.table.get_mut(key) else { return };
         let Some(leg) = contact.leg.as_mut().filter(|leg| leg.dialog.local_tag == tag) else { return };
         let asked = leg.in_flight.take();
+        if self.leaving {
+            // What was under way is answered: now the end.
+            if leg.confirmed && asked.is_some_and(|asked| !asked.is_zero()) {
+                self.send(turn, clients, key);
+            }
+            return;
+        }
         match contact.standing {
             // What was under way when the watcher left is answered: now the end.
             Standing::Leaving if leg.confirmed && asked.is_some_and(|asked| !asked.is_zero()) => {
@@ -416,6 +459,9 @@ impl Contacts {
     /// Something of this contact is due.
     pub fn due(&mut self, turn: &mut Turn<'_>, clients: &mut Clients, key: &ContactKey) {
         let Some(contact) = self.table.get_mut(key) else { return };
+        if self.leaving {
+            return;
+        }
         if contact.standing == Standing::Over {
             match contact.retry_at {
                 Some(at) if at > turn.now => self.arm(turn, key),
@@ -775,7 +821,7 @@ impl Contacts {
             // Forgotten already.
             Standing::Leaving | Standing::Over => return,
         };
-        let leg = contact.leg.as_ref().and_then(Leg::kept);
+        let leg = contact.leg.as_ref().and_then(Leg::kept).filter(|_| !self.leaving);
         let kept = KeptContact { watcher: key.0.to_jid(), presentity: key.1.to_jid(), granted, over: false, leg };
         turn.step(Step::Keep { lane: Lane::of(key), record: Record { id: record_id(key), kept: Kept::Contact(kept) } });
     }

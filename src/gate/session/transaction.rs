@@ -238,6 +238,13 @@ impl Clients {
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
+
+    /// Whether one is open that is not about presence.
+    pub fn any_but_presence(&self) -> bool {
+        let is_presence =
+            |purpose: &Purpose| matches!(purpose, Purpose::Notify(..) | Purpose::Subscribe(..) | Purpose::FetchNotify);
+        self.open.values().any(|client| !is_presence(&client.purpose))
+    }
 }
 
 fn server_key(link: LinkId, request: &Message) -> ServerKey {

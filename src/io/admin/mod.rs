@@ -119,7 +119,7 @@ async fn answer(edge: &Edge, local: SocketAddr, request: &Request<Incoming>) -> 
             Err(error) => json_reply(StatusCode::UNPROCESSABLE_ENTITY, &json!({ "reloaded": false, "error": error })),
         },
         (&Method::POST, "/api/drain") => {
-            let told = edge.tell(Arrival::Drain).await.is_ok();
+            let told = edge.tell(Arrival::Drain { last: false }).await.is_ok();
             json_reply(StatusCode::ACCEPTED, &json!({ "draining": told }))
         }
         (&Method::GET, _) => match path.strip_prefix("/api/decisions/").map(|id| edge.telemetry.decisions().find(id)) {
