@@ -219,6 +219,14 @@ impl Loaded {
     }
 }
 
+/// `[state]`, for [`io::store::open`].
+pub fn engine(state: &config::edge::State) -> io::store::Engine {
+    match state {
+        config::edge::State::Memory => io::store::Engine::Memory,
+        config::edge::State::Embedded { path } => io::store::Engine::Embedded(path.clone()),
+    }
+}
+
 fn dns(read: &config::edge::Dns) -> io::settings::Dns {
     let srv = |service: &config::edge::Service| io::settings::Srv {
         target: service.target.clone(),

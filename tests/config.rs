@@ -4,7 +4,7 @@
 mod configuration;
 
 use configuration::{FEDGATE, NOW, POLICIES, World, errors_after, errors_with, policy_errors};
-use fedgate::config::edge::{LogFormat, TlsVersion};
+use fedgate::config::edge::{LogFormat, State, TlsVersion};
 use fedgate::config::{self, Options, Severity};
 use fedgate::gate::partner::{
     Action, ChatMode, Direction, Html, Identity, NodeProof, NodeProtocol, Profile, Proof, TlsMode, TrustId,
@@ -25,6 +25,8 @@ fn what_is_left_out_has_its_default() {
     assert_eq!((admin.listen, admin.token.as_str()), ("127.0.0.1:9630".parse().unwrap(), ""));
     assert_eq!(edge.log.format, LogFormat::Text);
     assert!(edge.log.audit.as_ref().unwrap().ends_with("audit.jsonl"));
+    let State::Embedded { path } = &edge.state else { panic!("{:?}", edge.state) };
+    assert!(path.ends_with("state/fedgate.db"), "{}", path.display());
     let presence = loaded.gate.presence;
     assert_eq!((presence.expires, presence.minimum), (Duration::from_secs(3600), Duration::from_secs(600)));
     assert_eq!((presence.notify_interval, presence.polite_refusal), (Duration::from_secs(5), false));
@@ -259,10 +261,10 @@ fn every_key_is_read_or_refused_as_not_in_this_version() {
     }
     let state = [
         ("engine = \"memory\"", built),
-        ("engine = \"embedded\"", unbuilt),
+        ("engine = \"embedded\"", built),
         ("engine = \"nats\"", unbuilt),
         ("path = \"state/fedgate.db\"\nurl = \"nats://127.0.0.1:4222\"", built),
-        ("path = \"elsewhere.db\"", unbuilt),
+        ("engine = \"embedded\"\npath = \"elsewhere.db\"", built),
         ("url = \"nats://192.0.2.1:4222\"", unbuilt),
     ];
     for (text, is_built) in state {

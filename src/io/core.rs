@@ -4,7 +4,7 @@
 use super::dial;
 use super::edge::{Arrival, Edge, Handle, Live, Order, Phase};
 use super::settings::{Load, Loaded};
-use super::store::{Store, StoreError};
+use super::store::{Change, Store, StoreError};
 use crate::gate::{Event, Gate, Input, LinkId, Output};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,11 +35,9 @@ impl Core {
     pub fn new(edge: Arc<Edge>, gate: Gate, store: Box<dyn Store>, load: Option<Load>) -> Result<Self, StoreError> {
         let mut core = Self { edge, gate, store, links: HashMap::new(), load, drain_by: None };
         let begun = Instant::now();
-        let records = core.store.restore()?;
+        let (edge, gate) = (&core.edge, &mut core.gate);
+        core.store.restore(&mut |record| gate.handle_input(edge.clock.now(), Input::Restored(record)))?;
         core.edge.telemetry.metrics.store("restore", begun.elapsed());
-        for record in records {
-            core.gate.handle_input(core.edge.clock.now(), Input::Restored(record));
-        }
         core.act();
         Ok(core)
     }
@@ -156,8 +154,8 @@ impl Core {
                 Output::Connect { hop, target } => {
                     tokio::spawn(dial::dial(Arc::clone(&self.edge), hop, target));
                 }
-                Output::Keep(record) => self.stored("keep", |store| store.keep(record)),
-                Output::Forget(id) => self.stored("forget", |store| store.forget(&id)),
+                Output::Keep(record) => self.stored("keep", |store| store.commit(&[Change::Keep(record)])),
+                Output::Forget(id) => self.stored("forget", |store| store.commit(&[Change::Forget(id)])),
                 Output::Event(event) => self.edge.telemetry.record(*event),
             }
         }
