@@ -226,7 +226,12 @@ impl Lines<'_> {
     }
 
     fn read<T: for<'de> Deserialize<'de>>(&self, text: &str) -> Result<T, TransferError> {
-        serde_json::from_str(text).map_err(|error| self.wrong(error.to_string()))
+        serde_json::from_str(text.trim_end()).map_err(|error| {
+            let words = error.to_string();
+            // It counts lines within this one.
+            let what = words.rsplit_once(" at line ").map_or(&*words, |(what, _)| what);
+            self.wrong(format!("{what}, at column {}", error.column()))
+        })
     }
 
     fn wrong(&self, what: impl Into<String>) -> TransferError {
