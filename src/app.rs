@@ -8,10 +8,11 @@ use crate::io::edge::{Arrival, Live};
 use crate::io::listen::{self, Doorstep, Kind};
 use crate::io::resolve::Resolver;
 use crate::io::settings::Listeners;
+use crate::io::store::{Embedded, Store};
 use crate::io::telemetry::Telemetry;
 use crate::io::{self, Clock, Edge, Phase};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -67,6 +68,7 @@ impl Running {
 pub async fn start(mut loaded: Loaded, load: Option<Load>) -> Result<Running, String> {
     let clock = Clock::start();
     loaded.tell();
+    let store = open(loaded.io.state.as_deref())?;
     let labels = loaded.io.labels();
     let telemetry = Telemetry::start(clock, loaded.io.audit.clone(), labels)?;
     loaded.io.describe(&telemetry);
@@ -75,7 +77,7 @@ pub async fn start(mut loaded: Loaded, load: Option<Load>) -> Result<Running, St
     let admin = loaded.io.admin.clone().map(|admin| io::admin::bind(&admin)).transpose()?;
     let (edge, arrivals, gone) = Edge::new(clock, Live::build(loaded.io)?, telemetry);
     let gate = Gate::new(loaded.gate, rand::random(), clock.now());
-    let core = Core::new(Arc::clone(&edge), gate, None, load).map_err(|error| error.to_string())?;
+    let core = Core::new(Arc::clone(&edge), gate, store, load)?;
 
     let mut listening = Vec::new();
     let doorstep = Arc::new(Doorstep::default());
@@ -102,6 +104,15 @@ pub async fn start(mut loaded: Loaded, load: Option<Load>) -> Result<Running, St
     let core = tokio::spawn(core.run(arrivals, gone));
     edge.phase.send_replace(Phase::Ready);
     Ok(Running { edge, core, listening, admin })
+}
+
+/// What is kept of earlier runs. A store that can't be used stops the start: without it, what was promised would be broken in silence.
+fn open(state: Option<&Path>) -> Result<Option<Box<dyn Store>>, String> {
+    match state.map(Embedded::open) {
+        None => Ok(None),
+        Some(Ok(store)) => Ok(Some(Box::new(store))),
+        Some(Err(error)) => Err(format!("[state] {error}")),
+    }
 }
 
 /// `[outside] sip` with port 0 takes whatever port is free: our Via and Contact must name that one.
@@ -195,7 +206,7 @@ impl Loaded {
                 }
             }
         }
-        let config::Edge { identities, tls_minimum, outside, inside, admin, log, .. } = read.edge;
+        let config::Edge { identities, tls_minimum, outside, inside, admin, log, state, .. } = read.edge;
         let io = io::Settings {
             listeners: Listeners { outside_sip: outside.sip, inside_xmpp: inside.xmpp, ..Listeners::default() },
             inside_networks: inside.networks,
@@ -215,6 +226,10 @@ impl Loaded {
             admin: admin.map(|admin| io::settings::Admin { listen: admin.listen, token: admin.token }),
             log_json: log.format == config::edge::LogFormat::Json,
             audit: log.audit,
+            state: match state {
+                config::edge::State::Memory => None,
+                config::edge::State::Embedded { path } => Some(path),
+            },
             limits: read.gate.limits,
             xmpp: Arc::new(read.link),
         };

@@ -4,11 +4,12 @@
 mod configuration;
 
 use configuration::{FEDGATE, NOW, POLICIES, World, errors_after, errors_with, policy_errors};
-use fedgate::config::edge::{LogFormat, TlsVersion};
+use fedgate::config::edge::{LogFormat, State, TlsVersion};
 use fedgate::config::{self, Options, Severity};
 use fedgate::gate::partner::{
     Action, ChatMode, Direction, Html, Identity, NodeProof, NodeProtocol, Profile, Proof, TlsMode, TrustId,
 };
+use fedgate::io::store::{Change, Embedded, Store};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -259,10 +260,10 @@ fn every_key_is_read_or_refused_as_not_in_this_version() {
     }
     let state = [
         ("engine = \"memory\"", built),
-        ("engine = \"embedded\"", unbuilt),
+        ("engine = \"embedded\"", built),
         ("engine = \"nats\"", unbuilt),
         ("path = \"state/fedgate.db\"\nurl = \"nats://127.0.0.1:4222\"", built),
-        ("path = \"elsewhere.db\"", unbuilt),
+        ("engine = \"embedded\"\npath = \"elsewhere.db\"", built),
         ("url = \"nats://192.0.2.1:4222\"", unbuilt),
     ];
     for (text, is_built) in state {
@@ -599,6 +600,69 @@ fn the_shipped_example_shows_the_defaults() {
     assert_eq!(shown.gate.limits, bare.gate.limits);
     assert_eq!(shown.gate.nodes, bare.gate.nodes);
     assert_eq!(shown.link.secrets, bare.link.secrets);
+}
+
+#[test]
+fn state_is_kept_in_a_file_unless_memory_is_asked_for() {
+    let world = World::new();
+    assert_eq!(world.load().edge.state, State::Memory);
+    for (state, file) in [
+        ("", "state/fedgate.db"),
+        ("engine = \"embedded\"", "state/fedgate.db"),
+        ("engine = \"embedded\"\npath = \"x/y.db\"", "x/y.db"),
+        ("path = \"/var/lib/fedgate/fedgate.db\"", "/var/lib/fedgate/fedgate.db"),
+    ] {
+        world.write("fedgate.toml", &FEDGATE.replace("engine = \"memory\"", state));
+        assert_eq!(world.load().edge.state, State::Embedded { path: world.path().join(file) });
+    }
+    assert!(errors_with("engine = \"memory\"", "engine = \"sqlite\"")[0].contains("write one of"));
+    assert!(errors_with("engine = \"memory\"", "path = \"\"")[0].contains("state.path: is empty"));
+}
+
+#[test]
+fn state_goes_out_and_comes_back_and_is_checked() {
+    let world = World::new();
+    world.write("fedgate.toml", &FEDGATE.replace("engine = \"memory\"", ""));
+    let stderr = |output: &Output| String::from_utf8(output.stderr.clone()).unwrap();
+    let absent = fedgate(&world, &["state", "export"]);
+    assert_eq!(absent.status.code(), Some(1));
+    assert!(stderr(&absent).contains("state/fedgate.db: there is no state store"), "{}", stderr(&absent));
+
+    // Made as the edge makes it.
+    let path = world.path().join("state/fedgate.db");
+    let (id, entry) = ("0123456789".to_owned(), r#"{"id":"0123456789","verdict":"refused"}"#.to_owned());
+    let mut store = Embedded::open(&path).unwrap();
+    store.commit(&[Change::Decided { id, entry }]).unwrap();
+    let checked = fedgate(&world, &["check"]);
+    assert!(stdout(&checked).contains("note: state.path: the state store is in use"), "{}", stdout(&checked));
+    let locked = fedgate(&world, &["state", "export"]);
+    assert_eq!(locked.status.code(), Some(1));
+    assert!(stderr(&locked).contains("stop the edge first"), "{}", stderr(&locked));
+    drop(store);
+
+    let checked = fedgate(&world, &["check"]);
+    assert!(stdout(&checked).contains("0 records\n  1 decisions"), "{}", stdout(&checked));
+    let json: serde_json::Value = serde_json::from_slice(&fedgate(&world, &["check", "--json"]).stdout).unwrap();
+    assert_eq!(json["state"]["decisions"], 1);
+    let export = fedgate(&world, &["state", "export"]);
+    assert_eq!((export.status.code(), stdout(&export).lines().count()), (Some(0), 3), "{}", stderr(&export));
+    assert_eq!(fedgate(&world, &["state", "export", "backup.jsonl"]).status.code(), Some(0));
+    assert_eq!(std::fs::read_to_string(world.path().join("backup.jsonl")).unwrap(), stdout(&export));
+
+    let refused = fedgate(&world, &["state", "import", "backup.jsonl"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("--replace"), "{}", stderr(&refused));
+    assert_eq!(fedgate(&world, &["state", "import", "--replace", "backup.jsonl"]).status.code(), Some(0));
+    let again = Embedded::open(&path).unwrap().decision("o123456789").unwrap();
+    assert!(again.is_some_and(|entry| entry.contains("refused")));
+
+    world.write("state/fedgate.db", "garbage");
+    let checked = fedgate(&world, &["check"]);
+    assert_eq!(checked.status.code(), Some(1));
+    assert!(stdout(&checked).contains("error: state.path: the state store is corrupt"), "{}", stdout(&checked));
+    assert!(stdout(&checked).contains("1 error"), "{}", stdout(&checked));
+    let memory = World::new();
+    assert!(stderr(&fedgate(&memory, &["state", "export"])).contains("engine = \"memory\""));
 }
 
 fn fedgate(world: &World, arguments: &[&str]) -> Output {

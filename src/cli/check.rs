@@ -1,9 +1,11 @@
 //! `fedgate check`: every problem, what each partner's entry comes to, and which DNS records must be there.
 
 use crate::cli::{complain, now, print, problems_json, problems_text};
-use crate::config::{self, Loaded, Options};
+use crate::config::edge::State;
+use crate::config::{self, Loaded, Options, Problem, Severity};
 use crate::gate::partner::{Component, DomainPattern, HostPort, Identity, Node, Partner, TrustId};
 use crate::gate::policy::Table;
+use crate::io::store::{self, StoreError};
 use crate::wire::address::Domain;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -40,25 +42,60 @@ const INSIDE_NAME: &str = "edge.fedgate.internal";
 
 /// Checks and prints.
 pub fn main(args: Args) -> ExitCode {
-    let report = config::load(&config::path(args.config.as_deref()), Options::check(now()));
+    let mut report = config::load(&config::path(args.config.as_deref()), Options::check(now()));
+    let kept = report.loaded.as_ref().and_then(|loaded| look_into(&loaded.edge.state, &mut report.problems));
+    let is_fine = report.is_fine() && !report.problems.iter().any(|problem| problem.severity == Severity::Error);
     let loaded = report.loaded.as_ref();
     match (args.dns, loaded) {
         (Some(resolver), Some(loaded)) if !args.json => print(&recipe(loaded, resolver)),
         (Some(_), None) if !args.json => complain(&problems_text(&report.problems)),
-        _ if args.json => print(&format!("{:#}\n", json(&report, args.dns))),
+        _ if args.json => print(&format!("{:#}\n", json(&report, is_fine, kept.as_ref(), args.dns))),
         _ => {
             let mut text = problems_text(&report.problems);
             if let Some(loaded) = loaded {
                 text.push_str(&summary(loaded));
             }
+            if let Some(kept) = kept {
+                let records: u64 = kept.records.values().sum();
+                let _ = write!(text, "\nState store, made by {}\n  {records} records", kept.made_by);
+                for (kind, count) in &kept.records {
+                    let _ = write!(text, ", {kind}: {count}");
+                }
+                let _ = writeln!(text, "\n  {} decisions", kept.decisions);
+            }
             print(&text);
         }
     }
-    if report.is_fine() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn json(report: &config::Report, resolver: Option<Resolver>) -> Value {
-    let mut all = json!({ "ok": report.is_fine(), "problems": problems_json(&report.problems) });
+/// Reads the state store whole. One that does not exist yet is made at the first start.
+fn look_into(state: &State, problems: &mut Vec<Problem>) -> Option<store::Report> {
+    let State::Embedded { path } = state else { return None };
+    if path.try_exists().is_ok_and(|exists| !exists) {
+        return None;
+    }
+    let error = match store::verify(path) {
+        Ok(report) => return Some(report),
+        Err(error) => error,
+    };
+    let (severity, what, mend) = match &error {
+        StoreError::Locked { .. } => {
+            let what = "the state store is in use, by a running edge if one runs: it was not checked";
+            (Severity::Note, what.to_owned(), "stop the edge to check it".to_owned())
+        }
+        error => (Severity::Error, error.what(), error.mend()),
+    };
+    let file = error.path().display().to_string();
+    problems.push(Problem { severity, file, line: 0, column: 0, key: "state.path".to_owned(), what, mend });
+    None
+}
+
+fn json(report: &config::Report, is_fine: bool, kept: Option<&store::Report>, resolver: Option<Resolver>) -> Value {
+    let mut all = json!({ "ok": is_fine, "problems": problems_json(&report.problems) });
+    if let Some(kept) = kept {
+        all["state"] = json!({ "records": kept.records, "decisions": kept.decisions, "made_by": kept.made_by });
+    }
     if let Some(loaded) = &report.loaded {
         let partners = loaded.gate.policy.partners.iter();
         all["partners"] = partners

@@ -2,6 +2,7 @@
 
 use crate::cli::{complain, print};
 use crate::config::Loaded;
+use crate::io::store::plain_id;
 use serde_json::Value;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -34,17 +35,9 @@ pub fn main(loaded: &Loaded, id: &str, as_json: bool) -> ExitCode {
     }
 }
 
-/// The last entry with this ID. Crockford's alphabet has no I, L, O: who reads one aloud or types in lower case is understood.
+/// The last entry with this ID, [however it is typed](plain_id).
 fn find(audit: &Path, id: &str) -> Result<Option<Value>, std::io::Error> {
-    let id: String = id
-        .trim()
-        .chars()
-        .map(|c| match c.to_ascii_uppercase() {
-            'I' | 'L' => '1',
-            'O' => '0',
-            c => c,
-        })
-        .collect();
+    let id = plain_id(id);
     let mut found = None;
     for line in BufReader::new(File::open(audit)?).lines() {
         let line = line?;

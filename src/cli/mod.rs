@@ -6,6 +6,7 @@ pub mod decision;
 pub mod demo;
 pub mod explain;
 pub mod run;
+pub mod state;
 
 use crate::config::{Problem, Severity};
 use crate::gate::Time;
@@ -38,6 +39,8 @@ enum Command {
     Explain(explain::Args),
     /// Make an example PKI: an authority, our certificate, a partner's
     Certs(certs::Args),
+    /// What outlives a restart: export it, import it
+    State(state::Args),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -70,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::main(args),
         Command::Explain(args) => explain::main(args),
         Command::Certs(args) => certs::main(args),
+        Command::State(args) => state::main(args),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "fedgate", &mut text);

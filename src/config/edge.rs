@@ -97,18 +97,16 @@ pub struct Service {
     pub weight: u16,
 }
 
-/// `[state] engine`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Engine {
-    /// Kept while the process lives.
-    Memory,
-}
-
-/// `[state]`.
+/// `[state]`: where what is kept is kept.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct State {
-    /// Where records are kept.
-    pub engine: Engine,
+pub enum State {
+    /// `engine = "memory"`: while the process lives.
+    Memory,
+    /// `engine = "embedded"`: in a file.
+    Embedded {
+        /// `path`, as reached from where the program runs.
+        path: PathBuf,
+    },
 }
 
 /// `[admin]`.
@@ -348,15 +346,23 @@ pub(super) fn limits(mut section: Section<'_>) -> Limits {
     limits
 }
 
-/// Reads `[state]`: the engine and the secrets, current first.
+/// Reads `[state]`: the engine and its file, and the secrets, current first.
 pub(super) fn state(context: &Context<'_>, mut section: Section<'_>) -> (State, Vec<Vec<u8>>) {
-    let engine = section.take("engine");
-    match &engine {
-        Some(value) => {
-            value.word(&[Engine::Memory], |_| "memory");
-        }
-        None => section.place().note(version::ENGINE_NOTE, "write engine = \"memory\" to say so"),
-    }
+    let engine =
+        section.take("engine").map_or(Some("embedded"), |value| value.word(&["memory", "embedded"], |word| word));
+    let path = match section.take("path") {
+        Some(value) => value.text().filter(|path| {
+            if path.is_empty() {
+                value.place().error("is empty", "name a file, like \"state/fedgate.db\"");
+            }
+            !path.is_empty()
+        }),
+        None => Some("state/fedgate.db"),
+    };
+    let state = match (engine, path) {
+        (Some("memory"), _) => State::Memory,
+        (_, path) => State::Embedded { path: context.files.resolve(path.unwrap_or_default()) },
+    };
     let secrets = match section.take("secrets") {
         Some(value) => {
             let items = value.list();
@@ -375,7 +381,7 @@ pub(super) fn state(context: &Context<'_>, mut section: Section<'_>) -> (State, 
         None => material::default_secret(context.files, section.place(), context.make_secrets).into_iter().collect(),
     };
     section.finish();
-    (State { engine: Engine::Memory }, secrets)
+    (state, secrets)
 }
 
 /// Reads `[admin]`.

@@ -47,8 +47,7 @@ const ABSENT: &[Absent] = &[
     absent("node", "verify", Words(&["certificate"]), "write \"network\" or \"dialback\""),
     absent("node", "tls", Not("false"), "[inside] tls says whether XMPP nodes are spoken to over TLS"),
     absent("node", "public_port", Not("0"), REMOVE),
-    absent("state", "engine", Words(&["embedded", "nats"]), "write \"memory\": what is kept ends with the process"),
-    absent("state", "path", Not("\"state/fedgate.db\""), REMOVE),
+    absent("state", "engine", Words(&["nats"]), "write \"embedded\": a file keeps the state of this edge alone"),
     absent("state", "url", Not("\"nats://127.0.0.1:4222\""), REMOVE),
     absent("admin", "socket", Not("\"\""), "use [admin] listen with a token"),
     absent("publish", "listen", Not("\"\""), REMOVE),
@@ -60,13 +59,12 @@ const ABSENT: &[Absent] = &[
 ];
 
 /// Defaults of the full configuration that this version does not have, and what is so instead; `check` says them.
-pub const ENGINE_NOTE: &str = "engine = \"embedded\" is not in this version; what is kept ends with the process";
-/// As [`ENGINE_NOTE`], for XMPP outside.
+/// This one is for XMPP outside.
 pub const XMPP_OUTSIDE_NOTE: &str =
     "XMPP to partners is not in this version; the entry is checked and shown, no link is made";
-/// As [`ENGINE_NOTE`], for XMPP listeners outside.
+/// As [`XMPP_OUTSIDE_NOTE`], for XMPP listeners outside.
 pub const XMPP_LISTENER_NOTE: &str = "XMPP to partners is not in this version; nothing listens for it outside";
-/// As [`ENGINE_NOTE`], for SIP inside.
+/// As [`XMPP_OUTSIDE_NOTE`], for SIP inside.
 pub const SIP_INSIDE_NOTE: &str = "SIP towards nodes is not in this version; nothing listens for it inside";
 
 /// The absent keys of one table.

@@ -28,7 +28,7 @@ impl Gate {
                     if lane != Lane::Free {
                         answers = lane;
                     }
-                    self.outputs.push_back(Output::Keep { lane, record });
+                    self.outputs.push_back(Output::Keep { lane, record: Box::new(record) });
                 }
                 Step::Forget(id) => self.outputs.push_back(Output::Forget(id)),
                 Step::Event(event) => self.outputs.push_back(Output::Event(Box::new(event))),

@@ -208,7 +208,7 @@ pub enum Output {
         /// Whose sends wait.
         lane: Lane,
         /// What.
-        record: Record,
+        record: Box<Record>,
     },
     /// No longer remember.
     Forget(RecordId),

@@ -6,7 +6,7 @@ use super::edge::{Arrival, Edge, Handle, Live, Order, Phase};
 use super::held::Held;
 use super::keeper::{Keeper, Word};
 use super::settings::{Load, Loaded};
-use super::store::{Store, StoreError};
+use super::store::Store;
 use crate::gate::{Gate, Input, Lane, LinkId, Output};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -46,22 +46,19 @@ pub struct Core {
 
 impl Core {
     /// Gives the gate what was kept before the restart; nothing else has reached it yet. Blocks while it reads.
-    pub fn new(
-        edge: Arc<Edge>,
-        gate: Gate,
-        store: Option<Box<dyn Store>>,
-        load: Option<Load>,
-    ) -> Result<Self, StoreError> {
+    pub fn new(edge: Arc<Edge>, gate: Gate, store: Option<Box<dyn Store>>, load: Option<Load>) -> Result<Self, String> {
         let (links, held) = (HashMap::new(), Held::new());
         let mut core = Self { edge, gate, keeper: None, held, links, load, drain_by: None };
         let Some(mut store) = store else { return Ok(core) };
         let begun = Instant::now();
         let mut count = 0_u64;
         // Only then is there a thread to keep anything: what restoring changes waits in the gate's outputs.
-        store.restore(&mut |record| {
-            count += 1;
-            core.gate.handle_input(core.edge.clock.now(), Input::Restored(record));
-        })?;
+        store
+            .restore(&mut |record| {
+                count += 1;
+                core.gate.handle_input(core.edge.clock.now(), Input::Restored(record));
+            })
+            .map_err(|error| format!("[state] {error}"))?;
         let took = begun.elapsed();
         core.edge.telemetry.metrics.store("restore", took);
         if count > 0 {
@@ -71,7 +68,7 @@ impl Core {
         let keeper = Keeper::start(store, Arc::clone(&core.edge.telemetry.metrics), move |word| {
             let _ = teller.tell_blocking(Arrival::Stored(word));
         });
-        let keeper = keeper.map_err(StoreError)?;
+        let keeper = keeper?;
         // The first commit tells at once whether the store can be written at all.
         keeper.hurry();
         core.edge.telemetry.keep_decisions(keeper.clone());
@@ -178,6 +175,9 @@ impl Core {
         let before = self.edge.live.load();
         if before.settings.listeners != live.settings.listeners || before.settings.admin != live.settings.admin {
             tracing::warn!("listening addresses changed: they take effect at the next start");
+        }
+        if before.settings.state != live.settings.state {
+            tracing::warn!("[state] changed: it takes effect at the next start");
         }
         live.settings.describe(&self.edge.telemetry);
         self.edge.live.store(Arc::new(live));

@@ -239,6 +239,7 @@ pub(super) fn for_tests(dns: super::settings::Dns) -> (Arc<Edge>, mpsc::Receiver
         admin: None,
         log_json: false,
         audit: None,
+        state: None,
         limits,
         xmpp: Arc::new(crate::gate::link::Settings {
             policy,

@@ -47,7 +47,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Pending {
     /// `None`: forgotten.
-    changes: HashMap<RecordId, Option<Record>>,
+    changes: HashMap<RecordId, Option<Box<Record>>>,
     decisions: VecDeque<(String, String)>,
     /// Decisions left out.
     lost: u64,
@@ -56,9 +56,13 @@ struct Pending {
     is_urgent: bool,
     /// When the oldest change came.
     since: Option<Instant>,
-    questions: Vec<(Question, oneshot::Sender<Result<Vec<String>, StoreError>>)>,
+    questions: Vec<(Question, oneshot::Sender<Answer>)>,
     stop: Option<oneshot::Sender<Result<(), String>>>,
+    /// The thread is gone: nobody is kept waiting for it.
+    has_ended: bool,
 }
+
+type Answer = Result<Vec<String>, StoreError>;
 
 #[derive(Debug)]
 enum Question {
@@ -83,7 +87,7 @@ impl Keeper {
     }
 
     /// Remembers a record. `is_awaited`: sends wait for it.
-    pub fn keep(&self, mark: Mark, record: Record, is_awaited: bool) {
+    pub fn keep(&self, mark: Mark, record: Box<Record>, is_awaited: bool) {
         self.change(is_awaited, |pending| {
             pending.changes.insert(record.id.clone(), Some(record));
             pending.upto = mark;
@@ -96,7 +100,7 @@ impl Keeper {
             pending.upto = mark;
             match pending.changes.get(&id) {
                 // It came and went: nothing of it was written, nothing needs to be.
-                Some(Some(Record { kept: Kept::Envelope(_), .. })) => {
+                Some(Some(record)) if matches!(record.kept, Kept::Envelope(_)) => {
                     pending.changes.remove(&id);
                 }
                 _ => {
@@ -143,6 +147,9 @@ impl Keeper {
         let (answer, word) = oneshot::channel();
         {
             let mut pending = self.lock();
+            if pending.has_ended {
+                return Err("the state store is closed".to_owned());
+            }
             if pending.questions.len() >= QUESTIONS {
                 return Err("too many ask the state store".to_owned());
             }
@@ -155,6 +162,9 @@ impl Keeper {
 
     fn change(&self, is_awaited: bool, change: impl FnOnce(&mut Pending)) {
         let mut pending = self.lock();
+        if pending.has_ended {
+            return;
+        }
         change(&mut pending);
         // The thread sleeps soundly while changes gather: it is woken by the first, and by the first that is awaited.
         let must_wake = pending.since.is_none() || (is_awaited && !pending.is_urgent);
@@ -185,6 +195,12 @@ struct Thread<T> {
     failing: bool,
 }
 
+impl<T> Drop for Thread<T> {
+    fn drop(&mut self) {
+        *self.shared.lock() = Pending { has_ended: true, ..Pending::default() };
+    }
+}
+
 impl<T: Fn(Word)> Thread<T> {
     fn run(mut self) {
         let mut last = Instant::now().checked_sub(EVERY).unwrap_or_else(Instant::now);
@@ -202,7 +218,7 @@ impl<T: Fn(Word)> Thread<T> {
                     (self.tell)(Word::Committed(upto));
                     if let Some(stopped) = stop {
                         // Closed before anybody is told that it is.
-                        drop(self.store);
+                        drop(self);
                         let _ = stopped.send(Ok(()));
                         return;
                     }
@@ -322,11 +338,15 @@ mod tests {
         Bench { keeper: keeper.unwrap(), may, done: batches, words }
     }
 
-    fn envelope(name: &str) -> Record {
+    fn full() -> StoreError {
+        StoreError::Full { path: "state.db".into(), cause: "full".to_owned() }
+    }
+
+    fn envelope(name: &str) -> Box<Record> {
         let kept = serde_json::json!({ "envelope": {
             "record": name, "from": "a@b", "to": "c@d", "id": null, "type_": null, "node": "n", "partner": "d",
         } });
-        Record { id: RecordId(name.to_owned()), kept: serde_json::from_value(kept).unwrap() }
+        Box::new(Record { id: RecordId(name.to_owned()), kept: serde_json::from_value(kept).unwrap() })
     }
 
     #[tokio::test]
@@ -352,7 +372,7 @@ mod tests {
         let bench = bench();
         bench.keeper.keep(1, envelope("a"), true);
         bench.keeper.decided("id".to_owned(), "{}".to_owned());
-        bench.may.send(Err(StoreError("full".to_owned()))).unwrap();
+        bench.may.send(Err(full())).unwrap();
         let tried = bench.done.recv().unwrap();
         assert!(matches!(bench.words.recv().unwrap(), Word::Failing(why) if why.contains("full")));
         bench.keeper.forget(2, RecordId("a".to_owned()));
@@ -370,8 +390,8 @@ mod tests {
         assert_eq!(bench.keeper.decision("other".to_owned()).await, Ok(None));
         assert_eq!(bench.keeper.decisions(5).await.map(|all| all.len()), Ok(1));
         bench.keeper.keep(1, envelope("a"), false);
-        bench.may.send(Err(StoreError("full".to_owned()))).unwrap();
-        bench.may.send(Err(StoreError("full".to_owned()))).unwrap();
+        bench.may.send(Err(full())).unwrap();
+        bench.may.send(Err(full())).unwrap();
         assert!(bench.keeper.stop().await.is_err());
         assert!(bench.keeper.decision("known".to_owned()).await.is_err(), "the thread has ended");
     }

@@ -41,6 +41,8 @@ pub struct Settings {
     pub log_json: bool,
     /// `[log] audit`; `None` = off. Read at start only.
     pub audit: Option<PathBuf>,
+    /// The state store's file; `None`: nothing outlives the process.
+    pub state: Option<PathBuf>,
     /// Bounds.
     pub limits: Limits,
     /// For XMPP stream negotiation.
