@@ -50,7 +50,6 @@ const ABSENT: &[Absent] = &[
     absent("state", "engine", Words(&["embedded", "nats"]), "write \"memory\": what is kept ends with the process"),
     absent("state", "path", Not("\"state/fedgate.db\""), REMOVE),
     absent("state", "url", Not("\"nats://127.0.0.1:4222\""), REMOVE),
-    absent("admin", "socket", Not("\"\""), "use [admin] listen with a token"),
     absent("publish", "listen", Not("\"\""), REMOVE),
     absent("publish", "domains", Not("[]"), REMOVE),
     absent("publish", "users", Not("[\"*\"]"), REMOVE),
