@@ -115,10 +115,14 @@ impl Desk {
                     let nobody = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused);
                     // Who may not open the socket is told by another way, or not at all.
                     somebody |= !nobody && (error.kind() != ErrorKind::PermissionDenied || self.ways.len() == 1);
-                    tried.push(format!(
-                        "  {way}: {}",
-                        if nobody { "nobody listens".to_owned() } else { error.to_string() }
-                    ));
+                    let what = match error.kind() {
+                        _ if nobody => "nobody listens".to_owned(),
+                        ErrorKind::PermissionDenied => {
+                            "may not be opened; ask as the edge's user, or as root".to_owned()
+                        }
+                        _ => error.to_string(),
+                    };
+                    tried.push(format!("  {way}: {what}"));
                 }
                 // It may have been heard: no second time by another way.
                 Ok(Err(Missed::Talking(error))) => return Err(Failure::Silent(format!("{way}: {error}"))),
