@@ -3,6 +3,7 @@
 use crate::config;
 use crate::gate::partner::LocalIdentity;
 use crate::gate::{Gate, Time};
+use crate::io::admin::socket::SocketFile;
 use crate::io::core::Core;
 use crate::io::edge::{Arrival, Live};
 use crate::io::listen::{self, Doorstep, Kind};
@@ -33,6 +34,8 @@ pub struct Running {
     pub listening: Vec<(Kind, SocketAddr)>,
     /// Where the admin listener is.
     pub admin: Option<SocketAddr>,
+    /// Goes with us, so that who asks finds nobody.
+    socket: Option<SocketFile>,
 }
 
 impl Running {
@@ -53,6 +56,8 @@ impl Running {
         {
             tracing::error!(error, "stopping without the last of the state written");
         }
+        // Last: who waits for our end, looks here.
+        drop(self.socket);
     }
     /// The first address of a listener of this kind.
     pub fn address(&self, kind: Kind) -> Option<SocketAddr> {
@@ -74,7 +79,11 @@ pub async fn start(mut loaded: Loaded, load: Option<Load>) -> Result<Running, St
     loaded.io.describe(&telemetry);
     let listeners = listen::bind(&loaded.io.listeners)?;
     name_port(&mut loaded.gate.identities, &listeners);
-    let admin = loaded.io.admin.clone().map(|admin| io::admin::bind(&admin)).transpose()?;
+    let admin = loaded.io.admin.listen.map(io::admin::bind).transpose()?;
+    let socket = match &loaded.io.admin.socket {
+        Some(path) => Some(io::admin::socket::bind(path).await.map_err(|error| format!("[admin] socket {error}"))?),
+        None => None,
+    };
     let (edge, arrivals, gone) = Edge::new(clock, Live::build(loaded.io)?, telemetry);
     let gate = Gate::new(loaded.gate, rand::random(), clock.now());
     let core = Core::new(Arc::clone(&edge), gate, store, load)?;
@@ -94,6 +103,10 @@ pub async fn start(mut loaded: Loaded, load: Option<Load>) -> Result<Running, St
         }
         None => None,
     };
+    let socket = socket.map(|(listener, file)| {
+        tokio::spawn(io::admin::serve_socket(Arc::clone(&edge), listener));
+        file
+    });
     tokio::spawn(async move {
         let mut tick = tokio::time::interval(SWEEP);
         loop {
@@ -103,7 +116,7 @@ pub async fn start(mut loaded: Loaded, load: Option<Load>) -> Result<Running, St
     });
     let core = tokio::spawn(core.run(arrivals, gone));
     edge.phase.send_replace(Phase::Ready);
-    Ok(Running { edge, core, listening, admin })
+    Ok(Running { edge, core, listening, admin, socket })
 }
 
 /// What is kept of earlier runs. A store that can't be used stops the start: without it, what was promised would be broken in silence.
@@ -145,6 +158,9 @@ pub fn run(load: Load) -> Result<(), String> {
         }
         if let Some(at) = running.admin {
             tracing::info!(%at, "admin listener: http://{at}/");
+        }
+        if let Some(socket) = &running.socket {
+            tracing::info!("admin socket: {}", socket.path().display());
         }
         let edge = Arc::clone(&running.edge);
         let signals = tokio::spawn(async move {
@@ -223,7 +239,7 @@ impl Loaded {
             policy: Arc::clone(&read.gate.policy),
             nodes: read.gate.nodes.clone(),
             dns,
-            admin: admin.map(|admin| io::settings::Admin { listen: admin.listen, token: admin.token }),
+            admin: io::settings::Admin { listen: admin.listen, socket: admin.socket, token: admin.token },
             log_json: log.format == config::edge::LogFormat::Json,
             audit: log.audit,
             state: match state {

@@ -22,8 +22,9 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(edge.inside.xmpp, ["127.0.0.1:5270".parse().unwrap()]);
     assert_eq!(edge.inside.networks, ["127.0.0.0/8".parse().unwrap()]);
     assert_eq!((edge.inside.tls, edge.tls_minimum), (TlsMode::Optional, TlsVersion::V1_2));
-    let admin = edge.admin.as_ref().unwrap();
-    assert_eq!((admin.listen, admin.token.as_str()), ("127.0.0.1:9630".parse().unwrap(), ""));
+    let admin = &edge.admin;
+    assert_eq!((admin.listen, &admin.socket), (Some("127.0.0.1:9630".parse().unwrap()), &None));
+    assert_eq!(admin.token, "");
     assert_eq!(edge.log.format, LogFormat::Text);
     assert!(edge.log.audit.as_ref().unwrap().ends_with("audit.jsonl"));
     let presence = loaded.gate.presence;
@@ -107,6 +108,7 @@ handshake = "3s"
 negotiation = "7s"
 [admin]
 listen = "10.0.0.1:9630"
+socket = "run/admin.sock"
 token = "t"
 [log]
 format = "json"
@@ -136,7 +138,9 @@ audit = ""
     assert!(loaded.gate.presence.polite_refusal);
     assert_eq!((loaded.gate.limits.sip_head_bytes, loaded.link.limits.stanza_bytes), (10_000, 20_000));
     assert_eq!(loaded.gate.limits.negotiation, Duration::from_secs(7));
-    assert_eq!((edge.admin.as_ref().unwrap().token.as_str(), &edge.log.audit), ("t", &None));
+    assert!(edge.admin.socket.as_ref().unwrap().ends_with("run/admin.sock"));
+    assert!(edge.admin.socket.as_ref().unwrap().is_absolute(), "below the config file's folder");
+    assert_eq!((edge.admin.token.as_str(), &edge.log.audit), ("t", &None));
     let node = &loaded.gate.nodes[0];
     assert_eq!((node.verify, node.routing, node.priority, node.weight), (NodeProof::Dialback, false, 3, 4));
     assert_eq!((node.profile, node.sources.as_slice()), (Profile::Jabber, &["10.0.0.0/8".parse().unwrap()][..]));
@@ -246,7 +250,7 @@ fn every_key_is_read_or_refused_as_not_in_this_version() {
         ),
         ("[limits]\nsip_head_bytes = 65536\nstanza_bytes = 262144\nhandshake = \"10s\"\nnegotiation = \"30s\"", built),
         ("[admin]\nlisten = \"127.0.0.1:9631\"\ntoken = \"t\"\nsocket = \"\"", built),
-        ("[admin]\nsocket = \"admin.sock\"", unbuilt),
+        ("[admin]\nsocket = \"admin.sock\"", built),
         ("[publish]\nlisten = \"\"\ndomains = []\nusers = [\"*\"]", built),
         ("[publish]\nlisten = \"127.0.0.1:8080\"", unbuilt),
         ("[publish]\ndomains = [\"corp.example\"]", unbuilt),
@@ -396,6 +400,7 @@ fn what_contradicts_itself_is_told() {
             "[outside]\nsip = [\"192.0.2.1:5061\"]\n[admin]\nlisten = \"192.0.2.1:9630\"",
             "192.0.2.1:9630 is on the outside",
         ),
+        (&format!("[admin]\nsocket = \"/{}\"", "x".repeat(96)), "has 97 bytes; a socket's path may have 96"),
         ("[outside]\nsip = [\"127.0.0.1:5270\"]", "two listeners want 127.0.0.1:5270"),
         ("[inside]\nxmpp = [\"127.0.0.1:5269\"]", "127.0.0.1:5269 is our own [inside] xmpp"),
         ("[inside]\nnetworks = [\"10.0.0.0/33\"]", "not a network"),
@@ -759,11 +764,11 @@ fn wrong_usage_is_two() {
         &["explain", "--from", "a b", "--to", "c@d.example", "--do", "message"],
         &["explain"],
         &["check", "--dns", "bind"],
-        &["status", "--json"],
+        &["status", "--jsn"],
         &["probe", "lync.example"],
         &["record", "lync.example", "--bodies"],
-        &["reload"],
-        &["drain"],
+        &["reload", "now"],
+        &["drain", "--no-weight"],
         &["nonsense"],
         &[],
     ] {
@@ -771,8 +776,8 @@ fn wrong_usage_is_two() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(!output.stderr.is_empty(), "{arguments:?}");
     }
-    let status = fedgate(&world, &["status"]);
-    assert!(String::from_utf8_lossy(&status.stderr).contains("not in this version; "));
+    let probe = fedgate(&world, &["probe", "lync.example"]);
+    assert!(String::from_utf8_lossy(&probe.stderr).contains("not in this version; "));
     assert!(stdout(&fedgate(&world, &["completions", "bash"])).contains("fedgate"));
 }
 

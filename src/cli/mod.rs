@@ -1,12 +1,16 @@
 //! What the operator types. Each command has a file; this is the tree, and the exit status: 0 fine, 1 the answer is no, 2 wrong usage.
 
+pub mod admin;
 pub mod certs;
 pub mod check;
 pub mod decision;
 pub mod demo;
+pub mod drain;
 pub mod explain;
+pub mod reload;
 pub mod run;
 pub mod state;
+pub mod status;
 
 use crate::config::{Problem, Severity};
 use crate::gate::Time;
@@ -48,12 +52,12 @@ enum Command {
     },
     /// What a partner looks like from here (not in this version: see `check` and the log)
     Probe(Unbuilt),
-    /// Partners, links, nodes and subscriptions (not in this version: GET /api/status of the admin listener)
-    Status(Unbuilt),
-    /// Ask the running edge to read its configuration again (not in this version: send it SIGHUP)
-    Reload(Unbuilt),
-    /// Ask the running edge to stop gently (not in this version: send it SIGTERM)
-    Drain(Unbuilt),
+    /// Nodes, links, partners, subscriptions and chats of the running edge
+    Status(status::Args),
+    /// The running edge reads its configuration again; with an error in it nothing changes
+    Reload(reload::Args),
+    /// The running edge settles what is under way and stops
+    Drain(drain::Args),
     /// Follow one partner's signalling (not in this version: the audit file has every decision)
     Record(Unbuilt),
 }
@@ -83,9 +87,9 @@ pub fn main() -> ExitCode {
         Command::Probe(_) => {
             unbuilt("probe", "`fedgate check` shows each partner's settings, the log each attempt to reach it")
         }
-        Command::Status(_) => unbuilt("status", "GET /metrics of the admin listener shows links, nodes and refusals"),
-        Command::Reload(_) => unbuilt("reload", "send the running edge SIGHUP"),
-        Command::Drain(_) => unbuilt("drain", "send the running edge SIGTERM"),
+        Command::Status(args) => status::main(&args),
+        Command::Reload(args) => reload::main(&args),
+        Command::Drain(args) => drain::main(&args),
         Command::Record(_) => unbuilt("record", "the audit file ([log] audit) has every decision"),
     }
 }

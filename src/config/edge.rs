@@ -1,10 +1,10 @@
 //! `fedgate.toml` without its nodes: what the world-touching parts need. Takes the sections, gives [`Edge`].
 
-use crate::config::Context;
 use crate::config::document::{Place, Section, Value};
 use crate::config::material::{self, Material};
 use crate::config::scalar;
 use crate::config::version;
+use crate::config::{Context, Files};
 use crate::gate::limits::Limits;
 use crate::gate::partner::{LocalIdentity, Presence, TlsMode};
 use crate::wire::address::Domain;
@@ -29,8 +29,8 @@ pub struct Edge {
     pub dns: Dns,
     /// `[state]`.
     pub state: State,
-    /// `[admin]`; `None` = no listener.
-    pub admin: Option<Admin>,
+    /// `[admin]`.
+    pub admin: Admin,
     /// `[log]`.
     pub log: Log,
 }
@@ -112,8 +112,10 @@ pub enum State {
 /// `[admin]`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Admin {
-    /// Where it listens.
-    pub listen: SocketAddr,
+    /// Where it listens over TCP; `None` = nowhere.
+    pub listen: Option<SocketAddr>,
+    /// Its unix socket; `None` = none.
+    pub socket: Option<PathBuf>,
     /// What mutations, and reads from elsewhere than loopback, must show; empty = none.
     pub token: String,
 }
@@ -384,8 +386,11 @@ pub(super) fn state(context: &Context<'_>, mut section: Section<'_>) -> (State, 
     (state, secrets)
 }
 
-/// Reads `[admin]`.
-pub(super) fn admin(mut section: Section<'_>, outside: &Outside) -> Option<Admin> {
+/// Bytes of a socket's path. `sockaddr_un` holds 107, and the socket is made in a folder of its own beside that place.
+const SOCKET_PATH: usize = 96;
+
+/// Reads `[admin]`. `outside` is where it must not listen.
+pub(super) fn admin(files: &Files, mut section: Section<'_>, outside: Option<&Outside>) -> Admin {
     let token = section.take("token").and_then(|value| value.text()).filter(|token| !token.is_empty());
     let written = section.take("listen");
     let mend = "write address:port, like \"127.0.0.1:9630\", or \"\" for none";
@@ -396,21 +401,32 @@ pub(super) fn admin(mut section: Section<'_>, outside: &Outside) -> Option<Admin
     };
     if let (Some(address), Some(value)) = (listen, &written) {
         let ip = address.ip().to_canonical();
-        let on_outside = outside.sip.iter().any(|listener| {
-            let same = listener.ip().to_canonical() == ip;
-            // Port 0 is a different port each time.
-            let same_port = address.port() != 0 && listener.port() == address.port();
-            (same && (!ip.is_loopback() || same_port)) || ip.is_unspecified()
+        let on_outside = outside.is_some_and(|outside| {
+            outside.sip.iter().any(|listener| {
+                let same = listener.ip().to_canonical() == ip;
+                // Port 0 is a different port each time.
+                let same_port = address.port() != 0 && listener.port() == address.port();
+                (same && (!ip.is_loopback() || same_port)) || ip.is_unspecified()
+            }) || outside.advertise.contains(&ip)
         });
-        if on_outside || outside.advertise.contains(&ip) {
+        if on_outside {
             value.place().error(format!("{address} is on the outside"), "listen on loopback or on an inside address");
         } else if !ip.is_loopback() && token.is_none() {
             let what = "not loopback and no token: only healthz, readyz and metrics will answer";
             value.place().warn(what, "write a token, or listen on 127.0.0.1");
         }
     }
+    let socket = section.take("socket").and_then(|value| {
+        let path = files.resolve(value.text().filter(|path| !path.is_empty())?);
+        let length = path.as_os_str().len();
+        if length > SOCKET_PATH {
+            let what = format!("{} has {length} bytes; a socket's path may have {SOCKET_PATH}", path.display());
+            value.place().error(what, "write a shorter one, like \"/run/fedgate/admin.sock\"");
+        }
+        Some(path)
+    });
     section.finish();
-    Some(Admin { listen: listen?, token: token.unwrap_or_default().to_owned() })
+    Admin { listen, socket, token: token.unwrap_or_default().to_owned() }
 }
 
 /// Reads `[log]`.

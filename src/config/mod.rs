@@ -66,6 +66,9 @@ pub struct Options {
     pub policy_version: u64,
 }
 
+/// For a config file that can't be read.
+const OPEN_MEND: &str = "name a file with --config; deploy/fedgate.toml is an example";
+
 /// What every reader needs.
 pub(crate) struct Context<'a> {
     files: &'a Files,
@@ -120,8 +123,7 @@ pub fn path(given: Option<&Path>) -> PathBuf {
 
 /// Reads a config file and its policies from disk.
 pub fn load(path: &Path, options: Options) -> Report {
-    let files = Files::on_disk(path.parent().map(Path::to_owned).unwrap_or_default());
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let (files, name) = on_disk(path);
     load_from(&files, &name, options)
 }
 
@@ -134,6 +136,29 @@ pub fn load_str<'a>(
     options: Options,
 ) -> Report {
     load_from(&Files::embedded(base, texts), config, options)
+}
+
+/// Reads `[admin]` and nothing else, for verbs that ask the running edge: what is wrong elsewhere in the file is not theirs.
+/// Gives the errors of `[admin]`, or those for which the file can't be read.
+pub fn load_admin(path: &Path) -> Result<edge::Admin, Vec<Problem>> {
+    let (files, name) = on_disk(path);
+    let problems = Problems::default();
+    let source = open(&files, &files.resolve(&name), &problems, OPEN_MEND);
+    if problems.errors() > 0 {
+        return Err(problems.into_sorted());
+    }
+    let syntax = Problems::default();
+    let tree = source.parse(&syntax);
+    let admin = edge::admin(&files, Section::root(&tree, &source, &problems, "").section("admin", "admin"), None);
+    match problems.errors() {
+        0 => Ok(admin),
+        _ => Err(problems.into_sorted()),
+    }
+}
+
+fn on_disk(path: &Path) -> (Files, String) {
+    let files = Files::on_disk(path.parent().map(Path::to_owned).unwrap_or_default());
+    (files, path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default())
 }
 
 fn load_from(files: &Files, config: &str, options: Options) -> Report {
@@ -164,8 +189,7 @@ fn open(files: &Files, path: &Path, problems: &Problems, mend: &str) -> Source {
 
 fn read(files: &Files, config: &str, options: Options, problems: &Problems) -> Option<Loaded> {
     let context = Context { files, now: options.now, make_secrets: options.make_secrets };
-    let mend = "name a file with --config; deploy/fedgate.toml is an example";
-    let source = open(files, &files.resolve(config), problems, mend);
+    let source = open(files, &files.resolve(config), problems, OPEN_MEND);
     if problems.errors() > 0 {
         return None;
     }
@@ -207,7 +231,7 @@ fn read(files: &Files, config: &str, options: Options, problems: &Problems) -> O
     let presence = edge::presence(root.section("presence", "presence"));
     let (state, secrets) = edge::state(&context, root.section("state", "state"));
     let limits = edge::limits(root.section("limits", "limits"));
-    let admin = edge::admin(root.section("admin", "admin"), &outside);
+    let admin = edge::admin(files, root.section("admin", "admin"), Some(&outside));
     let log = edge::log(&context, root.section("log", "log"));
     root.finish();
 

@@ -49,7 +49,6 @@ const ABSENT: &[Absent] = &[
     absent("node", "public_port", Not("0"), REMOVE),
     absent("state", "engine", Words(&["nats"]), "write \"embedded\": a file keeps the state of this edge alone"),
     absent("state", "url", Not("\"nats://127.0.0.1:4222\""), REMOVE),
-    absent("admin", "socket", Not("\"\""), "use [admin] listen with a token"),
     absent("publish", "listen", Not("\"\""), REMOVE),
     absent("publish", "domains", Not("[]"), REMOVE),
     absent("publish", "users", Not("[\"*\"]"), REMOVE),

@@ -17,6 +17,10 @@ impl Clock {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self { start: Instant::now(), wall: Time::default() + since }
     }
+    /// When it was started.
+    pub fn started(&self) -> Time {
+        self.wall
+    }
     /// Now.
     pub fn now(&self) -> Time {
         self.wall + self.start.elapsed()

@@ -144,7 +144,7 @@ impl Core {
             }
             Arrival::Drain { last } => {
                 if self.drain_by.is_none() {
-                    tracing::info!("draining");
+                    tracing::info!(last, "draining");
                     self.drain_by = Some(Instant::now() + DRAIN);
                     self.edge.phase.send_replace(Phase::Draining);
                     self.gate.handle_input(now, Input::Drain { last: last || self.keeper.is_none() });
@@ -173,7 +173,9 @@ impl Core {
         loaded.tell();
         let live = Live::build(loaded.io)?;
         let before = self.edge.live.load();
-        if before.settings.listeners != live.settings.listeners || before.settings.admin != live.settings.admin {
+        if before.settings.listeners != live.settings.listeners
+            || before.settings.admin.places() != live.settings.admin.places()
+        {
             tracing::warn!("listening addresses changed: they take effect at the next start");
         }
         if before.settings.state != live.settings.state {

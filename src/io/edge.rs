@@ -236,7 +236,7 @@ pub(super) fn for_tests(dns: super::settings::Dns) -> (Arc<Edge>, mpsc::Receiver
         policy: Arc::clone(&policy),
         nodes: Vec::new(),
         dns,
-        admin: None,
+        admin: super::settings::Admin::default(),
         log_json: false,
         audit: None,
         state: None,

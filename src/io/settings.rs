@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use rustls::sign::CertifiedKey;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The settings of everything that touches the world.
@@ -35,8 +35,8 @@ pub struct Settings {
     pub nodes: Vec<Node>,
     /// `[dns]`.
     pub dns: Dns,
-    /// `[admin]`; `None` = no listener.
-    pub admin: Option<Admin>,
+    /// `[admin]`. Where it listens is read at start only.
+    pub admin: Admin,
     /// `[log] format = "json"`. Read at start only.
     pub log_json: bool,
     /// `[log] audit`; `None` = off. Read at start only.
@@ -102,10 +102,12 @@ pub struct Srv {
 }
 
 /// The admin listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Admin {
-    /// Where.
-    pub listen: SocketAddr,
+    /// Over TCP; `None` = not.
+    pub listen: Option<SocketAddr>,
+    /// On a unix socket; `None` = not.
+    pub socket: Option<PathBuf>,
     /// Empty = none.
     pub token: String,
 }
@@ -138,6 +140,13 @@ impl Settings {
             Some((identity.hostname.clone(), chain.not_after))
         });
         telemetry.metrics.set_identities(expiries);
+    }
+}
+
+impl Admin {
+    /// Where it listens, without what may change under it.
+    pub fn places(&self) -> (Option<SocketAddr>, Option<&Path>) {
+        (self.listen, self.socket.as_deref())
     }
 }
 

@@ -2,4 +2,5 @@
 
 mod operator;
 mod tls;
+mod verbs;
 mod world;

@@ -67,6 +67,7 @@ secrets = ["0123456789abcdef0123456789abcdef"]
 [admin]
 listen = "127.0.0.1:1"
 token = "sesame"
+socket = "admin.sock"
 [log]
 audit = "audit.jsonl"
 "#;
@@ -85,18 +86,10 @@ chat = "page"
 
 impl World {
     pub async fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        certs::make(&dir.path().join("pki"), &PEERS).unwrap();
-        certs::make(&dir.path().join("foreign"), &[PEERS[2]]).unwrap();
-        std::fs::create_dir(dir.path().join("policies")).unwrap();
-        std::fs::write(dir.path().join("policies/10.toml"), POLICY).unwrap();
-        let base = dir.path().to_owned();
-        let loaded = read(&base).unwrap();
-        let load: app::Load = Arc::new(move || read(&base));
-        let edge = app::start(loaded, Some(load)).await.unwrap();
+        let dir = folder();
+        let edge = start_in(dir.path()).await.unwrap();
         Self { dir, edge }
     }
-
     pub fn sip(&self) -> SocketAddr {
         self.edge.address(Kind::OutsideSip).unwrap()
     }
@@ -135,6 +128,34 @@ impl World {
     }
 }
 
+/// Certificates and policies; the configuration is for [`start_in`] to know, or for [`written`].
+pub fn folder() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    certs::make(&dir.path().join("pki"), &PEERS).unwrap();
+    certs::make(&dir.path().join("foreign"), &[PEERS[2]]).unwrap();
+    std::fs::create_dir(dir.path().join("policies")).unwrap();
+    std::fs::write(dir.path().join("policies/10.toml"), POLICY).unwrap();
+    dir
+}
+
+/// An edge of such a folder, in this process.
+pub async fn start_in(base: &Path) -> Result<Running, String> {
+    let base = base.to_owned();
+    let loaded = read(&base).unwrap();
+    let load: app::Load = Arc::new(move || read(&base));
+    app::start(loaded, Some(load)).await
+}
+
+/// Writes the configuration for the program, with these lines for `[admin]`.
+pub fn written(base: &Path, admin: &str) -> PathBuf {
+    let (before, after) = CONFIG.split_once("listen = \"127.0.0.1:1\"").unwrap();
+    let (_, after) = after.split_once("[log]").unwrap();
+    let text = format!("{before}{admin}\n[log]{after}").replace("127.0.0.2:1\"", "127.0.0.2:0\"");
+    let path = base.join("fedgate.toml");
+    std::fs::write(&path, text.replace("127.0.0.3:1\"", "127.0.0.3:0\"")).unwrap();
+    path
+}
+
 fn read(base: &Path) -> Result<Loaded, String> {
     let policy = std::fs::read_to_string(base.join("policies/10.toml")).unwrap();
     let now = Time::default() + SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
@@ -148,8 +169,8 @@ fn read(base: &Path) -> Result<Loaded, String> {
     for at in listeners.outside_sip.iter_mut().chain(&mut listeners.inside_xmpp) {
         at.set_port(0);
     }
-    if let Some(admin) = &mut loaded.io.admin {
-        admin.listen.set_port(0);
+    if let Some(listen) = &mut loaded.io.admin.listen {
+        listen.set_port(0);
     }
     Ok(loaded)
 }

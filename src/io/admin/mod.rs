@@ -1,12 +1,14 @@
-//! The admin listener: health, metrics, the status page, decisions, reload and drain (HTTP/1.1).
+//! The admin listener: health, metrics, the status page, decisions, reload and drain (HTTP/1.1), over TCP and on a unix socket.
 //!
-//! A browser of the inside can be made to send requests here, so the Host must be an address or `localhost` (no DNS rebinding) and an Origin,
-//! if there is one, our own. Beyond loopback everything but health and metrics needs the token; what changes something always does.
+//! Who may open the socket is the edge's own user or root, and may ask for anything there. Over TCP, a browser of the inside can be made
+//! to send requests here, so the Host must be an address or `localhost` (no DNS rebinding) and an Origin, if there is one, our own. Beyond
+//! loopback everything but health and metrics needs the token; what changes something always does.
 
 mod page;
+pub mod socket;
 
 use super::edge::{Arrival, Edge, Phase};
-use super::settings::Admin;
+use super::telemetry::decisions::timestamp;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
@@ -21,59 +23,84 @@ use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Requests at once.
+/// Requests at once, over TCP and on the socket each, so that the socket answers when others fill the listener.
 const CONNECTIONS: usize = 64;
 /// A request's head.
 const HEAD_BYTES: usize = 16_384;
 const HEADERS: usize = 64;
 /// To receive a head.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// After a connection that could not be accepted, for want of descriptors say.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// For one connection as a whole.
 const CONNECTION: Duration = Duration::from_secs(60);
 /// Decisions in one answer when nobody says how many, and at most.
 const DECISIONS: usize = 100;
 
-/// Opens it.
-pub fn bind(admin: &Admin) -> Result<TcpListener, String> {
-    super::listen::open(admin.listen, &[])
-        .map_err(|error| format!("[admin] cannot listen on {}: {error}", admin.listen))
+/// Opens the TCP listener.
+pub fn bind(listen: SocketAddr) -> Result<TcpListener, String> {
+    super::listen::open(listen, &[]).map_err(|error| format!("[admin] cannot listen on {listen}: {error}"))
 }
 
-/// Answers until the process ends: health is asked for while draining, too.
+/// Answers over TCP until the process ends: health is asked for while draining, too.
 pub async fn serve(edge: Arc<Edge>, listener: TcpListener) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let (socket, local) = match listener.accept().await {
+        match listener.accept().await {
             Ok((socket, _)) => {
                 let Ok(local) = socket.local_addr() else { continue };
-                (socket, local)
+                tokio::spawn(converse(Arc::clone(&edge), Way::Tcp(local.ip()), socket, place));
             }
-            Err(_) => {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let edge = Arc::clone(&edge);
-        tokio::spawn(async move {
-            let service = service_fn(|request| {
-                let edge = Arc::clone(&edge);
-                async move { Ok::<_, Infallible>(answer(&edge, local, &request).await) }
-            });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_WITHIN)
-                .max_headers(HEADERS)
-                .max_buf_size(HEAD_BYTES)
-                .keep_alive(false)
-                .serve_connection(TokioIo::new(socket), service);
-            let _ = tokio::time::timeout(CONNECTION, connection).await;
-            drop(place);
-        });
+            Err(_) => tokio::time::sleep(ACCEPT_AGAIN).await,
+        }
     }
+}
+
+/// Answers on the socket until the process ends.
+pub async fn serve_socket(edge: Arc<Edge>, listener: UnixListener) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((socket, _)) => {
+                tokio::spawn(converse(Arc::clone(&edge), Way::Socket, socket, place));
+            }
+            Err(_) => tokio::time::sleep(ACCEPT_AGAIN).await,
+        }
+    }
+}
+
+async fn converse<S>(edge: Arc<Edge>, way: Way, socket: S, place: OwnedSemaphorePermit)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let service = service_fn(|request| {
+        let edge = Arc::clone(&edge);
+        async move { Ok::<_, Infallible>(answer(&edge, way, &request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WITHIN)
+        .max_headers(HEADERS)
+        .max_buf_size(HEAD_BYTES)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(socket), service);
+    let _ = tokio::time::timeout(CONNECTION, connection).await;
+    drop(place);
+}
+
+/// How a request came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    /// To this address of ours.
+    Tcp(IpAddr),
+    /// By a file that only our user may open.
+    Socket,
 }
 
 /// What a request may do.
@@ -84,15 +111,16 @@ enum Need {
     Token,
 }
 
-async fn answer(edge: &Edge, local: SocketAddr, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(edge: &Edge, way: Way, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let path = request.uri().path();
     let need = match (request.method(), path) {
         (&Method::GET, "/healthz" | "/readyz" | "/metrics") => Need::Nothing,
         (&Method::POST, _) => Need::Token,
         _ => Need::TokenBeyondLoopback,
     };
-    let token = edge.live.load().settings.admin.as_ref().map(|admin| admin.token.clone()).unwrap_or_default();
-    if let Err(refusal) = admit(request, local.ip(), need, &token) {
+    if let Way::Tcp(local) = way
+        && let Err(refusal) = admit(request, local, need, &edge.live.load().settings.admin.token)
+    {
         return *refusal;
     }
     match (request.method(), path) {
@@ -115,13 +143,13 @@ async fn answer(edge: &Edge, local: SocketAddr, request: &Request<Incoming>) -> 
             json_reply(StatusCode::OK, &Value::Array(all.iter().map(|entry| (**entry).clone()).collect()))
         }
         (&Method::POST, "/api/reload") => match edge.reload().await {
-            Ok(()) => json_reply(StatusCode::OK, &json!({ "reloaded": true })),
+            Ok(()) => {
+                let version = edge.live.load().settings.policy.version;
+                json_reply(StatusCode::OK, &json!({ "reloaded": true, "policy_version": version }))
+            }
             Err(error) => json_reply(StatusCode::UNPROCESSABLE_ENTITY, &json!({ "reloaded": false, "error": error })),
         },
-        (&Method::POST, "/api/drain") => {
-            let told = edge.tell(Arrival::Drain { last: false }).await.is_ok();
-            json_reply(StatusCode::ACCEPTED, &json!({ "draining": told }))
-        }
+        (&Method::POST, "/api/drain") => drain(edge, request).await,
         (&Method::GET, _) => match path.strip_prefix("/api/decisions/").map(|id| edge.telemetry.decisions().find(id)) {
             Some(Some(decision)) => json_reply(StatusCode::OK, &decision),
             Some(None) => json_reply(StatusCode::NOT_FOUND, &json!({ "error": "no such decision is kept here" })),
@@ -160,7 +188,7 @@ fn admit(
         return Ok(());
     }
     if token.is_empty() {
-        return Err(Box::new(text(StatusCode::FORBIDDEN, "this needs [admin] token to be set\n")));
+        return Err(Box::new(text(StatusCode::FORBIDDEN, "this needs [admin] token to be set, or [admin] socket\n")));
     }
     let shown = headers
         .get(AUTHORIZATION)
@@ -186,6 +214,22 @@ fn is_address(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
 }
 
+/// `?final=1`: nobody comes after us. Whoever is already draining has told the dialogs what comes: that can't be taken back.
+async fn drain(edge: &Edge, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let last = match (parameter(request, "final"), request.uri().query()) {
+        (Some("1"), _) => true,
+        (Some("0"), _) | (None, None | Some("")) => false,
+        _ => return json_reply(StatusCode::BAD_REQUEST, &json!({ "error": "the query is final=1, final=0 or none" })),
+    };
+    if last && *edge.phase.borrow() == Phase::Draining {
+        let error = "it drains already: what was asked first counts";
+        return json_reply(StatusCode::CONFLICT, &json!({ "draining": true, "error": error }));
+    }
+    // A loop that is gone has drained.
+    let _ = edge.tell(Arrival::Drain { last }).await;
+    json_reply(StatusCode::ACCEPTED, &json!({ "draining": true, "final": last }))
+}
+
 async fn status(edge: &Edge) -> Value {
     let snapshot = edge.snapshot().await;
     let phase = match *edge.phase.borrow() {
@@ -195,8 +239,12 @@ async fn status(edge: &Edge) -> Value {
     };
     let mut status = json!({
         "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "started": timestamp(edge.clock.started()),
         "phase": phase,
         "policy_version": edge.live.load().settings.policy.version,
+        "store_trouble": edge.store_trouble.load().as_deref(),
+        "partners": partners(edge),
     });
     if let (Some(snapshot), Some(fields)) = (snapshot, status.as_object_mut()) {
         let links = snapshot.links.iter().map(
@@ -267,7 +315,40 @@ fn reply(status: StatusCode, media: &'static str, body: impl Into<Bytes>) -> Res
 
 #[cfg(test)]
 mod tests {
-    use super::is_address;
+    use super::{Arrival, is_address, serve_socket, socket};
+    use crate::io::edge::{Phase, for_tests};
+    use crate::io::settings::Dns;
+    use std::sync::Arc;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixStream;
+
+    #[tokio::test]
+    async fn draining_for_good_is_told_apart_and_comes_first_or_not_at_all() {
+        let (edge, mut arrivals, _gone) = for_tests(Dns::default());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let (listener, _file) = socket::bind(&path).await.unwrap();
+        let served = tokio::spawn(serve_socket(Arc::clone(&edge), listener));
+        let ask = async |target: &str| {
+            let mut socket = UnixStream::connect(&path).await.unwrap();
+            socket.write_all(format!("POST {target} HTTP/1.1\r\n\r\n").as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            socket.read_to_string(&mut answer).await.unwrap();
+            answer.split(' ').nth(1).unwrap().to_owned()
+        };
+        for (target, wanted) in [("/api/drain", false), ("/api/drain?final=0", false), ("/api/drain?final=1", true)] {
+            assert_eq!(ask(target).await, "202", "{target}");
+            assert!(matches!(arrivals.try_recv(), Ok(Arrival::Drain { last }) if last == wanted), "{target}");
+        }
+        for target in ["/api/drain?final", "/api/drain?final=yes", "/api/drain?last=1"] {
+            assert_eq!(ask(target).await, "400", "{target}");
+        }
+        edge.phase.send_replace(Phase::Draining);
+        assert_eq!(ask("/api/drain?final=1").await, "409");
+        assert!(arrivals.try_recv().is_err());
+        assert_eq!(ask("/api/drain").await, "202", "asked twice is asked");
+        served.abort();
+    }
 
     #[test]
     fn names_that_dns_could_point_here_are_refused() {
