@@ -36,10 +36,7 @@ pub use record::{Record, RecordId};
 pub use time::Time;
 
 use crate::wire::address::{Address, Domain};
-use crate::wire::xmpp::NS_SERVER;
-use crate::wire::xmpp::negotiation::ack;
 use border::leak::Inside;
-use bytes::Bytes;
 use links::{Far, Link, Links};
 use partner::Action;
 use policy::rate::Rates;
@@ -309,12 +306,6 @@ impl Gate {
         if let Some((node, domain)) = component {
             self.detached(now, &node, &domain);
         }
-    }
-
-    /// Tells a node that its stanzas are ours now: whatever they left to be kept is wished for by now, and comes before this.
-    fn acknowledge(&mut self, link: LinkId, handled: u32) {
-        let bytes = Bytes::from(ack(handled).print(NS_SERVER));
-        self.steps.push_back(Step::Write { link, bytes });
     }
 
     fn restored(&mut self, now: Time, record: Record) {
