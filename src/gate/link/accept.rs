@@ -347,6 +347,14 @@ impl Receiving {
         }
     }
 
+    /// The same when we only wait for it to end our half of the stream.
+    pub fn on_last_ack(&mut self, core: &mut Core, ack: Bytes) {
+        if core.is_open() && self.on_ack(core, ack) {
+            core.send_end();
+            core.await_end();
+        }
+    }
+
     /// XEP-0220 §2.2: a peer wants to send for a domain.
     fn on_result(mut self, core: &mut Core, question: Dialback, key: String) -> State {
         let (Ok(Some(from)), Ok(Some(to))) = (parse(&question.from), parse(&question.to)) else {

@@ -277,11 +277,8 @@ impl XmppLink {
                     State::Receiving(receiving) => {
                         receiving.on_ack(&mut self.core, bytes);
                     }
-                    State::Closing(Closing { hearing: Some(Hearing::Receiving(receiving)) }) if self.core.is_open() => {
-                        if receiving.on_ack(&mut self.core, bytes) {
-                            self.core.send_end();
-                            self.core.await_end();
-                        }
+                    State::Closing(Closing { hearing: Some(Hearing::Receiving(receiving)) }) => {
+                        receiving.on_last_ack(&mut self.core, bytes);
                     }
                     State::Attached(_) => match component::outward(bytes) {
                         Ok(bytes) => self.core.write(bytes),
