@@ -8,7 +8,7 @@ use fedgate::gate::limits::PAIRS_PER_STREAM;
 use fedgate::gate::link::{LinkInput, LinkOutput, Settings, Verdict, VerifyRequest, XmppLink, dialback};
 use fedgate::gate::partner::{DomainPattern, NodeProof, Partner, TlsMode};
 use fedgate::gate::{Side, Time};
-use fedgate::wire::xmpp::StreamError;
+use fedgate::wire::xmpp::{StreamError, negotiation};
 use std::sync::Arc;
 use std::time::Duration;
 use support::{End, NODE_IP, converse, domain, now, settings};
@@ -258,6 +258,210 @@ fn stanzas_must_be_of_a_proven_pair() {
             assert!(ours.said().contains(&format!("<{error} ")), "{addresses}");
         }
     }
+}
+
+const ENABLE: &str = "<enable xmlns='urn:xmpp:sm:3'/>";
+const REQUEST: &str = "<r xmlns='urn:xmpp:sm:3'/>";
+const MESSAGE: &str = "<message from='a@corp.example' to='b@lync.example'/>";
+const UNEXPECTED: &str = "<failed xmlns='urn:xmpp:sm:3'><unexpected-request \
+                          xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>";
+
+/// A proven stream whose server keeps count.
+fn managed() -> End {
+    let mut ours = proven();
+    ours.feed(ENABLE);
+    assert_eq!(ours.said(), "<enabled xmlns='urn:xmpp:sm:3'/>");
+    ours
+}
+
+/// The gate acknowledges.
+fn ack(handled: u32) -> LinkInput {
+    LinkInput::Send(negotiation::ack(handled).print_on_stream().into())
+}
+
+/// An edge under TLS, and what it offered.
+fn under_tls(settings: Settings, header: &str) -> (End, String) {
+    let mut ours = End::accepting(settings);
+    ours.input(LinkInput::TlsEstablished(None)).feed(header);
+    let said = ours.said();
+    (ours, said)
+}
+
+#[test]
+fn a_node_known_by_its_network_may_say_so_by_sasl() {
+    let external = "<mechanism>EXTERNAL</mechanism>";
+    let success = "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>";
+    let auth =
+        |says: &str| format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>{says}</auth>");
+    // base64("corp.example"), and the header's word for it.
+    for says in ["Y29ycC5leGFtcGxl", "="] {
+        let (mut ours, features) = under_tls(edge(NodeProof::Network, TlsMode::Optional), HEADER);
+        assert!(features.contains(external) && features.contains("features:dialback"), "{features}");
+        assert!(!features.contains("urn:xmpp:sm:3"), "XEP-0198 §2: not before proof: {features}");
+        ours.feed(auth(says));
+        assert_eq!(ours.said(), success);
+        assert!(ours.proven().is_empty(), "a new stream begins first");
+        ours.feed(HEADER);
+        let features = ours.said();
+        assert!(features.contains("<stream:stream ") && !features.contains(external), "{features}");
+        assert!(features.contains("<sm xmlns='urn:xmpp:sm:3'/>"), "{features}");
+        assert_eq!(ours.proven(), ["corp.example>lync.example"]);
+        ours.feed(ENABLE).feed(MESSAGE);
+        assert_eq!(ours.said(), "<enabled xmlns='urn:xmpp:sm:3'/>");
+        assert_eq!(ours.stanzas().len(), 1);
+        // A second time it is not there.
+        ours.feed(auth(says));
+        assert!(ours.said().contains("<invalid-mechanism/>"));
+    }
+
+    // Where dialback would not believe the address, or there is no TLS, or the header does not say who speaks to whom, it is not offered.
+    let nobody = HEADER.replace("from='corp.example' ", "");
+    for (settings, header) in [
+        (edge(NodeProof::Dialback, TlsMode::Optional), HEADER),
+        (edge(NodeProof::Certificate, TlsMode::Optional), HEADER),
+        (edge(NodeProof::Network, TlsMode::Optional), nobody.as_str()),
+    ] {
+        let (mut ours, features) = under_tls(settings, header);
+        assert!(features.contains("features:dialback") && !features.contains(external), "{features}");
+        ours.feed(auth("Y29ycC5leGFtcGxl"));
+        assert!(ours.said().contains("<invalid-mechanism/>"));
+        assert!(ours.proven().is_empty());
+    }
+    let mut ours = End::accepting(edge(NodeProof::Network, TlsMode::Optional));
+    ours.feed(HEADER).feed(auth("="));
+    assert!(ours.said().ends_with("<invalid-mechanism/></failure>"));
+
+    // Whoever else is named is not believed, and may go on by dialback.
+    for (says, condition) in [
+        ("bHluYy5leGFtcGxl", "invalid-authzid"),
+        ("Y29ycC5leGFtcGxlAA==", "invalid-authzid"),
+        ("/w==", "invalid-authzid"),
+        ("*", "incorrect-encoding"),
+        ("", "malformed-request"),
+    ] {
+        let (mut ours, _) = under_tls(edge(NodeProof::Network, TlsMode::Optional), HEADER);
+        ours.feed(auth(says));
+        assert_eq!(ours.said(), format!("<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><{condition}/></failure>"));
+        assert!(ours.proven().is_empty());
+        ours.feed("<db:result from='corp.example' to='lync.example'>x</db:result>");
+        assert_eq!(ours.proven(), ["corp.example>lync.example"]);
+    }
+
+    // The stream behind it is for the same two.
+    let mut two = edge(NodeProof::Network, TlsMode::Optional);
+    Arc::make_mut(&mut two.policy).partners.push(support::partner("aol.example"));
+    for (from, to) in [("corp.example", "aol.example"), ("", "lync.example")] {
+        let (mut ours, _) = under_tls(two.clone(), HEADER);
+        ours.feed(auth("=")).said();
+        let header = HEADER.replace("to='lync.example'", &format!("to='{to}'"));
+        ours.feed(match from {
+            "" => header.replace("from='corp.example' ", ""),
+            _ => header,
+        });
+        assert!(ours.said().contains("<invalid-from "));
+        assert!(ours.proven().is_empty() && ours.closed().is_some());
+    }
+    let (mut ours, _) = under_tls(edge(NodeProof::Network, TlsMode::Optional), HEADER);
+    ours.feed(auth("=") + HEADER);
+    assert!(ours.said().contains("<policy-violation ") && ours.proven().is_empty());
+}
+
+#[test]
+fn stanzas_are_acknowledged_when_the_gate_says_so() {
+    let mut ours = managed();
+    // What came before <enable/>, and what is no stanza, does not count.
+    ours.feed("<db:result from='corp.example' to='lync.example'>x</db:result>").said();
+    ours.feed(MESSAGE).feed("<iq type='get' id='1' from='corp.example' to='lync.example'/>").feed(REQUEST);
+    assert_eq!(ours.acks_asked(), [2]);
+    assert_eq!(ours.said(), "", "the gate has not kept them yet");
+    assert!(matches!(ours.wants.last(), Some(LinkOutput::AckAsked { .. })), "behind its stanzas");
+    ours.input(ack(2));
+    assert_eq!(ours.said(), "<a xmlns='urn:xmpp:sm:3' h='2'/>");
+
+    // Asking and asking makes nothing grow: one answer is on its way, one more is behind it.
+    ours.feed(MESSAGE).feed(REQUEST.repeat(1_000)).feed(MESSAGE).feed(REQUEST);
+    assert_eq!(ours.acks_asked(), [2, 3]);
+    ours.input(ack(3));
+    assert_eq!(ours.acks_asked(), [2, 3, 4]);
+    ours.input(ack(4));
+    assert_eq!(ours.acks_asked(), [2, 3, 4]);
+    assert_eq!(ours.said(), "<a xmlns='urn:xmpp:sm:3' h='3'/><a xmlns='urn:xmpp:sm:3' h='4'/>");
+
+    // Nothing else of the gate's is written there.
+    ours.input(LinkInput::Send("<message/>".into()));
+    assert_eq!(ours.said(), "");
+    // What Prosody says before it closes, and what says nothing at all.
+    ours.feed("<a xmlns='urn:xmpp:sm:3' h='0'/><a xmlns='urn:xmpp:sm:3'/><a xmlns='urn:xmpp:sm:3' h='x'/>");
+    assert!(ours.said().is_empty() && ours.closed().is_none());
+}
+
+#[test]
+fn management_begins_once_and_on_a_proven_stream() {
+    let mut ours = End::accepting(edge(NodeProof::Dialback, TlsMode::Off));
+    ours.feed(HEADER).said();
+    // XEP-0198 §6: recoverable.
+    ours.feed(ENABLE);
+    assert_eq!(ours.said(), UNEXPECTED);
+    ours.feed("<resume xmlns='urn:xmpp:sm:3' previd='x' h='1'/>");
+    assert_eq!(ours.said(), UNEXPECTED);
+    assert!(ours.closed().is_none());
+    for early in [REQUEST, "<a xmlns='urn:xmpp:sm:3' h='0'/>", "<enabled xmlns='urn:xmpp:sm:3'/>"] {
+        let mut ours = End::accepting(edge(NodeProof::Dialback, TlsMode::Off));
+        ours.feed(HEADER).feed(early);
+        assert!(ours.said().contains("<not-authorized "), "{early}");
+        assert_eq!(ours.refusals(), ["unproven"], "{early}");
+    }
+    // Nor for ever.
+    let mut ours = End::accepting(edge(NodeProof::Dialback, TlsMode::Off));
+    ours.feed(HEADER).feed(ENABLE.repeat(100));
+    assert!(ours.closed().is_some());
+    let mut ours = End::accepting(edge(NodeProof::Network, TlsMode::Required));
+    ours.feed(HEADER).feed(ENABLE);
+    assert!(ours.said().contains("<policy-violation "));
+
+    let mut ours = proven();
+    ours.feed(REQUEST);
+    assert_eq!(ours.said(), UNEXPECTED);
+    ours.feed("<resume xmlns='urn:xmpp:sm:3' previd='x' h='1'/>");
+    let not_found = UNEXPECTED.replace("unexpected-request", "item-not-found");
+    assert_eq!(ours.said(), not_found);
+    // What is asked for beyond is not granted.
+    ours.feed(MESSAGE).feed("<enable xmlns='urn:xmpp:sm:3' resume='true' max='600'/>");
+    assert_eq!(ours.said(), "<enabled xmlns='urn:xmpp:sm:3'/>");
+    ours.feed(MESSAGE).feed(ENABLE).feed(REQUEST);
+    assert_eq!(ours.said(), UNEXPECTED);
+    assert_eq!(ours.acks_asked(), [1], "the count goes on");
+    ours.feed("<enable xmlns='urn:xmpp:sm:2'/>");
+    assert!(ours.said().contains("<unsupported-stanza-type "), "another version was never offered");
+}
+
+#[test]
+fn what_was_handled_is_acknowledged_before_we_end_the_stream() {
+    let mut ours = managed();
+    ours.feed(MESSAGE).input(LinkInput::Close(None));
+    assert_eq!((ours.said().as_str(), ours.acks_asked().as_slice()), ("", [1].as_slice()));
+    ours.feed(MESSAGE);
+    assert_eq!(ours.stanzas().len(), 2, "what was under way is still taken");
+    ours.input(ack(1)).input(ack(2));
+    assert_eq!(ours.said(), "<a xmlns='urn:xmpp:sm:3' h='1'/></stream:stream>");
+    ours.feed("</stream:stream>");
+    assert!(ours.closed().is_some());
+
+    // Behind an acknowledgement on its way.
+    let mut ours = managed();
+    ours.feed(REQUEST).feed(MESSAGE).input(LinkInput::Close(None)).input(ack(0)).input(ack(1));
+    assert_eq!(ours.acks_asked(), [0, 1]);
+    assert_eq!(ours.said(), "<a xmlns='urn:xmpp:sm:3' h='0'/><a xmlns='urn:xmpp:sm:3' h='1'/></stream:stream>");
+
+    // The gate does not come to it: neither the peer's end nor ours waits.
+    let mut ours = managed();
+    ours.input(LinkInput::Close(None)).feed("</stream:stream>");
+    assert_eq!(ours.said(), "</stream:stream>");
+    assert!(ours.closed().is_some());
+    let mut ours = managed();
+    ours.input(LinkInput::Close(None)).at(now() + Duration::from_secs(5), LinkInput::Timeout);
+    assert_eq!(ours.said(), "</stream:stream>");
+    assert!(ours.closed().is_some());
 }
 
 #[test]
@@ -597,6 +801,50 @@ fn ids_come_from_the_entropy_alone() {
     assert_ne!(open([1; 32]), open([2; 32]));
 }
 
+mod acknowledged {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Each number the gate is asked to acknowledge is that of the stanzas handed to it before.
+        #[test]
+        fn the_count_is_that_of_the_stanzas(
+            before in 0..3_usize,
+            parts in prop::collection::vec(prop::sample::select(vec![
+                MESSAGE, "<presence from='a@corp.example' to='b@lync.example'/>",
+                "<iq type='set' id='1' from='a@corp.example' to='b@lync.example'><r xmlns='urn:xmpp:sm:3'/></iq>",
+                REQUEST, "answer", " ", "<a xmlns='urn:xmpp:sm:3' h='7'/>", ENABLE,
+                "<db:result from='corp.example' to='lync.example'>x</db:result>",
+            ]), 0..60),
+            chunk in 1..200_usize,
+        ) {
+            let mut ours = proven();
+            ours.feed(MESSAGE.repeat(before)).feed(ENABLE).said();
+            for part in parts {
+                match part {
+                    "answer" => {
+                        if let Some(handled) = ours.acks_asked().last() {
+                            ours.input(ack(*handled));
+                        }
+                    }
+                    bytes => bytes.as_bytes().chunks(chunk).for_each(|bytes| {
+                        ours.feed(bytes);
+                    }),
+                }
+            }
+            let mut stanzas = 0;
+            for want in &ours.wants {
+                match want {
+                    LinkOutput::Stanza(_) => stanzas += 1,
+                    LinkOutput::AckAsked { handled } => prop_assert_eq!(*handled as usize, stanzas - before),
+                    _ => {}
+                }
+            }
+            prop_assert!(ours.closed().is_none());
+        }
+    }
+}
+
 mod hostile {
     use super::*;
     use proptest::prelude::*;
@@ -612,6 +860,8 @@ mod hostile {
                 "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>",
                 "<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>", "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>",
                 "<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>",
+                "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>", ENABLE, REQUEST,
+                "<resume xmlns='urn:xmpp:sm:3'/>", "<a xmlns='urn:xmpp:sm:3'/>",
                 "<db:result from='corp.example' to='lync.example'>k</db:result>",
                 "<db:result from='corp.example' to='lync.example' type='valid'/>", "<db:verify/>", "<db:result/>",
                 "<message from='a@corp.example' to='b@lync.example'/>", "</stream:stream>", "<stream:error/>", "\u{0}", "<", " ",

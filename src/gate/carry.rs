@@ -14,6 +14,8 @@ use super::session::transaction::{Ended, Purpose};
 use super::session::{Facts, Parcel, Passage, Step};
 use super::time::Time;
 use crate::wire::sip::{Message, Start};
+use crate::wire::xmpp::NS_SERVER;
+use crate::wire::xmpp::negotiation::ack;
 
 impl Gate {
     /// Turns every step into outputs, until none is left.
@@ -34,6 +36,11 @@ impl Gate {
                 Step::Event(event) => self.outputs.push_back(Output::Event(Box::new(event))),
             }
         }
+    }
+
+    /// Tells a node that its stanzas are ours now (XEP-0198 §4): behind all that they left to be kept.
+    pub(super) fn acknowledge(&mut self, link: LinkId, handled: u32) {
+        self.write(link, ack(handled).print(NS_SERVER).into(), Lane::All);
     }
 
     fn write(&mut self, link: LinkId, bytes: bytes::Bytes, lane: Lane) {

@@ -28,6 +28,13 @@ pub enum Input {
         /// What.
         message: Incoming,
     },
+    /// A node wants to hear that its stanzas are handled (XEP-0198 §4): all that came on this link before this input.
+    AckAsked {
+        /// On which link.
+        link: LinkId,
+        /// How many they are, modulo 2³².
+        handled: u32,
+    },
     /// A connection ended, whoever ended it. The last input of a link.
     Closed {
         /// Which.

@@ -130,6 +130,7 @@ impl Gate {
         match input {
             Input::Received { link, at, message } => self.received(now, link, at, message),
             Input::Proven(proven) => self.proven(now, *proven),
+            Input::AckAsked { link, handled } => self.acknowledge(link, handled),
             Input::Closed { link, cause } => self.closed(now, link, cause),
             Input::Unreachable { hop, cause } => self.unreachable(now, hop, &cause),
             Input::Refused { side, protocol, peer, domain, reject, id } => {

@@ -6,6 +6,7 @@
 //! of fedgate) may be absent: the test then says on one line what is missing and passes, unless `FEDGATE_REQUIRE_PEERS` is set.
 //! `tests/run` installs and builds everything first.
 
+mod acknowledged;
 mod client;
 mod component;
 mod desk;

@@ -66,7 +66,7 @@ c2s_require_encryption = false
 allow_unencrypted_plain_auth = true
 s2s_require_encryption = {tls}
 s2s_secure_auth = false
-modules_enabled = {{ "roster", "saslauth", "tls", "dialback", "disco", "ping" }}
+modules_enabled = {{ "roster", "saslauth", "tls", "dialback", "disco", "ping"{smacks} }}
 unbound = {{ resolvconf = false, hoststxt = "{folder}/hosts", options = {{
     ["local-zone:"] = ". static",
     ["local-data:"] = "_xmpp-server._tcp.lync.example. 60 IN SRV 0 0 {port} edge.inside.test.",
@@ -75,6 +75,7 @@ log = {{ {{ levels = {{ min = "debug" }}, to = "file", filename = "{folder}/pros
 VirtualHost "corp.example"
 {components}"#,
             tls = setup.tls,
+            smacks = if setup.managed { r#", "smacks""# } else { "" },
             components = if setup.component { COMPONENTS } else { "" },
             folder = folder.display(),
             chain = certificate.chain.display(),

@@ -27,11 +27,13 @@ pub struct Setup {
     pub policy: &'static str,
     /// fedgate attaches to Prosody as its components (XEP-0114), instead of streams between servers.
     pub component: bool,
+    /// Prosody keeps count of what is acknowledged (`mod_smacks`, XEP-0198).
+    pub managed: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { tls: false, verify: "network", chat: "page", policy: "", component: false }
+        Self { tls: false, verify: "network", chat: "page", policy: "", component: false, managed: false }
     }
 }
 

@@ -169,6 +169,15 @@ impl End {
         stanzas.collect()
     }
 
+    /// What the gate was asked to acknowledge.
+    pub fn acks_asked(&self) -> Vec<u32> {
+        let asked = self.wants.iter().filter_map(|want| match want {
+            LinkOutput::AckAsked { handled } => Some(*handled),
+            _ => None,
+        });
+        asked.collect()
+    }
+
     pub fn questions(&self) -> Vec<fedgate::gate::link::VerifyRequest> {
         let questions = self.wants.iter().filter_map(|want| match want {
             LinkOutput::Verify(request) => Some(request.clone()),

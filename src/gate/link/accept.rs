@@ -1,5 +1,7 @@
-//! Streams that a peer opened: it proves that it may send for its domain, then sends stanzas. We never send stanzas on them.
+//! Streams that a peer opened: it proves that it may send for its domain, then sends stanzas. We never send stanzas on them, but say how many
+//! we have taken responsibility for, when its server keeps count (stream management, XEP-0198).
 
+use super::acks::Acks;
 use super::core::Core;
 use super::{Handshaking, LinkOutput, State, Verdict, VerifyRequest, dialback};
 use crate::gate::limits::PAIRS_PER_STREAM;
@@ -7,14 +9,20 @@ use crate::gate::partner::{Node, NodeProof, NodeProtocol, Protocol, Side, TlsMod
 use crate::gate::policy::Table;
 use crate::gate::reject::{Reason, Reject};
 use crate::wire::address::Domain;
-use crate::wire::xmpp::negotiation::{sasl_failure, tls};
+use crate::wire::xmpp::negotiation::{management_enabled, management_failed, sasl_failure, sasl_success, tls};
 use crate::wire::xmpp::stream::Version;
 use crate::wire::xmpp::{
-    Child, Condition, Dialback, ErrorType, Features, NS_SERVER, Outcome, Question, Stanza, StanzaError, StreamError,
-    StreamHeader,
+    Child, Condition, Dialback, ErrorType, Features, Management, NS_SERVER, Outcome, Question, Stanza, StanzaError,
+    StreamError, StreamHeader,
 };
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+
+/// The one SASL mechanism between servers (XEP-0178).
+const EXTERNAL: &str = "EXTERNAL";
 
 /// The peer's header is expected.
 #[derive(Debug)]
@@ -22,6 +30,8 @@ pub(super) struct Awaiting {
     pub peer: IpAddr,
     /// Whether the connection is encrypted.
     pub tls: bool,
+    /// The pair that SASL has proven: the header must name it again.
+    pub external: Option<(Domain, Domain)>,
 }
 
 /// Headers were exchanged: negotiation, then stanzas of the pairs proven so far.
@@ -31,12 +41,16 @@ pub(super) struct Receiving {
     tls: bool,
     /// The id we gave the stream.
     id: String,
+    /// From whom to whom its header says it is.
+    named: Option<(Domain, Domain)>,
     /// Proven pairs (from, to).
     pairs: BTreeSet<(Domain, Domain)>,
     /// Pairs whose key is being verified elsewhere.
     pending: Vec<Pending>,
     /// Whether we were asked about a key: then the stream may have been opened for nothing else.
     consulted: bool,
+    /// Set once the peer has enabled stream management.
+    acks: Option<Acks>,
 }
 
 #[derive(Debug)]
@@ -68,16 +82,26 @@ impl Awaiting {
             ..StreamHeader::server()
         });
         core.peer_domain = from.as_ref().ok().and_then(written);
+        let named = match (&from, &to) {
+            (Ok(Some(from)), Ok(Some(to))) => Some((from.clone(), to.clone())),
+            _ => None,
+        };
         match self.judge(core, &header, from, to) {
+            Ok(_) if self.external.is_some() && self.external != named => {
+                let reject = Reject::new(Reason::Malformed, "the header behind SASL names other domains");
+                core.refuse(reject, StreamError::InvalidFrom)
+            }
             Ok(version) => Receiving {
                 peer: self.peer,
                 tls: self.tls,
                 id,
+                named,
                 pairs: BTreeSet::new(),
                 pending: Vec::new(),
                 consulted: false,
+                acks: None,
             }
-            .begin(core, version),
+            .begin(core, version, self.external.is_some()),
             Err((reject, error)) => core.refuse(reject, error),
         }
     }
@@ -128,16 +152,23 @@ impl Awaiting {
 }
 
 impl Receiving {
-    fn begin(self, core: &mut Core, version: Version) -> State {
+    fn begin(self, core: &mut Core, version: Version, authenticated: bool) -> State {
         match version {
             Version::One => {
                 let mode = core.settings.inside_tls;
+                let external = !authenticated && self.external(core).is_some();
                 let features = Features {
                     starttls: (!self.tls && mode != TlsMode::Off).then_some(mode == TlsMode::Required),
+                    mechanisms: external.then(|| EXTERNAL.to_owned()).into_iter().collect(),
                     dialback: self.may_speak(core).then_some(true),
+                    // XEP-0198 §2: not before the peer is known. Dialback makes it known too, but no features come behind that.
+                    management: authenticated,
                     ..Features::default()
                 };
                 core.send(&features.to_element());
+                if authenticated {
+                    return self.admit_named(core);
+                }
             }
             // RFC 6120 §4.7.5: a pre-1.0 peer knows no features, and begins dialback unasked.
             Version::Legacy => {}
@@ -166,11 +197,9 @@ impl Receiving {
                 // Answers to questions that were never put on this stream: the spoof of 2012 (XEP-0220 §4).
                 (_, Outcome::Valid | Outcome::Invalid | Outcome::Error(_)) => State::Receiving(self),
             },
-            Child::Auth { .. } => {
-                // RFC 6120 §6.5.7: no mechanism is offered, since trust in certificates of XMPP nodes can't be configured.
-                core.send(&sasl_failure("invalid-mechanism"));
-                State::Receiving(self)
-            }
+            Child::Auth { mechanism, response } => self.on_auth(core, &mechanism, &response),
+            Child::Management(asked @ (Management::Enable | Management::Resume)) => self.on_management(core, asked),
+            Child::Management(asked) if core.is_proven() => self.on_management(core, asked),
             Child::StartTls
             | Child::Features(_)
             | Child::Error(..)
@@ -178,6 +207,7 @@ impl Receiving {
             | Child::TlsFailure
             | Child::Success
             | Child::SaslFailure(..)
+            | Child::Management(_)
             | Child::Other(_) => {
                 let what = Reject::new(Reason::Unsupported, "an element that has no place on an accepted stream");
                 // RFC 6120 §4.9.3.24, §4.9.3.12.
@@ -211,7 +241,118 @@ impl Receiving {
         core.send(&tls("proceed"));
         core.restart();
         core.outputs.push_back(LinkOutput::StartTls);
-        State::Handshaking(Handshaking::Accepting(Awaiting { peer: self.peer, tls: true }))
+        State::Handshaking(Handshaking::Accepting(Awaiting { peer: self.peer, tls: true, external: None }))
+    }
+
+    /// The node that SASL EXTERNAL would prove on this stream; the mechanism is there for no other (RFC 6120 §6.3.3).
+    ///
+    /// What is external is agreed on by both ends (RFC 4422 appendix A): here the network, since trust in certificates of XMPP nodes can't be
+    /// configured. It proves no more than dialback would, which believes the same address; but only behind SASL do servers such as Prosody look
+    /// for stream management. Under TLS only: no server asks for it without.
+    fn external(&self, core: &Core) -> Option<String> {
+        let pair = self.named.as_ref().filter(|_| self.tls && self.pairs.is_empty())?;
+        match self.judge_pair(core, pair, "") {
+            Ok(Ruling::Believe(node)) => Some(node),
+            Ok(Ruling::Ask(_)) | Err(_) => None,
+        }
+    }
+
+    fn on_auth(self, core: &mut Core, mechanism: &str, response: &str) -> State {
+        let named = self.named.clone().filter(|_| mechanism == EXTERNAL && self.external(core).is_some());
+        let Some(pair) = named else {
+            // RFC 6120 §6.5.7.
+            core.send(&sasl_failure("invalid-mechanism"));
+            return State::Receiving(self);
+        };
+        // RFC 6120 §6.5, XEP-0178 §3: `=` is whom the header names.
+        let fault = match response {
+            "" => Some("malformed-request"),
+            "=" => None,
+            coded => match BASE64.decode(coded).map(|bytes| parse(&String::from_utf8(bytes).ok())) {
+                Ok(Ok(Some(domain))) if domain == pair.0 => None,
+                Ok(_) => Some("invalid-authzid"),
+                Err(_) => Some("incorrect-encoding"),
+            },
+        };
+        if let Some(condition) = fault {
+            core.send(&sasl_failure(condition));
+            return State::Receiving(self);
+        }
+        // RFC 6120 §6.4.6: the new stream begins behind our success.
+        if core.framer.restart() > 0 {
+            let reject = Reject::new(Reason::Malformed, "bytes behind <auth/>, before its answer");
+            return core.refuse(reject, StreamError::PolicyViolation);
+        }
+        core.send(&sasl_success());
+        core.restart();
+        State::Awaiting(Awaiting { peer: self.peer, tls: self.tls, external: Some(pair) })
+    }
+
+    /// What SASL has proven, judged as at the time of `<auth/>`, holds for the stream behind it.
+    fn admit_named(mut self, core: &mut Core) -> State {
+        match (self.external(core), self.named.clone()) {
+            (Some(node), Some(pair)) => {
+                self.admit(core, pair, node);
+                State::Receiving(self)
+            }
+            _ => {
+                let reject = Reject::new(Reason::Unproven, "SASL proved another pair of domains");
+                core.refuse(reject, StreamError::NotAuthorized)
+            }
+        }
+    }
+
+    /// XEP-0198, the receiving half: counts stanzas, and acknowledges them when the gate says so. Nothing is resumed.
+    fn on_management(mut self, core: &mut Core, asked: Management) -> State {
+        match (asked, &mut self.acks) {
+            (Management::Enable, acks @ None) if core.is_proven() => {
+                *acks = Some(Acks::default());
+                core.send(&management_enabled());
+            }
+            // XEP-0198 §5: there is no former stream.
+            (Management::Resume, _) if core.is_proven() => core.send(&management_failed(Condition::ItemNotFound)),
+            (Management::Request, Some(_)) => self.ask(core),
+            // Nothing of ours is on this stream, so that it says nothing. COMPAT(prosody): says it before it closes.
+            (Management::Ack, _) => {}
+            // XEP-0198 §3, §6: too early, or again.
+            (Management::Enable | Management::Resume | Management::Request, _) => {
+                core.send(&management_failed(Condition::UnexpectedRequest));
+            }
+        }
+        State::Receiving(self)
+    }
+
+    /// Whether the peer keeps count of what we acknowledge.
+    pub fn is_managed(&self) -> bool {
+        self.acks.is_some()
+    }
+
+    /// The gate is to acknowledge what the stream has carried so far.
+    pub fn ask(&mut self, core: &mut Core) {
+        if let Some(handled) = self.acks.as_mut().and_then(Acks::ask) {
+            core.outputs.push_back(LinkOutput::AckAsked { handled });
+        }
+    }
+
+    /// The gate's acknowledgement: written if it was asked for. Whether that was the last one asked for.
+    pub fn on_ack(&mut self, core: &mut Core, ack: Bytes) -> bool {
+        let Some(acks) = self.acks.as_mut().filter(|acks| acks.is_asked()) else { return false };
+        core.write(ack);
+        match acks.answered() {
+            Some(handled) => {
+                core.outputs.push_back(LinkOutput::AckAsked { handled });
+                false
+            }
+            None => true,
+        }
+    }
+
+    /// The same when we only wait for it to end our half of the stream.
+    pub fn on_last_ack(&mut self, core: &mut Core, ack: Bytes) {
+        if core.is_open() && self.on_ack(core, ack) {
+            core.send_end();
+            core.await_end();
+        }
     }
 
     /// XEP-0220 §2.2: a peer wants to send for a domain.
@@ -274,6 +415,10 @@ impl Receiving {
 
     fn prove(&mut self, core: &mut Core, question: &Dialback, pair: (Domain, Domain), node: String) {
         core.send(&question.answer(Outcome::Valid).to_element());
+        self.admit(core, pair, node);
+    }
+
+    fn admit(&mut self, core: &mut Core, pair: (Domain, Domain), node: String) {
         core.prove(&pair.0, &pair.1, false, Some(node));
         self.pairs.insert(pair);
     }
@@ -332,9 +477,12 @@ impl Receiving {
         too_late(core)
     }
 
-    pub fn on_stanza(self, core: &mut Core, stanza: Stanza) -> State {
+    pub fn on_stanza(mut self, core: &mut Core, stanza: Stanza) -> State {
         match self.judge_stanza(core, &stanza) {
             Ok(()) => {
+                if let Some(acks) = &mut self.acks {
+                    acks.count();
+                }
                 core.outputs.push_back(LinkOutput::Stanza(stanza));
                 State::Receiving(self)
             }

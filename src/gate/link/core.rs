@@ -168,6 +168,11 @@ impl Core {
         self.close(cause)
     }
 
+    /// Whether our half is open.
+    pub fn is_open(&self) -> bool {
+        self.ours == Half::Open
+    }
+
     /// `</stream:stream>`, if there is something to end.
     pub fn send_end(&mut self) {
         if self.ours == Half::Open {

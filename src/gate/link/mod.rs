@@ -5,6 +5,7 @@
 //! a peer opened, [`open`] those of ours, [`component`] those on which we are a server's component. What they share is in [`core`].
 
 mod accept;
+mod acks;
 pub mod component;
 mod core;
 pub mod dialback;
@@ -48,7 +49,8 @@ pub enum LinkInput {
     TlsEstablished(Option<Arc<Chain>>),
     /// The answer to [`LinkOutput::Verify`].
     Verified(VerifyRequest, Verdict),
-    /// The gate sends a stanza. Nothing is written but on a proven stream of ours.
+    /// The gate sends a stanza, or on a stream that the peer opened the acknowledgement asked for. Nothing else is written: stanzas only on a
+    /// proven stream of ours.
     Send(Bytes),
     /// The gate ends the stream.
     Close(Option<(StreamError, String)>),
@@ -87,6 +89,12 @@ pub enum LinkOutput {
     },
     /// A stanza of a proven pair, or for the component that we are; in `jabber:server` either way.
     Stanza(Stanza),
+    /// The peer's server wants to hear that its stanzas are handled (XEP-0198 §4). The gate answers with [`LinkInput::Send`], when it has taken
+    /// responsibility for all stanzas before this; until then no more are asked for.
+    AckAsked {
+        /// How many stanzas that is, modulo 2³².
+        handled: u32,
+    },
     /// Ask the authoritative server of `originating`, on a connection of its own (XEP-0220 §2.3; never on this one).
     Verify(VerifyRequest),
     /// The outcome of a link opened by [`XmppLink::verify`].
@@ -168,7 +176,7 @@ enum Handshaking {
     Opening(open::Opening),
 }
 
-/// We have ended our half. The peer's half is heard until it ends too (RFC 6120 §4.4).
+/// We have ended our half, or do so behind the last acknowledgement. The peer's half is heard until it ends too (RFC 6120 §4.4).
 #[derive(Debug)]
 struct Closing {
     hearing: Option<Hearing>,
@@ -203,7 +211,7 @@ impl XmppLink {
     /// A stream that the peer opened. `entropy` seeds stream ids and decision ids.
     pub fn accept(settings: Arc<Settings>, side: Side, peer: IpAddr, entropy: [u8; 32], now: Time) -> Self {
         let core = Core::new(settings, side, true, entropy, now);
-        Self { core, state: State::Awaiting(accept::Awaiting { peer, tls: false }) }
+        Self { core, state: State::Awaiting(accept::Awaiting { peer, tls: false, external: None }) }
     }
     /// A stream that we open to send stanzas from `from` to `to`; inside, to the node named.
     pub fn open(
@@ -264,8 +272,14 @@ impl XmppLink {
             }),
             LinkInput::Send(bytes) => {
                 // Only streams of ours carry stanzas of ours, and only once proven; nobody was told that others were ready.
-                match self.state {
+                match &mut self.state {
                     State::Sending(_) => self.core.write(bytes),
+                    State::Receiving(receiving) => {
+                        receiving.on_ack(&mut self.core, bytes);
+                    }
+                    State::Closing(Closing { hearing: Some(Hearing::Receiving(receiving)) }) => {
+                        receiving.on_last_ack(&mut self.core, bytes);
+                    }
                     State::Attached(_) => match component::outward(bytes) {
                         Ok(bytes) => self.core.write(bytes),
                         // Nobody could read it there either.
@@ -349,7 +363,10 @@ fn on_received(core: &mut Core, state: State, received: Received) -> State {
             on_child(core, state, child)
         }
         Received::End => match state {
-            State::Closing(_) => core.close("both halves of the stream are ended"),
+            State::Closing(_) => {
+                core.send_end();
+                core.close("both halves of the stream are ended")
+            }
             _ => core.end(None, "the peer ended the stream"),
         },
     }
@@ -411,6 +428,12 @@ fn on_close(core: &mut Core, state: State, error: Option<(StreamError, String)>)
         (State::Handshaking(_), _) => core.close("closed by us"),
         (State::Closing(closing), None) => State::Closing(closing),
         (_, Some((error, text))) => core.end(Some((error, text)), format!("closed by us with {error}")),
+        // What was handled is no longer its server's to bounce, which is all that it knows behind our end.
+        (State::Receiving(mut receiving), None) if receiving.is_managed() => {
+            receiving.ask(core);
+            core.await_end();
+            closing(State::Receiving(receiving))
+        }
         (state @ (State::Receiving(_) | State::Sending(_) | State::Attached(_)), None) => {
             core.send_end();
             core.await_end();
@@ -426,7 +449,10 @@ fn on_timeout(core: &mut Core, state: State) -> State {
     }
     match state {
         State::Closed => State::Closed,
-        State::Closing(_) => core.close("the peer did not end its half of the stream"),
+        State::Closing(_) => {
+            core.send_end();
+            core.close("the peer did not end its half of the stream")
+        }
         State::Handshaking(_) => core.close("the TLS handshake took too long"),
         State::Receiving(receiving) => receiving.on_timeout(core),
         _ => accept::too_late(core),

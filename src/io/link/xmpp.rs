@@ -251,6 +251,11 @@ impl Task {
                     self.edge.input(Input::Received { link: *link, at: self.edge.clock.now(), message }).await?;
                 }
             }
+            LinkOutput::AckAsked { handled } => {
+                if let Some((link, _)) = &self.link {
+                    self.edge.input(Input::AckAsked { link: *link, handled }).await?;
+                }
+            }
             LinkOutput::Verify(request) => self.verify(request),
             LinkOutput::VerifyDone(_, verdict) => self.verdict = Some(verdict),
             LinkOutput::Refused { domain, reject, id } => {

@@ -10,7 +10,7 @@ pub mod stream;
 
 pub use element::{Element, Scope};
 pub use framer::{Frame, Framer};
-pub use negotiation::{Child, Dialback, Features, Outcome, Question};
+pub use negotiation::{Child, Dialback, Features, Management, Outcome, Question};
 pub use stanza::{Condition, ErrorType, Kind, Stanza, StanzaError};
 pub use stream::{StreamError, StreamHeader};
 
@@ -36,6 +36,8 @@ pub const NS_TLS: &str = "urn:ietf:params:xml:ns:xmpp-tls";
 pub const NS_SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
 /// Stream limits (XEP-0478).
 pub const NS_LIMITS: &str = "urn:xmpp:stream-limits:0";
+/// Stream management (XEP-0198).
+pub const NS_SM: &str = "urn:xmpp:sm:3";
 /// XEP-0199.
 pub const NS_PING: &str = "urn:xmpp:ping";
 /// The namespace of `xml:lang`.

@@ -1,9 +1,12 @@
-//! What a stream carries besides stanzas: features, STARTTLS, SASL, dialback (RFC 6120 §4.3, §5, §6; XEP-0220, XEP-0478).
+//! What a stream carries besides stanzas: features, STARTTLS, SASL, dialback, stream management (RFC 6120 §4.3, §5, §6; XEP-0220, XEP-0478,
+//! XEP-0198).
 
 use super::element::{Element, Scope};
 use super::stanza::{Condition, ErrorType, Stanza, StanzaError};
 use super::stream::StreamError;
-use super::{NS_DIALBACK, NS_DIALBACK_FEATURE, NS_LIMITS, NS_SASL, NS_SERVER, NS_STREAMS, NS_TLS};
+use super::{
+    NS_DIALBACK, NS_DIALBACK_FEATURE, NS_LIMITS, NS_SASL, NS_SERVER, NS_SM, NS_STANZA_ERRORS, NS_STREAMS, NS_TLS,
+};
 use bytes::Bytes;
 
 /// A child of the stream, told apart by name.
@@ -34,6 +37,8 @@ pub enum Child {
     SaslFailure(String, Option<String>),
     /// A dialback element.
     Dialback(Dialback),
+    /// An element of stream management that asks something of its receiver.
+    Management(Management),
     /// Anything else: something nobody asked for.
     Other(Element),
 }
@@ -47,10 +52,25 @@ pub struct Features {
     pub mechanisms: Vec<String>,
     /// Dialback is offered, and whether with errors. COMPAT(prosody): always without.
     pub dialback: Option<bool>,
+    /// Stream management is offered (XEP-0198 §2).
+    pub management: bool,
     /// The largest element that the sender takes, in bytes (XEP-0478).
     pub max_bytes: Option<usize>,
     /// After how many silent seconds the sender closes (XEP-0478).
     pub idle_seconds: Option<u64>,
+}
+
+/// What stream management asks (XEP-0198 §3–5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Management {
+    /// `<enable/>`
+    Enable,
+    /// `<resume/>`
+    Resume,
+    /// `<r/>`
+    Request,
+    /// `<a/>`, whatever it says.
+    Ack,
 }
 
 /// Which of the two dialback elements.
@@ -118,6 +138,10 @@ impl Child {
             }
             (NS_DIALBACK, "result") => Child::Dialback(Dialback::from_element(Question::Result, &element)),
             (NS_DIALBACK, "verify") => Child::Dialback(Dialback::from_element(Question::Verify, &element)),
+            (NS_SM, "enable") => Child::Management(Management::Enable),
+            (NS_SM, "resume") => Child::Management(Management::Resume),
+            (NS_SM, "r") => Child::Management(Management::Request),
+            (NS_SM, "a") => Child::Management(Management::Ack),
             _ => Child::Other(element),
         })
     }
@@ -139,6 +163,7 @@ impl Features {
             dialback: features
                 .find("dialback", NS_DIALBACK_FEATURE)
                 .map(|e| e.find("errors", NS_DIALBACK_FEATURE).is_some()),
+            management: features.find("sm", NS_SM).is_some(),
             max_bytes: number("max-bytes").and_then(|bytes| usize::try_from(bytes).ok()),
             idle_seconds: number("idle-seconds"),
         }
@@ -164,6 +189,9 @@ impl Features {
                 true => dialback.child(Element::new("errors", NS_DIALBACK_FEATURE)),
                 false => dialback,
             });
+        }
+        if self.management {
+            features = features.child(Element::new("sm", NS_SM));
         }
         let number = |name, value: u64| Element::new(name, NS_LIMITS).text(&value.to_string());
         let limits = self.max_bytes.map(|bytes| number("max-bytes", bytes as u64)).into_iter();
@@ -233,6 +261,26 @@ pub fn sasl_failure(condition: &str) -> Element {
     Element::new("failure", NS_SASL).child(Element::new(condition, NS_SASL))
 }
 
+/// `<success/>` of SASL.
+pub fn sasl_success() -> Element {
+    Element::new("success", NS_SASL)
+}
+
+/// `<enabled/>`: stream management, without resumption (XEP-0198 §3).
+pub fn management_enabled() -> Element {
+    Element::new("enabled", NS_SM)
+}
+
+/// `<failed/>` of stream management with a stanza error condition (XEP-0198 §6).
+pub fn management_failed(condition: Condition) -> Element {
+    Element::new("failed", NS_SM).child(Element::new(condition.as_str(), NS_STANZA_ERRORS))
+}
+
+/// `<a/>`: this many stanzas are handled (XEP-0198 §4).
+pub fn ack(handled: u32) -> Element {
+    Element::new("a", NS_SM).attr("h", &handled.to_string())
+}
+
 /// An element of STARTTLS: `starttls`, `proceed` or `failure`.
 pub fn tls(name: &str) -> Element {
     Element::new(name, NS_TLS)
@@ -259,6 +307,7 @@ mod tests {
                     starttls,
                     dialback,
                     mechanisms: vec!["EXTERNAL".into()],
+                    management: dialback.is_some(),
                     max_bytes: Some(10_000),
                     idle_seconds: Some(60),
                 };
@@ -295,6 +344,18 @@ mod tests {
     #[test]
     fn the_rest_is_told_by_name() {
         assert!(matches!(read(&tls("starttls")), Child::StartTls));
+        assert!(matches!(read(&ack(7)), Child::Management(Management::Ack)));
+        for (name, asked) in [
+            ("enable", Management::Enable),
+            ("resume", Management::Resume),
+            ("r", Management::Request),
+            ("a", Management::Ack),
+        ] {
+            assert!(matches!(read(&Element::new(name, NS_SM)), Child::Management(management) if management == asked));
+            // Version 2 is not offered.
+            assert!(matches!(read(&Element::new(name, "urn:xmpp:sm:2")), Child::Other(_)));
+        }
+        assert!(matches!(read(&management_enabled()), Child::Other(_)), "an answer to what we never ask");
         assert!(matches!(read(&tls("proceed")), Child::Proceed));
         assert!(matches!(read(&tls("failure")), Child::TlsFailure));
         assert!(matches!(read(&Element::new("success", NS_SASL)), Child::Success));
