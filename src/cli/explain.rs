@@ -1,8 +1,8 @@
 //! `fedgate explain`: decides hypothetically by today's policy and tells every step; or, of an ID, what was decided.
 
-use crate::cli::{USAGE, complain, decision, now, print, problems_text};
+use crate::cli::{USAGE, complain, decision, load, print, problems_text, replay};
+use crate::config::Loaded;
 use crate::config::ask::{self, Ask, Typed};
-use crate::config::{self, Loaded, Options, Severity};
 use crate::gate::partner::{Action, NodeProtocol, Protocol, Side};
 use crate::gate::reject::{DecisionId, Reason, Reject};
 use serde_json::{Value, json};
@@ -17,14 +17,17 @@ pub struct Args {
     #[arg(value_name = "ID", conflicts_with_all = ["from", "to", "action"])]
     pub id: Option<String>,
     /// Who asks: user@domain, sip:user@domain or xmpp:user@domain/resource
-    #[arg(long, value_name = "ADDR", value_parser = ask::typed, required_unless_present = "id")]
+    #[arg(long, value_name = "ADDR", value_parser = ask::typed, required_unless_present_any = ["id", "replay"])]
     pub from: Option<Typed>,
     /// Who is addressed, written likewise
-    #[arg(long, value_name = "ADDR", value_parser = ask::typed, required_unless_present = "id")]
+    #[arg(long, value_name = "ADDR", value_parser = ask::typed, required_unless_present_any = ["id", "replay"])]
     pub to: Option<Typed>,
     /// What: subscribe, presence, message, chat, groupchat, iq, file, call or other
-    #[arg(long = "do", value_name = "ACTION", value_parser = action, required_unless_present = "id")]
+    #[arg(long = "do", value_name = "ACTION", value_parser = action, required_unless_present_any = ["id", "replay"])]
     pub action: Option<Action>,
+    /// Decide every remembered decision again by the policy as written now, and tell which would change
+    #[arg(long, conflicts_with_all = ["id", "from", "to", "action"])]
+    pub replay: bool,
     /// How the partner speaks: sip or xmpp; else as its address or entry says
     #[arg(long, value_name = "PROTOCOL", value_parser = protocol)]
     pub protocol: Option<Protocol>,
@@ -49,17 +52,18 @@ fn protocol(word: &str) -> Result<Protocol, String> {
 
 /// Decides and prints.
 pub fn main(args: Args) -> ExitCode {
-    let report = config::load(&config::path(args.config.as_deref()), Options::check(now()));
-    let loaded = match report.into_result() {
+    if let Some(id) = &args.id {
+        return decision::main(args.config.as_deref(), id, args.json);
+    }
+    let loaded = match load(args.config.as_deref()) {
         Ok(loaded) => loaded,
-        Err(mut problems) => {
-            problems.retain(|problem| problem.severity == Severity::Error);
+        Err(problems) => {
             complain(&problems_text(&problems));
             return ExitCode::FAILURE;
         }
     };
-    if let Some(id) = &args.id {
-        return decision::main(&loaded, id, args.json);
+    if args.replay {
+        return replay::main(args.config.as_deref(), &loaded, args.json);
     }
     let (Some(from), Some(to), Some(action)) = (args.from, args.to, args.action) else {
         complain("fedgate: explain needs an ID, or --from, --to and --do\n");

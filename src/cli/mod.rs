@@ -8,15 +8,18 @@ pub mod demo;
 pub mod drain;
 pub mod explain;
 pub mod reload;
+pub mod remembered;
+pub mod replay;
 pub mod run;
 pub mod state;
 pub mod status;
 
-use crate::config::{Problem, Severity};
+use crate::config::{self, Loaded, Options, Problem, Severity};
 use crate::gate::Time;
 use clap::{CommandFactory, Parser, Subcommand};
 use serde_json::{Value, json};
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -115,6 +118,14 @@ pub(crate) fn complain(text: &str) {
 pub(crate) fn now() -> Time {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Time::from_unix_seconds(since.as_secs())
+}
+
+/// The configuration, or the errors in it.
+pub(crate) fn load(path: Option<&Path>) -> Result<Loaded, Vec<Problem>> {
+    config::load(&config::path(path), Options::check(now())).into_result().map_err(|mut problems| {
+        problems.retain(|problem| problem.severity == Severity::Error);
+        problems
+    })
 }
 
 /// Problems, one on a line, and how many.

@@ -4,6 +4,7 @@
 //! to send requests here, so the Host must be an address or `localhost` (no DNS rebinding) and an Origin, if there is one, our own. Beyond
 //! loopback everything but health and metrics needs the token; what changes something always does.
 
+mod decisions;
 mod page;
 pub mod socket;
 
@@ -125,10 +126,14 @@ async fn answer(edge: &Edge, way: Way, request: &Request<Incoming>) -> Response<
     }
     match (request.method(), path) {
         (&Method::GET, "/healthz") => text(StatusCode::OK, "alive\n"),
-        (&Method::GET, "/readyz") => match *edge.phase.borrow() {
-            Phase::Ready => text(StatusCode::OK, "ready\n"),
-            Phase::Starting => text(StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
-            Phase::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        (&Method::GET, "/readyz") => match (*edge.phase.borrow(), edge.store_trouble.load().as_deref()) {
+            (Phase::Ready, None) => text(StatusCode::OK, "ready\n"),
+            (Phase::Ready, Some(why)) => {
+                let why = why.replace(['\r', '\n'], " ");
+                reply(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", format!("{why}\n"))
+            }
+            (Phase::Starting, _) => text(StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
+            (Phase::Draining, _) => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         },
         (&Method::GET, "/metrics") => {
             let body = edge.telemetry.metrics.text(edge.snapshot().await.as_ref());
@@ -139,8 +144,10 @@ async fn answer(edge: &Edge, way: Way, request: &Request<Incoming>) -> Response<
         (&Method::GET, "/api/partners") => json_reply(StatusCode::OK, &partners(edge)),
         (&Method::GET, "/api/decisions") => {
             let limit = parameter(request, "limit").and_then(|n| n.parse().ok()).unwrap_or(DECISIONS);
-            let all = edge.telemetry.decisions().last(limit.min(super::telemetry::decisions::KEPT));
-            json_reply(StatusCode::OK, &Value::Array(all.iter().map(|entry| (**entry).clone()).collect()))
+            match decisions::last(edge, limit).await {
+                Ok(all) => reply(StatusCode::OK, "application/json", format!("[{}]\n", all.join(","))),
+                Err(error) => json_reply(StatusCode::SERVICE_UNAVAILABLE, &json!({ "error": error })),
+            }
         }
         (&Method::POST, "/api/reload") => match edge.reload().await {
             Ok(()) => {
@@ -150,11 +157,16 @@ async fn answer(edge: &Edge, way: Way, request: &Request<Incoming>) -> Response<
             Err(error) => json_reply(StatusCode::UNPROCESSABLE_ENTITY, &json!({ "reloaded": false, "error": error })),
         },
         (&Method::POST, "/api/drain") => drain(edge, request).await,
-        (&Method::GET, _) => match path.strip_prefix("/api/decisions/").map(|id| edge.telemetry.decisions().find(id)) {
-            Some(Some(decision)) => json_reply(StatusCode::OK, &decision),
-            Some(None) => json_reply(StatusCode::NOT_FOUND, &json!({ "error": "no such decision is kept here" })),
-            None => text(StatusCode::NOT_FOUND, "not found\n"),
-        },
+        (&Method::GET, _) => {
+            let Some(id) = path.strip_prefix("/api/decisions/") else {
+                return text(StatusCode::NOT_FOUND, "not found\n");
+            };
+            match decisions::find(edge, id).await {
+                Ok(Some(decision)) => reply(StatusCode::OK, "application/json", format!("{decision}\n")),
+                Ok(None) => json_reply(StatusCode::NOT_FOUND, &json!({ "error": "no such decision is kept here" })),
+                Err(error) => json_reply(StatusCode::SERVICE_UNAVAILABLE, &json!({ "error": error })),
+            }
+        }
         (&Method::POST, _) => text(StatusCode::NOT_FOUND, "not found\n"),
         _ => text(StatusCode::METHOD_NOT_ALLOWED, "GET or POST\n"),
     }

@@ -32,6 +32,9 @@ pub(super) async fn render(edge: &Edge) -> String {
         version = env!("CARGO_PKG_VERSION"),
         policy = live.settings.policy.version,
     );
+    if let Some(why) = edge.store_trouble.load().as_deref() {
+        let _ = write!(page, "<p class=bad>New sessions are refused: {}</p>", escape(why));
+    }
     match &snapshot {
         None => page.push_str("<p class=bad>The deciding task did not answer within two seconds.</p>"),
         Some(snapshot) => {
@@ -70,7 +73,8 @@ pub(super) async fn render(edge: &Edge) -> String {
     });
     table(&mut page, "Partners", &["domain", "protocol", "profile", "direction", "allow", "written at"], partners);
     let decisions = edge.telemetry.decisions().last(SHOWN);
-    let rows = decisions.iter().map(|entry| {
+    let entries: Vec<Value> = decisions.iter().filter_map(|entry| serde_json::from_str(entry).ok()).collect();
+    let rows = entries.iter().map(|entry| {
         let class = if entry["reason"].is_null() { "good" } else { "bad" };
         let verdict = entry["reason"].as_str().or_else(|| entry["verdict"].as_str()).unwrap_or_default();
         vec![

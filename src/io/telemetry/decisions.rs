@@ -1,4 +1,4 @@
-//! The last decisions with their inputs, for the status page and `explain ID`.
+//! The last decisions with their inputs, for the status page and `explain ID`; older ones are in the state store.
 
 use crate::gate::Time;
 use crate::gate::event::Decision;
@@ -6,34 +6,35 @@ use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// How many are kept.
+/// How many are at hand.
 pub const KEPT: usize = 10_000;
 
 /// A ring of decisions, newest last.
 #[derive(Debug, Default)]
 pub struct Decisions {
-    ring: Mutex<VecDeque<(String, Arc<Value>)>>,
+    ring: Mutex<VecDeque<(String, Arc<str>)>>,
 }
 
 impl Decisions {
-    pub(super) fn push(&self, id: String, entry: Value) {
+    /// `entry`: its JSON object on one line.
+    pub(super) fn push(&self, id: String, entry: &str) {
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         if ring.len() >= KEPT {
             ring.pop_front();
         }
-        ring.push_back((id, Arc::new(entry)));
+        ring.push_back((id, Arc::from(entry)));
     }
 
     /// The newest `limit`, newest first.
-    pub fn last(&self, limit: usize) -> Vec<Arc<Value>> {
+    pub fn last(&self, limit: usize) -> Vec<Arc<str>> {
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         ring.iter().rev().take(limit).map(|(_, entry)| Arc::clone(entry)).collect()
     }
 
-    /// One, by its ID; case does not matter.
-    pub fn find(&self, id: &str) -> Option<Arc<Value>> {
+    /// One, by its ID.
+    pub fn find(&self, id: &str) -> Option<Arc<str>> {
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        ring.iter().rev().find(|(own, _)| own.eq_ignore_ascii_case(id)).map(|(_, entry)| Arc::clone(entry))
+        ring.iter().rev().find(|(own, _)| own == id).map(|(_, entry)| Arc::clone(entry))
     }
 }
 

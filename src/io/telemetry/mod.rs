@@ -110,14 +110,14 @@ fn record(queue: &Receiver<(Time, Event)>, mut audit: Option<Audit>, ring: &Deci
             audit.reopen();
         }
         if let Event::Decided(decision) = event {
-            let entry = decisions::entry(at, &decision);
+            let (id, entry) = (decision.id.as_str().to_owned(), decisions::entry(at, &decision).to_string());
             if let Some(audit) = &mut audit {
                 audit.write(&entry);
             }
             if let Some(keeper) = keeper.get() {
-                keeper.decided(decision.id.as_str().to_owned(), entry.to_string());
+                keeper.decided(id.clone(), entry.clone());
             }
-            ring.push(decision.id.as_str().to_owned(), entry);
+            ring.push(id, &entry);
         }
     }
 }
