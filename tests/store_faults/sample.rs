@@ -58,13 +58,13 @@ pub fn any(number: u32, revision: u32) -> Record {
         1 => record(json!({
             "id": format!("chat {}", text(number, 16)),
             "kept": { "chat": {
-                "local": us, "remote": them, "thread": text(number, 12), "opened_by_us": revision % 2 == 0, "takes_composing": true,
+                "local": us, "remote": them, "thread": text(number, 12), "opened_by_us": revision.is_multiple_of(2), "takes_composing": true,
                 "dialog": dialog(number, revision),
             }},
         })),
         2 => record(json!({
             "id": format!("contact {us} {them}"),
-            "kept": { "contact": { "watcher": us, "presentity": them, "granted": revision % 2 == 0, "over": false, "leg": null }},
+            "kept": { "contact": { "watcher": us, "presentity": them, "granted": revision.is_multiple_of(2), "over": false, "leg": null }},
         })),
         _ => {
             let name = format!("envelope {number}");
@@ -72,7 +72,7 @@ pub fn any(number: u32, revision: u32) -> Record {
                 "id": name,
                 "kept": { "envelope": {
                     "record": name, "from": format!("{us}/phone"), "to": them, "id": format!("m{revision}"), "type_": null,
-                    "node": "imp-1", "partner": "lync.example", "chat": revision % 2 == 0,
+                    "node": "imp-1", "partner": "lync.example", "chat": revision.is_multiple_of(2),
                 }},
             }))
         }

@@ -1,16 +1,15 @@
 //! What outlives a restart: the records that the gate asks to keep, and the newest decisions.
 //!
 //! * [`memory`]: `engine = "memory"`, ends with the process.
-//! * [`embedded`]: `engine = "embedded"`, one file. [`tables`] is what stands in it, [`codec`] the bytes of an entry, [`disk`] what lies
-//!   between the database and the file.
-//! * [`verify`]: reads a file whole and changes nothing. [`transfer`]: a file as JSON lines, and back.
+//! * [`embedded`]: `engine = "embedded"`, one file. [`tables`] is what stands in it, [`codec`] the bytes of an entry.
+//! * [`verify`]: reads a file whole and changes nothing, by an [`overlay`]. [`transfer`]: a file as JSON lines, and back.
 //! * [`error`]: what can go wrong, and how it is mended.
 
 pub mod codec;
-pub mod disk;
 pub mod embedded;
 pub mod error;
 pub mod memory;
+pub mod overlay;
 pub mod tables;
 pub mod transfer;
 
@@ -29,6 +28,7 @@ pub const RING: u64 = 100_000;
 
 /// One change; a batch of them is committed as one.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a batch is short and short-lived")]
 pub enum Change {
     /// Remembers a record, replacing one of the same name.
     Keep(Record),
