@@ -138,6 +138,9 @@ impl Store for Embedded {
             Some(database) => tables::each_record(database, each),
             None => Ok(()),
         };
+        if outcome.is_err() {
+            close(self.database.get_mut().take());
+        }
         self.said(outcome)
     }
 

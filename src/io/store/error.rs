@@ -169,7 +169,7 @@ impl Fault {
             Self::System(error) => StoreError::system(path, &error),
             Self::Corrupt(cause) => corrupt(cause),
             Self::Newer(found) => StoreError::Newer { path: path.to_owned(), found, known: super::tables::FORMAT },
-            Self::Panicked(cause) => corrupt(format!("reading it went wrong: {cause}")),
+            Self::Panicked(cause) => corrupt(format!("using it went wrong: {cause}")),
             Self::Database(error) => match *error {
                 redb::Error::DatabaseAlreadyOpen => StoreError::Locked { path: path.to_owned() },
                 redb::Error::Io(error) => StoreError::system(path, &error),

@@ -50,3 +50,19 @@ impl Store for Memory {
         Ok(self.decisions.iter().rev().find(|(other, _)| *other == id).map(|(_, entry)| entry.clone()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decisions_are_found_newest_first_until_they_give_way() {
+        let mut store = Memory::default();
+        let decided = |number: usize| Change::Decided { id: format!("A{number}"), entry: number.to_string() };
+        store.commit(&(0..=RING).map(decided).collect::<Vec<_>>()).unwrap();
+        assert_eq!(store.decisions(2).unwrap(), [RING.to_string(), (RING - 1).to_string()]);
+        assert_eq!(store.decisions(usize::MAX).unwrap().len(), RING);
+        assert_eq!(store.decision("ai").unwrap().as_deref(), Some("1"), "however it is typed");
+        assert_eq!(store.decision("a0").unwrap(), None);
+    }
+}
