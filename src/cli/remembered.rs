@@ -1,8 +1,8 @@
 //! Decisions that were made: asked of the running edge, else read from its state store, else (one by its ID) from its audit file.
 
 use super::admin::{self, Desk, Failure, Purpose, SOON};
-use crate::config::edge::State;
 use crate::config::Loaded;
+use crate::config::edge::State;
 use crate::io::store::{Embedded, RING, Store, StoreError, plain_id};
 use hyper::{Method, StatusCode};
 use serde_json::Value;

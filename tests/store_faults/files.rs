@@ -5,6 +5,7 @@ use crate::shadow::Shadow;
 use fedgate::io::store::{Change, Embedded, Store, StoreError, verify};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use redb::ReadableTable;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -82,7 +83,7 @@ fn a_damaged_file_gives_what_was_kept_or_an_error() {
                 _ => (0..64).map(|_| rng.random_range(0..length)).find(|at| bytes[*at] != 0).unwrap_or(0),
             };
             // One bit says which of the two last commits counts: after a kill nothing else tells one that was cut short from the last.
-            if at == 9 {
+            if at == 9 && original == &killed {
                 continue;
             }
             match rng.random_range(0..4) {
@@ -164,6 +165,40 @@ fn a_later_format_is_refused() {
     for nonsense in ["0", "one", ""] {
         set(nonsense);
         assert!(matches!(Embedded::open(&path).unwrap_err(), StoreError::Corrupt { .. }), "{nonsense}");
+    }
+}
+
+/// A disk may alter what an open file holds; the database then copies it with a checksum of its own. So here it is done by the database.
+#[test]
+fn an_entry_altered_or_exchanged_is_named() {
+    type Table = redb::TableDefinition<'static, &'static str, &'static [u8]>;
+    const RECORDS: Table = Table::new("records");
+    let folder = tempfile::tempdir().unwrap();
+    let (path, ..) = filled(folder.path());
+    let original = fs::read(&path).unwrap();
+    let (one, two) = (sample::id(4).0, sample::id(8).0);
+    for seed in 0..40 {
+        fs::write(&path, &original).unwrap();
+        let database = redb::Database::open(&path).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let mut table = transaction.open_table(RECORDS).unwrap();
+        let mut bytes = table.get(&*one).unwrap().unwrap().value().to_vec();
+        let length = bytes.len();
+        match seed {
+            0 => bytes = table.get(&*two).unwrap().unwrap().value().to_vec(),
+            1 => bytes.clear(),
+            2 => bytes.push(0),
+            3 => bytes.truncate(length - 1),
+            _ => bytes[StdRng::seed_from_u64(seed).random_range(0..length)] ^= 1 << (seed % 8),
+        }
+        table.insert(&*one, bytes.as_slice()).unwrap();
+        drop(table);
+        transaction.commit().unwrap();
+        drop(database);
+        let (held, verified) = found(&path);
+        for error in [held.map(drop).expect_err("altered"), verified.map(drop).expect_err("altered")] {
+            assert!(matches!(&error, StoreError::Corrupt { cause, .. } if cause.contains(&one)), "{seed}: {error}");
+        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! `engine = "embedded"`: one file, by redb.
 //!
-//! A commit is two syncs. After any error the database is closed, and opened again at the next use: it then stands at its last
+//! A commit is two syncs: of what is new, then of the word that it counts. Bytes whose sync failed are therefore never counted in, whatever
+//! the system's cache says of them. After any error the database is closed, and opened again at the next use: it then stands at its last
 //! commit, acknowledged or not, and the batch may be tried again.
 
-use super::disk::{Doubt, Steady};
-use super::error::{Fault, StoreError};
+use super::error::{Fault, StoreError, guarded};
 use super::{Change, RING, Store, tables};
 use crate::gate::Record;
 use redb::backends::FileBackend;
@@ -16,7 +16,6 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// Memory for pages. What is kept is read once, at start; a commit touches few pages.
 const CACHE: usize = 8 << 20;
@@ -27,7 +26,6 @@ type Opener = Box<dyn FnMut() -> Result<Database, Fault> + Send>;
 pub struct Embedded {
     path: PathBuf,
     ring: u64,
-    doubt: Arc<Doubt>,
     opener: RefCell<Opener>,
     /// `None` after an error.
     database: RefCell<Option<Database>>,
@@ -63,17 +61,10 @@ impl Embedded {
         path: &Path,
         mut disk: impl FnMut() -> io::Result<B> + Send + 'static,
     ) -> Result<Self, StoreError> {
-        let doubt = Arc::new(Doubt::default());
-        let beneath = Arc::clone(&doubt);
-        let opener = move || {
-            let disk = Steady::new(disk()?, Arc::clone(&beneath));
-            disk.make_good()?;
-            Ok(Builder::new().set_cache_size(CACHE).create_with_backend(disk)?)
-        };
+        let opener = move || Ok(Builder::new().set_cache_size(CACHE).create_with_backend(disk()?)?);
         let store = Self {
             path: path.to_owned(),
             ring: RING,
-            doubt,
             opener: RefCell::new(Box::new(opener)),
             database: RefCell::new(None),
         };
@@ -124,8 +115,7 @@ impl Embedded {
     }
 
     fn said<T>(&self, outcome: Result<T, Fault>) -> Result<T, StoreError> {
-        let first = self.doubt.take_first();
-        outcome.map_err(|fault| fault.at(&self.path, first))
+        outcome.map_err(|fault| fault.at(&self.path))
     }
 }
 
@@ -145,9 +135,12 @@ impl Store for Embedded {
     fn restore(&mut self, each: &mut dyn FnMut(Record)) -> Result<(), StoreError> {
         self.with(|_| Ok(()))?;
         let outcome = match self.database.get_mut() {
-            Some(database) => tables::each_record(database, &|step| guarded(step), each),
+            Some(database) => tables::each_record(database, each),
             None => Ok(()),
         };
+        if outcome.is_err() {
+            close(self.database.get_mut().take());
+        }
         self.said(outcome)
     }
 
@@ -223,15 +216,6 @@ pub(super) fn existing(file: &File) -> io::Result<()> {
         (true, 0) => Err(io::Error::new(io::ErrorKind::InvalidData, "it is empty")),
         (true, _) => Ok(()),
     }
-}
-
-/// The database panics on some files that it has not written.
-pub(super) fn guarded<T>(act: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
-    catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|payload| {
-        let words = payload.downcast_ref::<String>().map(String::as_str);
-        let words = words.or_else(|| payload.downcast_ref::<&str>().copied());
-        Err(Fault::Panicked(words.unwrap_or("the database gave up").to_owned()))
-    })
 }
 
 /// Closing writes, too.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 /// The engine failed. Nothing of what it was asked to do has been acknowledged.
@@ -161,21 +162,17 @@ impl From<io::Error> for Fault {
 }
 
 impl Fault {
-    /// Of the store at `path`. `first` is what the disk said first: the database repeats only that something was wrong before.
-    pub(super) fn at(self, path: &Path, first: Option<io::Error>) -> StoreError {
+    /// Of the store at `path`.
+    pub(super) fn at(self, path: &Path) -> StoreError {
         let corrupt = |cause| StoreError::Corrupt { path: path.to_owned(), cause };
         match self {
             Self::System(error) => StoreError::system(path, &error),
             Self::Corrupt(cause) => corrupt(cause),
             Self::Newer(found) => StoreError::Newer { path: path.to_owned(), found, known: super::tables::FORMAT },
-            Self::Panicked(cause) => corrupt(format!("reading it went wrong: {cause}")),
+            Self::Panicked(cause) => corrupt(format!("using it went wrong: {cause}")),
             Self::Database(error) => match *error {
                 redb::Error::DatabaseAlreadyOpen => StoreError::Locked { path: path.to_owned() },
                 redb::Error::Io(error) => StoreError::system(path, &error),
-                redb::Error::PreviousIo | redb::Error::DatabaseClosed | redb::Error::LockPoisoned(_) => match first {
-                    Some(first) => StoreError::system(path, &first),
-                    None => StoreError::Io { path: path.to_owned(), cause: error.to_string() },
-                },
                 redb::Error::Corrupted(cause) => corrupt(cause),
                 redb::Error::UpgradeRequired(found) => corrupt(format!("it is a redb file of version {found}")),
                 redb::Error::TableTypeMismatch { .. }
@@ -188,4 +185,13 @@ impl Fault {
             },
         }
     }
+}
+
+/// The database panics on some files that it has not written.
+pub(super) fn guarded<T>(act: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|payload| {
+        let words = payload.downcast_ref::<String>().map(String::as_str);
+        let words = words.or_else(|| payload.downcast_ref::<&str>().copied());
+        Err(Fault::Panicked(words.unwrap_or("the database gave up").to_owned()))
+    })
 }

@@ -1,14 +1,14 @@
 //! What outlives a restart: the records that the gate asks to keep, and the newest decisions.
 //!
-//! * [`embedded`]: `engine = "embedded"`, one file; with `engine = "memory"` there is no store, and nothing is kept. [`tables`] is what stands in it, [`codec`] the bytes of an entry, [`disk`] what lies
-//!   between the database and the file.
-//! * [`verify`]: reads a file whole and changes nothing. [`transfer`]: a file as JSON lines, and back.
+//! * [`embedded`]: `engine = "embedded"`, one file; with `engine = "memory"` there is no store. [`tables`] is what stands in it,
+//!   [`codec`] the bytes of an entry.
+//! * [`verify`]: reads a file whole and changes nothing, by an [`overlay`]. [`transfer`]: a file as JSON lines, and back.
 //! * [`error`]: what can go wrong, and how it is mended.
 
 pub mod codec;
-pub mod disk;
 pub mod embedded;
 pub mod error;
+pub mod overlay;
 pub mod tables;
 pub mod transfer;
 pub mod verify;

@@ -1,13 +1,11 @@
 //! What stands in the file: the format, the records, the ring of decisions. Every function is one transaction.
 
 use super::codec::{seal, unseal};
-use super::error::Fault;
+use super::error::{Fault, guarded};
 use super::{Change, plain_id};
 use crate::gate::record::Kept;
 use crate::gate::{Record, RecordId};
-use redb::{
-    Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, TableHandle,
-};
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, TableHandle};
 use std::collections::BTreeMap;
 
 /// What this version writes, and the latest that it reads. A change of what is kept, or of its encoding, is a new number.
@@ -81,8 +79,9 @@ pub(super) fn apply(database: &Database, changes: &[Change], ring: u64) -> Resul
         }
     }
     let mut transaction = database.begin_write()?;
-    // Two syncs a commit: the bytes come from strangers, and a commit that is whole by a checksum only could be forged by them. And the
-    // next open needs not read the whole file to find its free pages.
+    // Implies two-phase commits: the bytes come from strangers, and a commit that is whole by its checksums only could be forged by them;
+    // and a failed sync may leave the system's cache with bytes that the disk has not. And the next open after a kill need not read the
+    // whole file to find its free pages.
     transaction.set_quick_repair(true);
     let mut effect = false;
     {
@@ -124,36 +123,20 @@ pub(super) fn apply(database: &Database, changes: &[Change], ring: u64) -> Resul
     Ok(())
 }
 
-/// Runs what reads.
-type Guard<'a> = &'a dyn Fn(&mut dyn FnMut() -> Result<(), Fault>) -> Result<(), Fault>;
-
-/// Every record, as it is read, to `each`. `step` runs what reads, so that the caller can tell its panics from those of `each`.
-pub(super) fn each_record(database: &Database, step: Guard<'_>, each: &mut dyn FnMut(Record)) -> Result<(), Fault> {
-    let mut range = None;
-    step(&mut || {
-        range = Some(reading(database)?.open_table(RECORDS)?.range_owned::<&str>(..)?);
-        Ok(())
-    })?;
-    let Some(mut range) = range else { return Ok(()) };
-    loop {
-        let mut record = None;
-        step(&mut || {
-            let Some(entry) = range.next() else { return Ok(()) };
-            let (name, bytes) = entry?;
-            let name = name.value();
-            let kept: Kept = unseal(name.as_bytes(), bytes.value(), || format!("record {name:?}"))?;
-            record = Some(Record { id: RecordId(name.to_owned()), kept });
-            Ok(())
-        })?;
-        match record {
-            Some(record) => each(record),
-            None => return Ok(()),
-        }
+/// Every record, as it is read, to `each`, whose panics are its own.
+pub(super) fn each_record(database: &Database, each: &mut dyn FnMut(Record)) -> Result<(), Fault> {
+    let mut range = guarded(|| Ok(database.begin_read()?.open_table(RECORDS)?.range_owned::<&str>(..)?))?;
+    let mut next = || {
+        let Some(entry) = range.next() else { return Ok(None) };
+        let (name, bytes) = entry?;
+        let name = name.value();
+        let kept: Kept = unseal(name.as_bytes(), bytes.value(), || format!("record {name:?}"))?;
+        Ok(Some(Record { id: RecordId(name.to_owned()), kept }))
+    };
+    while let Some(record) = guarded(&mut next)? {
+        each(record);
     }
-}
-
-fn reading(database: &Database) -> Result<ReadTransaction, Fault> {
-    Ok(database.begin_read()?)
+    Ok(())
 }
 
 /// The newest decisions, newest first: their IDs and entries.

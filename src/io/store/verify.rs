@@ -1,8 +1,8 @@
 //! `fedgate check`'s look at a store: everything is read, nothing is written.
 
-use super::disk::Overlay;
-use super::embedded::{close, existing, guarded};
-use super::error::{Fault, StoreError};
+use super::embedded::{close, existing};
+use super::error::{Fault, StoreError, guarded};
+use super::overlay::Overlay;
 use super::{codec, tables};
 use redb::backends::FileBackend;
 use redb::{Builder, Database};
@@ -37,13 +37,13 @@ pub fn verify(path: &Path) -> Result<Report, StoreError> {
         close(Some(database));
         report
     });
-    outcome.map_err(|fault| fault.at(path, None))
+    outcome.map_err(|fault| fault.at(path))
 }
 
 fn read(database: &mut Database) -> Result<Report, Fault> {
     database.check_integrity()?;
     let mut report = Report { made_by: tables::inspect(database)?, ..Report::default() };
-    tables::each_record(database, &|step| step(), &mut |record| {
+    tables::each_record(database, &mut |record| {
         *report.records.entry(codec::kind(&record.kept)).or_default() += 1;
     })?;
     let mut place = 0;
