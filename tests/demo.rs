@@ -275,7 +275,7 @@ fn what_it_says_to_try_works_until_ctrl_c() {
     let why = text(&why.stdout);
     assert!(why.contains("tybalt@stranger.example") && why.contains("refused: unlisted-domain"), "{why}");
     let unknown = run(&["explain", "--config", check[2], "0000000000"]);
-    assert!(!unknown.status.success() && text(&unknown.stderr).contains("has no decision 0000000000"));
+    assert!(!unknown.status.success() && text(&unknown.stderr).contains("no decision 0000000000 is remembered"));
 
     demo.interrupt();
     demo.until("NOTIFY terminated;reason=deactivated");

@@ -241,7 +241,8 @@ impl<T: Fn(Word)> Thread<T> {
     fn gather(&self, batch: &mut Vec<Change>, last: Instant) -> (Mark, Option<oneshot::Sender<Result<(), String>>>) {
         let mut pending = self.shared.lock();
         loop {
-            for (question, answer) in std::mem::take(&mut pending.questions) {
+            // Another may come while one is answered.
+            while let Some((question, answer)) = pending.questions.pop() {
                 drop(pending);
                 let _ = answer.send(self.answer(&question));
                 pending = self.shared.lock();
