@@ -59,6 +59,8 @@ struct MessageOut {
     errors: u32,
     /// How much was to be kept before it was read.
     mark: u64,
+    /// Its sender's server was told that it is handled (XEP-0198).
+    acked: bool,
     /// The edge died before its envelope was durable: it was acknowledged to nobody.
     unread: bool,
 }
@@ -295,6 +297,10 @@ impl Sim {
         self.messages_out.insert(id.clone(), MessageOut { mark, ..MessageOut::default() });
         let deaths = self.world.deaths;
         self.world.stanza(NODE, &stanza);
+        if self.next.is_multiple_of(2) {
+            // The number tells which one it is.
+            self.world.ask_ack(NODE, self.next);
+        }
         self.died_since(deaths);
     }
 
@@ -342,7 +348,7 @@ impl Sim {
             // The death of the process is the death of its streams: the sender's server knows what was not acknowledged.
             let committed = self.world.committed_at_death;
             for message in self.messages_out.values_mut() {
-                message.unread |= message.mark >= committed;
+                message.unread |= message.mark >= committed && !message.acked;
             }
             self.partner_was_cut();
             self.node_was_cut();
@@ -490,6 +496,12 @@ impl Sim {
                     .attr("to", &from)
                     .attr("id", &id);
                 self.world.stanza(NODE, &pong);
+            }
+            ("a", _) => {
+                let id = format!("out-{}", attr("h"));
+                let message = self.messages_out.get_mut(&id).expect("an ack of a message that was sent");
+                assert!(!message.unread, "seed {}: {id} was acknowledged, and its envelope was not durable", self.seed);
+                message.acked = true;
             }
             ("message", "error") => {
                 self.messages_out.get_mut(&id).expect("an error for a message that was sent").errors += 1;

@@ -595,7 +595,8 @@ impl Gate {
         let error = reject.stanza_error(id);
         if stanza.kind == Kind::Message {
             let ids = (stanza.id.as_deref(), stanza.type_.as_deref());
-            sessions.pages.refuse((&mut turn, &mut sessions.barriers), from, &to.bare, ids, node, error);
+            let ends = (node, facts.partner.as_str());
+            sessions.pages.refuse((&mut turn, &mut sessions.barriers), from, &to.bare, ids, ends, error);
         } else if let Some(reply) = stanza.error_reply(&error) {
             self.say_inside(node, from, to, &reply);
         }

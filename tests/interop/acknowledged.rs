@@ -52,11 +52,11 @@ fn prosody_hears_what_is_handled_and_answers_for_the_rest() {
     stand.partner.request("MESSAGE", "the last one", |e| e.body() == b"m20");
     wait_until("all are acknowledged", PATIENCE, || {
         let log = stand.prosody.log();
-        let acks = log.lines().filter(|line| line.contains("Received[s2sout]: <a "));
-        acks.last().is_some_and(|line| line.contains(" h='19'"))
+        let last = log.lines().rfind(|line| line.contains("Received[s2sout]: <a "));
+        last.is_some_and(|line| line.contains(" h='19'"))
     });
     let log = stand.prosody.log();
-    let queue = log.lines().filter(|line| line.contains("#queue = ")).next_back();
+    let queue = log.lines().rfind(|line| line.contains("#queue = "));
     assert!(queue.is_some_and(|line| line.contains("#queue = 0 ")), "{queue:?}");
 
     die_behind(&mut stand, &mut alice, "m21");

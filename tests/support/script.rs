@@ -20,8 +20,9 @@
 //! component                        before anything else: imp-1 is a server whose component we are
 //! streams only                     at the top: of streams between servers, or of domains that no component has as its name; not played
 //!                                  where all nodes take components
-//! reload: | restart | drain | drain for good | the store fails | the store is well
+//! reload: | restart | drain | drain for good | the store fails | the store is well | the store lags | the store commits
 //!                                  what happens to the edge; `drained`: nothing is owed any more
+//! imp-1 asks for an ack: 2         XEP-0198: of so many stanzas that came on its stream
 //! lync.example answers: 200        the last request it received; `answers INVITE: 200` the last of that method; `| ` lines are a body
 //! imp-1 disconnects                also: is unreachable, is slow (to connect), is reachable, is disconnected, is connected, is up,
 //!                                  is down, is attached as: DOMAIN DOMAIN; PARTY shows: HOST by AUTHORITY
@@ -133,6 +134,8 @@ impl Player {
             "drain for good" => self.world().input(Input::Drain { last: true }),
             "the store fails" => self.world().input(Input::StoreTrouble(Some("disk full".to_owned()))),
             "the store is well" => self.world().input(Input::StoreTrouble(None)),
+            "the store lags" => self.world().lags = true,
+            "the store commits" => self.world().commit(),
             "drained" => {
                 if !self.world().gate.is_drained() {
                     return Err("something is still owed".to_owned());
@@ -248,6 +251,12 @@ impl Player {
             ("sends", false) => {
                 let bytes = self.request(party, &rest, &below);
                 self.world().sip(party, &bytes);
+            }
+            ("asks for an ack", false) => {
+                let handled = rest.parse().map_err(|_| "no number")?;
+                if !self.world().ask_ack(party, handled) {
+                    return Err("it has opened no stream".to_owned());
+                }
             }
             ("sends bytes", _) => {
                 let path = format!("{}/tests/vectors/{rest}", env!("CARGO_MANIFEST_DIR"));

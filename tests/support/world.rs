@@ -272,6 +272,14 @@ impl World {
         self.input(Input::Received { link, at: self.now, message: Incoming::Stanza(stanza) });
     }
 
+    /// A node wants to hear that its stanzas are handled, on the stream it opened. `false`: there is none.
+    pub fn ask_ack(&mut self, node: &str, handled: u32) -> bool {
+        let theirs = |wire: &Wire| wire.party == node && !wire.ours && matches!(wire.carries, Carries::Pair(..));
+        let Some(link) = self.links.iter().find(|(_, wire)| theirs(wire)).map(|(link, _)| *link) else { return false };
+        self.input(Input::AckAsked { link, handled });
+        true
+    }
+
     /// Every connection of a party is cut.
     pub fn cut(&mut self, party: &str) {
         let gone: Vec<LinkId> = self.links.iter().filter(|(_, w)| w.party == party).map(|(id, _)| *id).collect();

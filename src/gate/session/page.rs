@@ -237,7 +237,7 @@ impl Pages {
         from: &Jid,
         to: &Address,
         ids: (Option<&str>, Option<&str>),
-        node: &str,
+        (node, partner): (&str, &str),
         error: StanzaError,
     ) {
         let envelope = Envelope {
@@ -247,12 +247,12 @@ impl Pages {
             id: ids.0.map(str::to_owned),
             type_: ids.1.map(str::to_owned),
             node: node.to_owned(),
-            partner: String::new(),
+            partner: partner.to_owned(),
             chat: false,
         };
         self.next += 1;
         if self.bounces.len() >= limits::PAGES {
-            // No room to see to its arrival: it is said once, and nothing was acknowledged.
+            // No room to see to its arrival: it is said once.
             if let Some((hop, _)) = envelope.reply_hop(turn.settings) {
                 let bytes = Bytes::from(envelope.error_stanza(&error).print(NS_SERVER));
                 let parcel = Parcel { bytes, passage: Passage::Answer, transit: None, lane: Lane::Free };
@@ -260,9 +260,12 @@ impl Pages {
             }
             return;
         }
-        let record = envelope.record_id();
-        self.bounces.insert(record.clone(), Bounce { envelope, error, tries: 0 });
-        self.bounce(turn, barriers, &record);
+        let id = envelope.record_id();
+        // Its server may hear that the message is handled before it reads the error.
+        let record = Record { id: id.clone(), kept: Kept::Envelope(envelope.clone()) };
+        turn.step(Step::Keep { lane: Lane::Free, record });
+        self.bounces.insert(id.clone(), Bounce { envelope, error, tries: 0 });
+        self.bounce(turn, barriers, &id);
     }
 
     /// An envelope from before a restart: nobody can know what became of it, so its sender gets the error.
