@@ -179,13 +179,14 @@ impl Sim {
 
     fn pass(&mut self, pause: Duration) {
         let deaths = self.world.deaths;
-        // A slow store, and a fast one.
-        let lag = Duration::from_millis(self.rng.random_range(0..100_u64).pow(2)).min(pause);
-        if self.rng.random_bool(0.3) {
-            self.world.advance(lag);
+        // A store that takes its time, but less than a peer may take to answer.
+        let mut left = pause;
+        while !left.is_zero() {
+            self.commit();
+            let some = Duration::from_millis(self.rng.random_range(50..900)).min(left);
+            self.world.advance(some);
+            left -= some;
         }
-        self.commit();
-        self.world.advance(pause.saturating_sub(lag));
         self.died_since(deaths);
     }
 
@@ -316,7 +317,7 @@ impl Sim {
         for seen in self.world.inbox.remove(party).unwrap_or_default() {
             // RFC 6665 §4.2.2: a NOTIFY left unanswered until Timer F ended its subscription.
             if let Seen::Sip(message) = seen
-                && self.world.now.since(self.acted) > Duration::from_secs(31)
+                && self.world.now.since(self.acted) > Duration::from_secs(30)
                 && let Some(dialog) = message.call_id().and_then(|call| self.dialogs.get_mut(call))
             {
                 dialog.ended |= message.is_request();
@@ -347,6 +348,7 @@ impl Sim {
             self.trace(|| "the edge died".to_owned());
             // The death of the process is the death of its streams: the sender's server knows what was not acknowledged.
             let committed = self.world.committed_at_death;
+            self.contacts.were_unheard(committed);
             for message in self.messages_out.values_mut() {
                 message.unread |= message.mark >= committed && !message.acked;
             }
@@ -448,7 +450,7 @@ impl Sim {
         let state = message.header(Name::SubscriptionState).and_then(SubscriptionState::parse).expect("a state");
         assert!(state.state == "terminated" || state.expires.is_some(), "RFC 6665 §4.1.3");
         // RFC 6665 §4.2.2: who leaves a NOTIFY unanswered until Timer F is no longer told anything.
-        dialog.ended |= state.state == "terminated" || self.world.now.since(self.acted) > Duration::from_secs(31);
+        dialog.ended |= state.state == "terminated" || self.world.now.since(self.acted) > Duration::from_secs(30);
         dialog.state = Some(state.state);
         let body = String::from_utf8_lossy(message.body()).into_owned();
         dialog.shown = match body.as_str() {

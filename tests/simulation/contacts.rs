@@ -42,6 +42,15 @@ pub struct Contacts {
     wanted: BTreeMap<Pair, Told>,
     /// What a user said while the edge died or was not attached: its server says it again when it has a stream.
     unread: BTreeSet<Pair>,
+    /// How much was to be kept when a user spoke last.
+    marks: BTreeMap<Pair, u64>,
+}
+
+impl Contacts {
+    /// The edge died when so much was durable: what came later was acknowledged to nobody, and is said again.
+    pub fn were_unheard(&mut self, committed: u64) {
+        self.unread.extend(self.marks.iter().filter(|(_, mark)| **mark >= committed).map(|(pair, _)| *pair));
+    }
 }
 
 impl Sim {
@@ -93,6 +102,7 @@ impl Sim {
             .attr("to", &format!("w{}@lync.example", pair.1));
         self.trace(|| format!("{NODE} says {}", stanza.print(NS_SERVER)));
         let deaths = self.world.deaths;
+        self.contacts.marks.insert(pair, self.world.marks().0);
         // For a component that is not there, nothing leaves the server.
         let is_cut_off = self.world.is_cut_off(NODE);
         self.world.stanza(NODE, &stanza);

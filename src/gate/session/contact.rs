@@ -560,10 +560,10 @@ impl Contacts {
     pub fn say_later(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
         let Some(contact) = self.table.get_mut(key) else { return };
         let has_left = contact.standing == Standing::Over && contact.leg.is_some();
+        contact.unannounced |= !has_left;
         if has_left || contact.tell_at.is_some_and(|at| at > turn.now) {
             return;
         }
-        contact.unannounced = true;
         contact.tell_failures = contact.tell_failures.saturating_add(1);
         let wait = limits::ASK_AGAIN_FIRST * (1 << contact.tell_failures.min(7).saturating_sub(1));
         let at = turn.jittered(wait.min(limits::ASK_AGAIN));
