@@ -20,7 +20,7 @@ use crate::wire::xmpp::negotiation::ack;
 impl Gate {
     /// Turns every step into outputs, until none is left.
     pub(super) fn carry(&mut self, now: Time) {
-        // An answer waits for what its request made us keep.
+        // An answer waits for what its request made us keep, or forget: who was told that it is over hears no more of it.
         let mut answers = Lane::Free;
         while let Some(step) = self.steps.pop_front() {
             match step {
@@ -32,7 +32,12 @@ impl Gate {
                     }
                     self.outputs.push_back(Output::Keep { lane, record: Box::new(record) });
                 }
-                Step::Forget(id) => self.outputs.push_back(Output::Forget(id)),
+                Step::Forget { lane, id } => {
+                    if lane != Lane::Free {
+                        answers = lane;
+                    }
+                    self.outputs.push_back(Output::Forget { lane, id });
+                }
                 Step::Event(event) => self.outputs.push_back(Output::Event(Box::new(event))),
             }
         }

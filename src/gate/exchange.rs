@@ -217,8 +217,13 @@ pub enum Output {
         /// What.
         record: Box<Record>,
     },
-    /// No longer remember.
-    Forget(RecordId),
+    /// No longer remember; what acknowledges the end waits for it in its lane.
+    Forget {
+        /// See [`Output::Send`].
+        lane: Lane,
+        /// Which.
+        id: RecordId,
+    },
     /// Something happened; log line, metric and audit are derived from it.
     Event(Box<Event>),
 }

@@ -313,18 +313,18 @@ impl Gate {
         match record.kept {
             Kept::Watch(kept) => {
                 if !sessions.watches.restore(&mut turn, kept) {
-                    turn.step(Step::Forget(record.id));
+                    turn.step(Step::Forget { lane: Lane::Free, id: record.id });
                 }
             }
             Kept::Chat(kept) => {
                 let (chats, beside) = sessions.chats();
                 if !chats.restore(&mut turn, beside, kept) {
-                    turn.step(Step::Forget(record.id));
+                    turn.step(Step::Forget { lane: Lane::Free, id: record.id });
                 }
             }
             Kept::Contact(kept) => {
                 if !sessions.contacts.restore(&mut turn, &mut sessions.clients, kept) {
-                    turn.step(Step::Forget(record.id));
+                    turn.step(Step::Forget { lane: Lane::Free, id: record.id });
                 }
             }
             Kept::Envelope(envelope) => sessions.pages.restore(&mut turn, &mut sessions.barriers, envelope),

@@ -204,9 +204,9 @@ impl Core {
                         keeper.keep(self.held.mark(lane), record, lane != Lane::Free);
                     }
                 }
-                Output::Forget(id) => {
+                Output::Forget { lane, id } => {
                     if let Some(keeper) = &self.keeper {
-                        keeper.forget(self.held.mark(Lane::Free), id);
+                        keeper.forget(self.held.mark(lane), id, lane != Lane::Free);
                     }
                 }
                 Output::Event(event) => self.edge.telemetry.record(*event),

@@ -94,9 +94,9 @@ impl Keeper {
         });
     }
 
-    /// No longer.
-    pub fn forget(&self, mark: Mark, id: RecordId) {
-        self.change(false, |pending| {
+    /// No longer. `is_awaited` as for [`keep`](Self::keep).
+    pub fn forget(&self, mark: Mark, id: RecordId, is_awaited: bool) {
+        self.change(is_awaited, |pending| {
             pending.upto = mark;
             match pending.changes.get(&id) {
                 // It came and went: nothing of it was written, nothing needs to be.
@@ -359,8 +359,8 @@ mod tests {
         assert_eq!(bench.words.recv().unwrap(), Word::Committed(1));
         assert_eq!(bench.done.recv().unwrap(), [Change::Keep(envelope("first"))]);
         bench.keeper.keep(2, envelope("brief"), false);
-        bench.keeper.forget(3, RecordId("brief".to_owned()));
-        bench.keeper.forget(4, RecordId("first".to_owned()));
+        bench.keeper.forget(3, RecordId("brief".to_owned()), false);
+        bench.keeper.forget(4, RecordId("first".to_owned()), false);
         bench.keeper.hurry();
         bench.may.send(Ok(())).unwrap();
         assert_eq!(bench.done.recv().unwrap(), [Change::Forget(RecordId("first".to_owned()))]);
@@ -376,7 +376,7 @@ mod tests {
         bench.may.send(Err(full())).unwrap();
         let tried = bench.done.recv().unwrap();
         assert!(matches!(bench.words.recv().unwrap(), Word::Failing(why) if why.contains("full")));
-        bench.keeper.forget(2, RecordId("a".to_owned()));
+        bench.keeper.forget(2, RecordId("a".to_owned()), false);
         bench.may.send(Ok(())).unwrap();
         let again = bench.done.recv().unwrap();
         assert!(again.contains(&Change::Forget(RecordId("a".to_owned()))), "{tried:?} then {again:?}");

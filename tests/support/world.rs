@@ -6,7 +6,7 @@ use fedgate::config::{self, Options};
 use fedgate::gate::reject::Reason;
 use fedgate::gate::settings::Settings;
 use fedgate::gate::{
-    Event, Gate, HopId, Incoming, Input, Lane, LinkId, Output, Proof, Proven, Record, RecordId, Side, Target, Time,
+    Event, Gate, HopId, Incoming, Input, LinkId, Output, Proof, Proven, Record, RecordId, Side, Target, Time,
 };
 use fedgate::io::held::{Held, Mark};
 use fedgate::wire::address::{Domain, Jid};
@@ -394,8 +394,8 @@ impl World {
                     self.uncommitted.push((record.id.clone(), Some(*record)));
                     self.commit_unless_lagging();
                 }
-                Output::Forget(id) => {
-                    self.behind.mark(Lane::Free);
+                Output::Forget { lane, id } => {
+                    self.behind.mark(lane);
                     self.uncommitted.push((id, None));
                     self.commit_unless_lagging();
                 }

@@ -170,7 +170,7 @@ impl Contacts {
         contact.standing = Standing::Leaving;
         contact.retry_at = None;
         // Whatever becomes of the end, a restart must not bring it back.
-        turn.step(Step::Forget(record_id(key)));
+        turn.step(Step::Forget { lane: Lane::of(key), id: record_id(key) });
         match &mut contact.leg {
             Some(leg) if leg.confirmed => {
                 leg.ask = Duration::ZERO;
@@ -785,7 +785,7 @@ impl Contacts {
         }
         turn.deadlines.cancel(&Deadline::Contact(key.clone()));
         turn.deadlines.cancel(&Deadline::Tell(key.clone()));
-        turn.step(Step::Forget(record_id(key)));
+        turn.step(Step::Forget { lane: Lane::of(key), id: record_id(key) });
     }
 
     fn show(&mut self, turn: &mut Turn<'_>, key: &ContactKey, document: Option<&Document>, at: Time) {

@@ -102,7 +102,12 @@ pub enum Step {
         record: Record,
     },
     /// No longer.
-    Forget(RecordId),
+    Forget {
+        /// What waits for it.
+        lane: Lane,
+        /// Which.
+        id: RecordId,
+    },
     /// Tell the operator.
     Event(Event),
 }

@@ -280,7 +280,7 @@ impl Pages {
     pub fn bounced(&mut self, turn: &mut Turn<'_>, record: &RecordId) {
         if self.bounces.remove(record).is_some() {
             turn.deadlines.cancel(&Deadline::Bounce(record.clone()));
-            turn.step(Step::Forget(record.clone()));
+            turn.step(Step::Forget { lane: Lane::Free, id: record.clone() });
         }
     }
 
@@ -291,7 +291,7 @@ impl Pages {
         if bounce.tries > limits::BOUNCE_TRIES {
             self.bounces.remove(record);
             self.unresolved += 1;
-            turn.step(Step::Forget(record.clone()));
+            turn.step(Step::Forget { lane: Lane::Free, id: record.clone() });
             let what = "an error could not be handed to its sender's server in many tries".to_owned();
             turn.step(Step::Event(Event::Noticed { what }));
             return;
@@ -358,7 +358,7 @@ impl Pages {
         turn.step(Step::Event(Event::Settled(settled)));
         let record = envelope.record_id();
         match error {
-            None => turn.step(Step::Forget(record)),
+            None => turn.step(Step::Forget { lane: Lane::Free, id: record }),
             Some(error) => {
                 self.bounces.insert(record.clone(), Bounce { envelope, error, tries: 0 });
                 self.bounce(turn, barriers, &record);

@@ -647,7 +647,7 @@ impl Watches {
         }
         let Some(watch) = self.table.remove(key) else { return };
         turn.deadlines.cancel(&Deadline::Watch(key.clone()));
-        turn.step(Step::Forget(record_id(key)));
+        turn.step(Step::Forget { lane: Lane::of(key), id: record_id(key) });
         // RFC 8048 §6.2.3: the contact learns that the watcher went; the authorisation stays.
         if watch.standing == Standing::Granted && gone.ending == Some(Ending::Timeout) {
             say(turn, &watch.node, key, "unavailable", Passage::Answer);
@@ -668,7 +668,7 @@ impl Watches {
             })
             .collect::<Vec<_>>();
         if dialogs.is_empty() {
-            turn.step(Step::Forget(record_id(key)));
+            turn.step(Step::Forget { lane: Lane::of(key), id: record_id(key) });
             return;
         }
         let kept = KeptWatch { watcher: key.0.to_jid(), presentity: key.1.to_jid(), standing: watch.standing, dialogs };

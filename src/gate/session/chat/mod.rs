@@ -329,7 +329,7 @@ impl Chats {
             }
             State::Open(mut open) => {
                 self.dialogs.remove(&open.dialog.local_tag);
-                turn.step(Step::Forget(record_id(&open.dialog)));
+                turn.step(Step::Forget { lane: Lane::of(key), id: record_id(&open.dialog) });
                 bye(turn, beside.clients, key, &mut open.dialog);
             }
             State::Ended => {}
@@ -341,7 +341,7 @@ impl Chats {
         let Some(chat) = self.table.get_mut(key) else { return };
         if let State::Open(open) = &chat.state {
             self.dialogs.remove(&open.dialog.local_tag);
-            turn.step(Step::Forget(record_id(&open.dialog)));
+            turn.step(Step::Forget { lane: Lane::of(key), id: record_id(&open.dialog) });
             chat.state = State::Ended;
         }
     }
