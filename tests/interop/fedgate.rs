@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus, Output};
 use std::time::Duration;
 
 /// The running edge.
@@ -16,8 +16,12 @@ pub struct Fedgate {
     folder: PathBuf,
     admin: SocketAddr,
     chat: &'static str,
+    program: PathBuf,
     process: Process,
 }
+
+/// `[admin] token`.
+const TOKEN: &str = "a token of these tests";
 
 /// The entries every stand has. `other.example` is listed, so that a partner can prove the wrong one of two listed domains.
 const POLICY: &str = r#"
@@ -87,11 +91,9 @@ expires         = "1h"
 minimum         = "2s"
 notify_interval = "1s"
 
-[state]
-engine = "memory"
-
 [admin]
 listen = "{admin}"
+token  = "{TOKEN}"
 
 [log]
 format = "json"
@@ -111,14 +113,31 @@ audit  = "audit.jsonl"
         std::fs::create_dir_all(folder.join("policies")).expect("a folder for policies");
         std::fs::write(folder.join("fedgate.toml"), config).expect("a configuration");
         write_policy(folder, setup.chat, setup.policy);
-        let arguments: [&OsStr; 3] = ["run".as_ref(), "--config".as_ref(), "fedgate.toml".as_ref()];
-        let process = Process::start("fedgate", program.as_os_str(), &arguments, folder, &folder.join("fedgate.log"));
-        let mut fedgate = Self { folder: folder.to_owned(), admin, chat: setup.chat, process };
-        wait_until("fedgate is ready", PATIENCE, || {
-            fedgate.process.assert_running();
-            fedgate.fetch("/readyz").is_some_and(|(status, _)| status == 200)
-        });
+        let process = run(program, folder);
+        let mut fedgate =
+            Self { folder: folder.to_owned(), admin, chat: setup.chat, program: program.to_owned(), process };
+        fedgate.wait_until_ready();
         fedgate
+    }
+
+    fn wait_until_ready(&mut self) {
+        wait_until("fedgate is ready", PATIENCE, || {
+            self.process.assert_running();
+            self.fetch("/readyz").is_some_and(|(status, _)| status == 200)
+        });
+    }
+
+    /// Starts it again, on what it has kept.
+    pub fn start_again(&mut self) {
+        self.process = run(&self.program, &self.folder);
+        self.wait_until_ready();
+    }
+
+    /// Another verb of the program, on this one's configuration.
+    pub fn verb(&self, words: &[&str]) -> Output {
+        let mut command = Command::new(&self.program);
+        command.args(words).args(["--config", "fedgate.toml"]).current_dir(&self.folder);
+        command.output().expect("the program runs")
     }
 
     /// Status and body of a GET on the admin listener; `None` when nobody answers.
@@ -179,6 +198,11 @@ audit  = "audit.jsonl"
         wait_until(&format!("the audit has a line with {words:?}"), PATIENCE, || holds(&self.audit()));
         wait_until(&format!("the log has a line with {words:?}"), PATIENCE, || holds(&self.log()));
     }
+}
+
+fn run(program: &Path, folder: &Path) -> Process {
+    let arguments: [&OsStr; 3] = ["run".as_ref(), "--config".as_ref(), "fedgate.toml".as_ref()];
+    Process::start("fedgate", program.as_os_str(), &arguments, folder, &folder.join("fedgate.log"))
 }
 
 /// How the node is attached.

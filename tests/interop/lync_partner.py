@@ -8,7 +8,7 @@ Takes on stdin, one JSON object a line, each with "do":
     listen    host port cert key ca                     mutual TLS listener; links from it are named in-1, in-2, …
     dial      link host port name ca cert? key?         a connection of ours; `name` is the host name expected of the other end
     subscribe name link from to expires?                dialog-making SUBSCRIBE, as it leaves an Access Edge
-    refresh   name expires?                             SUBSCRIBE inside the dialog that `subscribe name` made; expires 0 ends it
+    refresh   name expires? link?                       SUBSCRIBE inside the dialog that `subscribe name` made; expires 0 ends it
     message   name link from to body                    out-of-dialog MESSAGE
     notify    call_id state body? name?                 NOTIFY inside a dialog that a received SUBSCRIBE made
     invite    name link from to first? sdp? headers?    INVITE that offers an IM session; whatever final answer comes is acknowledged
@@ -415,8 +415,9 @@ class Partner:
         self.exchanges[call_id] = name
         self.subscription(dialog, expires, CATEGORIES.format(watcher=watcher, presentity=to))
 
-    async def refresh(self, name, expires=None):
+    async def refresh(self, name, expires=None, link=None):
         dialog = next(d for d in self.dialogs.values() if d.name == name)
+        dialog.link = link or dialog.link
         self.subscription(dialog, expires, "")
 
     async def message(self, name, link, to, body, **rest):

@@ -22,6 +22,7 @@ mod presence;
 mod process;
 mod prosody;
 mod refusals;
+mod restart;
 mod server;
 mod sessions;
 mod stand;

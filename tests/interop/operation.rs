@@ -70,7 +70,8 @@ fn drain_tells_the_watchers_to_come_back() {
     alice.presence("subscribed", JULIET_JID);
     stand.partner.notified("w", "active", "open", |d| d["open"] == true);
 
-    stand.fedgate.signal("TERM");
+    let drained = stand.fedgate.verb(&["drain", "--final"]);
+    assert!(drained.status.success(), "{drained:?}");
     // RFC 6665 §4.1.3: deactivated = subscribe again at once.
     stand.partner.notified("w", "terminated;reason=deactivated", "before the end", |_| true);
     let status = stand.fedgate.wait();

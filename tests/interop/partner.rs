@@ -69,6 +69,12 @@ impl Partner {
         self.sent(name)
     }
 
+    /// The same on another link, where the dialog goes on.
+    pub fn refresh_on(&mut self, link: &str, name: &str, expires: u32) -> Event {
+        self.puppet.tell(json!({ "do": "refresh", "name": name, "expires": expires, "link": link }));
+        self.sent(name)
+    }
+
     /// Sends a MESSAGE.
     pub fn message(&mut self, name: &str, from: &str, to: &str, body: &str) -> Event {
         self.message_on("out", name, from, to, body)
