@@ -14,6 +14,7 @@ use super::partner::{Action, Budget, Html, LinkId, PartnerId, Profile, Protocol,
 use super::peer::Claim;
 use super::policy::table::STRANGER_PROFILE;
 use super::policy::{Permit, Question};
+use super::record::{Kept, Record, RecordId};
 use super::reject::{DecisionId, Reason, Reject};
 use super::route::{node_hop, table};
 use super::session::{Facts, Parcel, Passage, Step, contact, fetch::Fetches, outcome, page, watch};
@@ -155,7 +156,7 @@ impl Gate {
             // Who leaves is neither held back nor counted.
             return Ok(self.chat_ended(now, key, request));
         }
-        self.rates.spend(now, &label, &budget, &to.to_jid())?;
+        self.spend(now, &label, &budget, &to)?;
         understood(&method, request)?;
         // What goes on after the restart may be refreshed until then.
         let is_refresh = method == Method::Subscribe && request.to_tag().is_some();
@@ -194,6 +195,15 @@ impl Gate {
                 .with_status(405)
                 .with_header("Allow", ALLOW)),
         }
+    }
+
+    /// Takes a request off its partner's budget.
+    fn spend(&mut self, now: Time, label: &str, budget: &Budget, target: &Address) -> Result<(), Reject> {
+        if let Some(kept) = self.rates.spend(now, label, budget, target)? {
+            let record = Record { id: RecordId(kept.name()), kept: Kept::Budget(kept) };
+            self.steps.push_back(Step::Keep { lane: Lane::Free, record });
+        }
+        Ok(())
     }
 
     fn subscribe(
@@ -239,7 +249,7 @@ impl Gate {
         if request.body().len() > budget.body_bytes {
             return Err(Reject::new(Reason::TooLarge, format!("limits.body_bytes is {}", budget.body_bytes)));
         }
-        self.rates.spend(now, label, budget, &key.0.to_jid())?;
+        self.spend(now, label, budget, &key.0)?;
         let (mut turn, sessions) = self.turn(now);
         match sessions.contacts.notify(&mut turn, &mut sessions.clients, request, at) {
             None => Ok(plain(481)),

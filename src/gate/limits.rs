@@ -95,6 +95,8 @@ pub const LAST_NOTIFY_TRIES: u32 = 4;
 pub const SWEEP_SLICE: usize = 500;
 /// How long draining may take.
 pub const DRAIN: Duration = Duration::from_secs(8);
+/// Distinct targets of one partner's hour that are kept over a restart; beyond, they are counted in this run alone.
+pub const KEPT_TARGETS: usize = 1_000;
 /// Requests of one link that we owe an answer.
 pub const OPEN_REQUESTS: usize = 20_000;
 /// Pairs whose first allow was told to the operator, remembered for one policy version.

@@ -327,6 +327,11 @@ impl Gate {
                     turn.step(Step::Forget { lane: Lane::Free, id: record.id });
                 }
             }
+            Kept::Budget(kept) => {
+                if !self.rates.restore(now, kept) {
+                    self.steps.push_back(Step::Forget { lane: Lane::Free, id: record.id });
+                }
+            }
             Kept::Envelope(envelope) => sessions.pages.restore(&mut turn, &mut sessions.barriers, envelope),
         }
     }

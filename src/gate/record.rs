@@ -1,5 +1,6 @@
 //! What outlives a restart: subscriptions and IM sessions with their dialogs, and the envelopes of messages whose outcome is owed. Never a body.
 
+use crate::gate::policy::rate::KeptBudget;
 use crate::gate::session::chat::KeptChat;
 use crate::gate::session::contact::KeptContact;
 use crate::gate::session::page::Envelope;
@@ -31,4 +32,6 @@ pub enum Kept {
     Contact(KeptContact),
     /// A message on its way to a SIP partner.
     Envelope(Envelope),
+    /// What a partner has spent of its hour.
+    Budget(KeptBudget),
 }

@@ -54,7 +54,7 @@ pub fn watch(number: u32, revision: u32) -> Record {
 /// The kind follows from the number.
 pub fn any(number: u32, revision: u32) -> Record {
     let (us, them) = (format!("user-{number}@corp.example"), format!("bob-{number}@lync.example"));
-    match number % 4 {
+    match number % 5 {
         0 => watch(number, revision),
         1 => record(json!({
             "id": format!("chat {}", text(number, 16)),
@@ -66,6 +66,12 @@ pub fn any(number: u32, revision: u32) -> Record {
         2 => record(json!({
             "id": format!("contact {us} {them}"),
             "kept": { "contact": { "watcher": us, "presentity": them, "granted": revision.is_multiple_of(2), "over": false, "leg": null }},
+        })),
+        3 => record(json!({
+            "id": format!("budget partner-{number}.example"),
+            "kept": { "budget": {
+                "label": format!("partner-{number}.example"), "hour_began_unix_nanos": 7, "targets": [revision, 5],
+            }},
         })),
         _ => {
             let name = format!("envelope {number}");

@@ -26,7 +26,7 @@
 //! lync.example answers: 200        the last request it received; `answers INVITE: 200` the last of that method; `| ` lines are a body
 //! imp-1 disconnects                also: is unreachable, is slow (to connect), is reachable, is disconnected, is connected, is up,
 //!                                  is down, is attached as: DOMAIN DOMAIN; PARTY shows: HOST by AUTHORITY
-//! logged: refused uncertain        the last decision; `settled: delivered`: the last outcome; `kept: 1`: how many records are kept
+//! logged: refused uncertain        the last decision; `settled: delivered`: the last outcome; `kept: 1`: how many records are kept (budgets apart)
 //! ```
 
 use super::world::{Seen, World};
@@ -165,7 +165,8 @@ impl Player {
             return Ok(());
         }
         if let Some(number) = text.strip_prefix("kept: ") {
-            let kept = self.world().records.len();
+            // Of who goes on with whom; not what was spent.
+            let kept = self.world().records.keys().filter(|id| !id.0.starts_with("budget ")).count();
             return if number == kept.to_string() { Ok(()) } else { Err(format!("{:#?}", self.world().records)) };
         }
         if let Some(outcome) = text.strip_prefix("settled: ") {

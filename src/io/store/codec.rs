@@ -50,5 +50,6 @@ pub(super) fn kind(kept: &Kept) -> &'static str {
         Kept::Chat(_) => "chat",
         Kept::Contact(_) => "contact",
         Kept::Envelope(_) => "envelope",
+        Kept::Budget(_) => "budget",
     }
 }
