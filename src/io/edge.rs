@@ -19,8 +19,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 /// Inputs that may wait for the gate; beyond, links stop reading.
 pub const INBOX: usize = 4_096;
-/// Messages that may wait for one link; beyond, the link is closed.
-pub const LINK_QUEUE: usize = 1_024;
+/// Messages that may wait for one link; beyond, the link is closed. One commit may release, or one second make due, what all of a partner's watchers are
+/// told, so it is no measure of a peer's slowness below some ten thousand.
+pub const LINK_QUEUE: usize = 65_536;
 
 /// The settings in force and what is built from them.
 pub struct Live {
