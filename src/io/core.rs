@@ -2,16 +2,16 @@
 //! but the next arrival or the gate's next deadline.
 
 use super::dial;
-use super::edge::{Arrival, Edge, Handle, Live, Order, Phase};
+use super::edge::{Arrival, Edge, Live, Phase};
 use super::held::Held;
 use super::keeper::{Keeper, Word};
+use super::orders::{Handle, Order, Overfull};
 use super::settings::{Load, Loaded};
 use super::store::Store;
 use crate::gate::{Gate, Input, Lane, LinkId, Output};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
@@ -217,10 +217,10 @@ impl Core {
     /// A link that takes nothing is ended; the others never notice. Its end reaches the gate as [`Input::Closed`] from its task.
     fn order(&mut self, link: LinkId, order: Order) {
         let Some(handle) = self.links.get(&link) else { return };
-        if let Err(TrySendError::Full(_)) = handle.orders.try_send(order)
+        if handle.give(order) == Err(Overfull)
             && let Some(handle) = self.links.remove(&link)
         {
-            let _ = handle.kill.send("its queue is full: the peer takes messages too slowly".to_owned());
+            handle.kill("its queue is full: the peer takes messages too slowly".to_owned());
         }
     }
 
@@ -274,7 +274,8 @@ mod tests {
     use super::*;
     use crate::gate::partner::Presence;
     use crate::gate::settings::Settings;
-    use crate::io::edge::{LINK_QUEUE, for_tests};
+    use crate::io::edge::for_tests;
+    use crate::io::orders::{self, WAITING};
     use crate::io::settings::Dns;
     use bytes::Bytes;
 
@@ -304,23 +305,20 @@ mod tests {
         let mut core = core();
         let mut links = Vec::new();
         for id in 1..=2 {
-            let (orders, received) = mpsc::channel(LINK_QUEUE);
-            let (kill, killed) = oneshot::channel();
-            core.take(Arrival::Linked(LinkId(id), Handle { orders, kill }));
-            links.push((received, killed));
+            let (handle, orders) = orders::pair();
+            core.take(Arrival::Linked(LinkId(id), handle));
+            links.push(orders);
         }
-        let order = || Order::Send { bytes: Bytes::from_static(b"x"), transit: None };
-        for _ in 0..=LINK_QUEUE {
-            core.order(LinkId(1), order());
+        let order = |size| Order::Send { bytes: Bytes::from(vec![b'x'; size]), transit: None };
+        for _ in 0..=64 {
+            core.order(LinkId(1), order(WAITING / 64));
         }
-        core.order(LinkId(2), order());
-        let [(mut full, killed), (mut other, mut spared)] = <[_; 2]>::try_from(links).ok().unwrap();
-        assert!(killed.await.unwrap().contains("queue is full"));
-        assert_eq!(full.len(), LINK_QUEUE);
-        full.close();
-        assert!(other.try_recv().is_ok());
-        assert!(spared.try_recv().is_err(), "the other goes on");
+        core.order(LinkId(2), order(1));
+        let [full, mut other] = <[_; 2]>::try_from(links).ok().unwrap();
+        assert!(full.kill.await.unwrap().contains("queue is full"));
+        assert!(other.queue.next().await.is_some());
+        assert!(other.kill.try_recv().is_err(), "the other goes on");
         // What the gate still sends to the ended one goes nowhere, quietly.
-        core.order(LinkId(1), order());
+        core.order(LinkId(1), order(1));
     }
 }

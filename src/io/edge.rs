@@ -2,16 +2,15 @@
 
 use super::clock::Clock;
 use super::keeper::{Keeper, Word};
+use super::orders::{self, Handle, Orders};
 use super::resolve::Resolver;
 use super::settings::Settings;
 use super::telemetry::Telemetry;
 use super::tls::Tls;
 use crate::gate::partner::{LinkId, Protocol, Side};
 use crate::gate::reject::{DecisionId, Reject};
-use crate::gate::{Input, Path, Snapshot, Time};
-use crate::wire::xmpp::StreamError;
+use crate::gate::{Input, Snapshot};
 use arc_swap::{ArcSwap, ArcSwapOption};
-use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -19,10 +18,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 /// Inputs that may wait for the gate; beyond, links stop reading.
 pub const INBOX: usize = 4_096;
-/// Messages that may wait for one link; beyond, the link is closed. One commit may release, or one second make due, what all of a partner's watchers are
-/// told, so it is no measure of a peer's slowness below some ten thousand.
-pub const LINK_QUEUE: usize = 65_536;
-
 /// The settings in force and what is built from them.
 pub struct Live {
     /// As configured.
@@ -84,36 +79,6 @@ pub enum Arrival {
     Stored(Word),
 }
 
-/// The loop's end of a link.
-pub struct Handle {
-    /// What the link is to do, in order.
-    pub orders: mpsc::Sender<Order>,
-    /// Ends it at once, with this cause.
-    pub kill: oneshot::Sender<String>,
-}
-
-/// What a link is to do.
-#[derive(Debug)]
-pub enum Order {
-    /// Write these bytes.
-    Send {
-        /// One message or stanza.
-        bytes: Bytes,
-        /// For `transit_seconds`.
-        transit: Option<(Time, Path)>,
-    },
-    /// Flush and close.
-    Close(Option<(StreamError, String)>),
-}
-
-/// A link's end of its handle.
-pub struct Orders {
-    /// In order.
-    pub orders: mpsc::Receiver<Order>,
-    /// At once.
-    pub kill: oneshot::Receiver<String>,
-}
-
 /// The loop is gone: the edge is stopping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stopped;
@@ -166,10 +131,9 @@ impl Edge {
     /// Makes a link known to the loop.
     pub async fn link(&self) -> Result<(LinkId, Orders), Stopped> {
         let link = LinkId(self.links.fetch_add(1, Ordering::Relaxed));
-        let (orders, received) = mpsc::channel(LINK_QUEUE);
-        let (kill, killed) = oneshot::channel();
-        self.tell(Arrival::Linked(link, Handle { orders, kill })).await?;
-        Ok((link, Orders { orders: received, kill: killed }))
+        let (handle, orders) = orders::pair();
+        self.tell(Arrival::Linked(link, handle)).await?;
+        Ok((link, orders))
     }
 
     /// A connection refused before any message, for a reason of ours.

@@ -9,6 +9,7 @@ pub mod held;
 pub mod keeper;
 pub mod link;
 pub mod listen;
+pub mod orders;
 pub mod resolve;
 pub mod settings;
 pub mod store;

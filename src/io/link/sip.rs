@@ -4,7 +4,8 @@ use super::conduit::{Conduit, Progress, Stream};
 use crate::gate::partner::{DomainPattern, Identity, Protocol, Side};
 use crate::gate::peer::{Opened, speaks_for};
 use crate::gate::{HopId, Incoming, Input, Proof, Proven};
-use crate::io::edge::{Edge, Order, Stopped};
+use crate::io::edge::{Edge, Stopped};
+use crate::io::orders::Order;
 use crate::io::telemetry::Count;
 use crate::wire::certificate::Chain;
 use crate::wire::sip::{Frame, Framer};
@@ -79,7 +80,7 @@ pub async fn run(edge: Arc<Edge>, stream: Stream, start: Start) {
                 Ok(Progress::Eof) => break "the peer closed the connection".to_owned(),
                 Err(error) => break super::cause(&error),
             },
-            order = orders.orders.recv(), if has_room => match order {
+            order = orders.queue.next(), if has_room => match order {
                 Some(Order::Send { bytes, transit }) => conduit.push(&bytes, transit),
                 Some(Order::Close(_)) => {
                     conduit.close().await;

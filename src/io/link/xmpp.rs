@@ -5,7 +5,8 @@ use crate::gate::link::{LinkInput, LinkOutput, Verdict, VerifyRequest, XmppLink}
 use crate::gate::partner::{LinkId, Protocol, Side};
 use crate::gate::{HopId, Incoming, Input, Proof, Proven};
 use crate::io::dial;
-use crate::io::edge::{Edge, Order, Orders, Stopped};
+use crate::io::edge::{Edge, Stopped};
+use crate::io::orders::{Order, Orders};
 use crate::io::telemetry::Count;
 use crate::wire::certificate::Chain;
 use std::net::SocketAddr;
@@ -329,6 +330,6 @@ async fn next_order(link: &mut Option<(LinkId, Orders)>) -> Next {
     let Some((_, orders)) = link else { return std::future::pending().await };
     tokio::select! {
         Ok(cause) = &mut orders.kill => Next::Killed(cause),
-        order = orders.orders.recv() => order.map_or(Next::Stopping, Next::Order),
+        order = orders.queue.next() => order.map_or(Next::Stopping, Next::Order),
     }
 }
