@@ -75,6 +75,8 @@ impl Desk {
             What::Message(number, chat) => {
                 if let (Some(call_id), 481) = (&chat, status)
                     && state.chats.get(call_id).is_some_and(|chat| chat.standing == Talk::Open)
+                    // Else its BYE may have crossed the message.
+                    && !state.byes_expected
                 {
                     self.book.complain(|| format!("481 in the session {call_id}, which was acknowledged"));
                     state.chats.remove(call_id);
