@@ -636,7 +636,7 @@ impl Gate {
         }
         .print();
         // Behind what the same turn keeps: what we acknowledge is already remembered.
-        turn.step(Step::Write { link, bytes });
+        turn.step(Step::Write { link, bytes, lane: Lane::Free });
     }
 
     fn facts_of(&self, link: LinkId, request: &Message) -> Facts {

@@ -24,7 +24,8 @@ impl Gate {
         let mut answers = Lane::Free;
         while let Some(step) = self.steps.pop_front() {
             match step {
-                Step::Write { link, bytes } => self.write(link, bytes, answers),
+                Step::Write { link, bytes, lane: Lane::Free } => self.write(link, bytes, answers),
+                Step::Write { link, bytes, lane } => self.write(link, bytes, lane),
                 Step::Pass { hop, parcel } => self.pass(now, &hop, parcel),
                 Step::Keep { lane, record } => {
                     if lane != Lane::Free {

@@ -86,6 +86,8 @@ pub enum Step {
         link: LinkId,
         /// The message.
         bytes: Bytes,
+        /// What it waits for beside that.
+        lane: Lane,
     },
     /// Hand on through a hop, which connects first if need be.
     Pass {

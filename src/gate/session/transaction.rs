@@ -153,7 +153,7 @@ impl Servers {
             body: None,
         }
         .print();
-        turn.step(Step::Write { link: server.link, bytes });
+        turn.step(Step::Write { link: server.link, bytes, lane: Lane::Free });
     }
 
     /// RFC 4320 §4.1: 100 to a request that takes long.
@@ -169,7 +169,7 @@ impl Servers {
             body: None,
         }
         .print();
-        turn.step(Step::Write { link: server.link, bytes });
+        turn.step(Step::Write { link: server.link, bytes, lane: Lane::Free });
     }
 
     /// The link is gone: its requests can be answered no more, their senders learn it by the same cut.

@@ -1,6 +1,7 @@
 //! What the SIP user does: INVITE, ACK, CANCEL, a refresh, typing, BYE; and that a message of theirs belongs to a session.
 
 use super::{ALLOW, Beside, ChatKey, Chats, Open, State, Unacked, say};
+use crate::gate::lane::Lane;
 use crate::gate::limits;
 use crate::gate::partner::{LinkId, Side};
 use crate::gate::policy::Permit;
@@ -97,7 +98,7 @@ impl Chats {
                 until: turn.now + limits::TIMER_B,
             });
         }
-        turn.step(Step::Write { link, bytes });
+        turn.step(Step::Write { link, bytes, lane: Lane::of(key) });
         self.touch(turn, key);
     }
 

@@ -183,7 +183,8 @@ impl Chats {
                 unacked.pause = (unacked.pause * 2).min(limits::T2);
                 unacked.next = turn.now + unacked.pause;
                 let bytes = Bytes::copy_from_slice(&unacked.answer);
-                turn.step(Step::Write { link: unacked.link, bytes });
+                // Not before the first, which may still wait for its record.
+                turn.step(Step::Write { link: unacked.link, bytes, lane: Lane::of(key) });
             }
         }
         if open.types_until.is_some_and(|until| until <= turn.now) {
