@@ -192,6 +192,11 @@ audit  = "audit.jsonl"
         std::fs::read_to_string(self.folder.join("audit.jsonl")).unwrap_or_default()
     }
 
+    /// Takes the audit file away, as a rotation does.
+    pub fn lose_audit(&self) {
+        std::fs::remove_file(self.folder.join("audit.jsonl")).expect("an audit file");
+    }
+
     /// Waits until log and audit hold a line with all of `words`.
     pub fn assert_recorded(&self, words: &[&str]) {
         let holds = |text: &str| text.lines().any(|line| words.iter().all(|word| line.contains(word)));

@@ -117,3 +117,39 @@ fn what_was_on_its_way_ends_in_an_error_to_its_sender() {
     let why = stand.fedgate.verb(&["explain", id]);
     assert!(String::from_utf8_lossy(&why.stdout).contains("restarted before the outcome was known"), "{why:?}");
 }
+
+#[test]
+fn decisions_outlive_the_edge() {
+    let policy = "[[rule]]\nname = \"no-alice\"\nfrom = \"*@lync.example\"\nto = \"alice@corp.example\"\ndo = [\"message\"]\nanswer = \"refuse\"\n";
+    let Some(mut stand) = Stand::raise("decisions", Setup { policy, ..Setup::default() }) else { return };
+    stand.dial();
+    stand.partner.message("no", JULIET, ALICE, "no");
+    let refused = stand.partner.response("no");
+    assert_eq!(refused.status(), 403, "{refused}");
+    let warning = refused.header("warning").to_owned();
+    let id = warning.split("\"fedgate ").nth(1).and_then(|rest| rest.split(' ').next()).expect("an ID");
+    let told = |stand: &Stand, words: &[&str]| {
+        let output = stand.fedgate.verb(words);
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let running = told(&stand, &["explain", id]);
+    assert!(running.0 == Some(1) && running.1.contains("no-alice"), "{running:?}");
+
+    stand.fedgate.signal("TERM");
+    assert!(stand.fedgate.wait().success());
+    // In lower case, from the file, which nobody else has open now; the audit file may be elsewhere.
+    stand.fedgate.lose_audit();
+    assert_eq!(told(&stand, &["explain", &id.to_lowercase()]), running);
+    let (code, unknown) = told(&stand, &["explain", "0000000000"]);
+    assert_eq!((code, unknown.as_str()), (Some(1), ""));
+
+    // What would the policy say that is being written?
+    let (code, same) = told(&stand, &["explain", "--replay"]);
+    assert!(code == Some(0) && same.contains(", 0 would change"), "{same}");
+    stand.fedgate.set_policy("");
+    stand.fedgate.start_again();
+    let (code, changed) = told(&stand, &["explain", "--replay"]);
+    assert!(code == Some(1) && changed.contains("message, was rule") && changed.contains("now allowed"), "{changed}");
+    let before = told(&stand, &["explain", id]);
+    assert_eq!(before, running, "what was decided stays as it was");
+}
