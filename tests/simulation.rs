@@ -78,7 +78,7 @@ struct Sim {
     contacts: contacts::Contacts,
     /// No more faults.
     resting: bool,
-    /// When the peers last read.
+    /// When the peers last read all that was sent.
     acted: fedgate::gate::Time,
 }
 
@@ -375,7 +375,10 @@ impl Sim {
     fn peers_act(&mut self) {
         self.act();
         self.notify_contacts_again();
-        self.acted = self.world.now;
+        // What the store still holds back is not read: Timer F runs on.
+        if !self.world.holds_back() {
+            self.acted = self.world.now;
+        }
     }
 
     fn act(&mut self) {

@@ -396,6 +396,11 @@ impl World {
         }
     }
 
+    /// Whether sends wait for what is to be kept.
+    pub fn holds_back(&self) -> bool {
+        !self.behind.is_empty()
+    }
+
     fn commit_unless_lagging(&mut self) {
         if !self.lags {
             self.commit();
