@@ -17,6 +17,7 @@ use super::policy::{Permit, Question};
 use super::record::{Kept, Record, RecordId};
 use super::reject::{DecisionId, Reason, Reject};
 use super::route::{node_hop, table};
+use super::session::table::fingerprint;
 use super::session::{Facts, Parcel, Passage, Step, contact, fetch::Fetches, outcome, page, watch};
 use super::time::Time;
 use super::translate::composing::ChatState;
@@ -123,7 +124,7 @@ impl Gate {
         if method == Method::Notify {
             return self.notify(now, at, &from, request, (&label, &budget));
         }
-        let dialog = request.to_tag().and_then(|tag| self.sessions.watches.of_dialog(tag)).cloned();
+        let dialog = request.to_tag().and_then(|tag| self.sessions.watches.of_dialog(tag));
         let chat = self.chat_of(&from, request);
         let to = match (dialog, &chat) {
             (Some((watcher, presentity)), _) if watcher == from => presentity,
@@ -243,7 +244,7 @@ impl Gate {
         request: &Message,
         (label, budget): (&str, &Budget),
     ) -> Result<Taken, Reject> {
-        let key = request.to_tag().and_then(|tag| self.sessions.contacts.of_dialog(tag)).cloned();
+        let key = request.to_tag().and_then(|tag| self.sessions.contacts.of_dialog(tag));
         // RFC 6665 §4.1.3: unmatched is 481.
         let Some(key) = key.filter(|(_, presentity)| presentity == from) else { return Ok(plain(481)) };
         if request.body().len() > budget.body_bytes {
@@ -539,7 +540,7 @@ impl Gate {
         peer: Option<std::net::SocketAddr>,
     ) -> Result<Permit, Reject> {
         let permit = self.settings.policy.decide(question).0?;
-        let told = (question.from.clone(), question.to.clone(), question.action);
+        let told = fingerprint((self.told_key, question.from, question.to, question.action));
         if self.allows_told.len() < limits::ALLOWS_TOLD && self.allows_told.insert(told) {
             let because = self.settings.policy.explain(question).pop().map(|step| match step.origin {
                 Some(origin) => format!("{origin}: {}", step.text),

@@ -91,8 +91,10 @@ pub const NOTIFY_AGAIN_FIRST: Duration = Duration::from_secs(5);
 pub const NOTIFY_AGAIN: Duration = Duration::from_secs(300);
 /// How often the last NOTIFY of a subscription is tried.
 pub const LAST_NOTIFY_TRIES: u32 = 4;
-/// Watches decided again in one turn after a reload.
-pub const SWEEP_SLICE: usize = 500;
+/// Places of a table that one turn of a round looks at: after a reload, after the loss of a node's stream, at the end.
+pub const ROUND_SLICE: u32 = 500;
+/// Between two such turns: what else waits comes first.
+pub const ROUND_PAUSE: Duration = Duration::from_millis(5);
 /// How long draining may take.
 pub const DRAIN: Duration = Duration::from_secs(8);
 /// Distinct targets of one partner's hour that are kept over a restart; beyond, they are counted in this run alone.

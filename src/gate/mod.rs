@@ -35,7 +35,7 @@ pub use partner::{HostPort, LinkId, NodeId, PartnerId, Protocol, Side};
 pub use record::{Record, RecordId};
 pub use time::Time;
 
-use crate::wire::address::{Address, Domain};
+use crate::wire::address::Domain;
 use border::leak::Inside;
 use links::{Far, Link, Links};
 use partner::Action;
@@ -46,6 +46,7 @@ use record::Kept;
 use reject::{Reason, Reject};
 use route::Hops;
 use session::deadlines::Deadlines;
+use session::table::fingerprint;
 use session::transaction::Ended;
 use session::{Deadline, Facts, Sessions, Step, Turn};
 use settings::Settings;
@@ -68,8 +69,10 @@ pub struct Gate {
     deadlines: Deadlines<Deadline>,
     steps: VecDeque<Step>,
     outputs: VecDeque<Output>,
-    /// First allows already told, of this policy version.
-    allows_told: BTreeSet<(Address, Address, Action)>,
+    /// Fingerprints of the first allows already told, of this policy version.
+    allows_told: BTreeSet<u64>,
+    /// Goes into those fingerprints: nobody outside can make two alike, and so leave one untold.
+    told_key: u64,
     nodes_up: BTreeMap<String, bool>,
     draining: Option<Draining>,
     /// Why nothing can be kept now.
@@ -117,6 +120,7 @@ impl Gate {
             steps: VecDeque::new(),
             outputs: VecDeque::new(),
             allows_told: BTreeSet::new(),
+            told_key: fingerprint(seed),
             nodes_up,
             draining: None,
             store_trouble: None,
@@ -162,7 +166,8 @@ impl Gate {
 
     /// When [`Input::Timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Time> {
-        self.deadlines.next()
+        let sessions = [self.sessions.watches.next_due(), self.sessions.contacts.next_due()];
+        sessions.into_iter().chain([self.deadlines.next()]).flatten().min()
     }
 
     /// After [`Input::Drain`]: whether nothing is owed any more.
@@ -172,15 +177,15 @@ impl Gate {
             None => return false,
             // They go on after the restart; what one of them is being told now is told again then.
             Some(Draining::ToResume) => !s.clients.any_but_presence(),
-            Some(Draining::ForGood) => s.clients.is_empty() && s.watches.is_empty(),
+            Some(Draining::ForGood) => s.clients.is_empty() && s.watches.is_empty() && !s.contacts.is_leaving(),
         };
         are_subscriptions_settled && s.servers.is_empty() && s.pages.is_empty() && s.chats.is_empty()
     }
 
     /// Figures for the status page and the gauges.
     pub fn snapshot(&self) -> Snapshot {
-        let mut subscriptions = self.sessions.watches.counted();
-        for (key, count) in self.sessions.contacts.counted() {
+        let mut subscriptions = self.sessions.watches.counts();
+        for (key, count) in self.sessions.contacts.counts() {
             *subscriptions.entry(key).or_insert(0) += count;
         }
         Snapshot {
@@ -397,7 +402,7 @@ impl Gate {
         let (mut turn, sessions) = self.turn(now);
         if last {
             sessions.watches.deactivate_all(&mut turn);
-            sessions.contacts.leave_all(&mut turn, &mut sessions.clients);
+            sessions.contacts.leave_all(&mut turn);
         }
         let (chats, beside) = sessions.chats();
         chats.end_all(&mut turn, beside);
@@ -405,45 +410,56 @@ impl Gate {
     }
 
     fn timeout(&mut self, now: Time) {
-        while let Some(deadline) = self.deadlines.pop_due(now) {
-            let (mut turn, sessions) = self.turn(now);
-            match deadline {
-                Deadline::Trying(id) => sessions.servers.trying(&mut turn, id),
-                Deadline::Settle(id) => self.settle_late(now, id),
-                Deadline::TimerF(branch) => self.request_ended(now, &branch, &Ended::TimedOut),
-                Deadline::Ping(pair) => self.ping_silent(now, &pair),
-                Deadline::Watch(key) => sessions.watches.due(&mut turn, &mut sessions.clients, &key),
-                Deadline::Contact(key) => sessions.contacts.due(&mut turn, &mut sessions.clients, &key),
-                Deadline::Tell(key) => sessions.contacts.tell(&mut turn, &key),
-                Deadline::Fetch(id) => sessions.fetches.finish(&mut turn, &mut sessions.clients, id),
-                Deadline::Bounce(record) => sessions.pages.bounce(&mut turn, &mut sessions.barriers, &record),
-                Deadline::Component(key) => self.component_due(now, &key),
-                Deadline::Sweep => {
-                    sessions.watches.sweep(&mut turn);
-                    sessions.contacts.sweep(&mut turn, &mut sessions.clients);
-                }
-                Deadline::Chat(key) => {
-                    let (chats, beside) = sessions.chats();
-                    chats.due(&mut turn, beside, &key);
-                }
-                Deadline::Invite(branch) => {
-                    let (chats, beside) = sessions.chats();
-                    chats.invite_due(&mut turn, beside, &branch);
-                }
-                Deadline::ChatSweep => {
-                    let (chats, beside) = sessions.chats();
-                    chats.sweep(&mut turn, beside);
-                }
-                Deadline::Drain => {
-                    let (chats, beside) = sessions.chats();
-                    chats.give_up(&mut turn, beside);
-                    sessions.pages.give_up(&mut turn, &mut sessions.barriers);
-                    for id in sessions.servers.open_ids() {
-                        self.settle_late(now, id);
-                    }
+        while let Some(first) = self.poll_timeout().filter(|at| *at <= now) {
+            if self.deadlines.next() == Some(first) {
+                self.deadline(now);
+            } else {
+                let (mut turn, sessions) = self.turn(now);
+                match sessions.watches.next_due() == Some(first) {
+                    true => sessions.watches.due(&mut turn, &mut sessions.clients),
+                    false => sessions.contacts.due(&mut turn, &mut sessions.clients),
                 }
             }
             self.carry(now);
+        }
+    }
+
+    /// Something is due that is neither a watch's nor a contact's: these have queues of their own.
+    fn deadline(&mut self, now: Time) {
+        let Some(deadline) = self.deadlines.pop_due(now) else { return };
+        let (mut turn, sessions) = self.turn(now);
+        match deadline {
+            Deadline::Trying(id) => sessions.servers.trying(&mut turn, id),
+            Deadline::Settle(id) => self.settle_late(now, id),
+            Deadline::TimerF(branch) => self.request_ended(now, &branch, &Ended::TimedOut),
+            Deadline::Ping(pair) => self.ping_silent(now, &pair),
+            Deadline::Fetch(id) => sessions.fetches.finish(&mut turn, &mut sessions.clients, id),
+            Deadline::Bounce(record) => sessions.pages.bounce(&mut turn, &mut sessions.barriers, &record),
+            Deadline::Component(key) => self.component_due(now, &key),
+            Deadline::Round => {
+                sessions.watches.go_round(&mut turn);
+                sessions.contacts.go_round(&mut turn, &mut sessions.clients);
+            }
+            Deadline::Chat(key) => {
+                let (chats, beside) = sessions.chats();
+                chats.due(&mut turn, beside, &key);
+            }
+            Deadline::Invite(branch) => {
+                let (chats, beside) = sessions.chats();
+                chats.invite_due(&mut turn, beside, &branch);
+            }
+            Deadline::ChatSweep => {
+                let (chats, beside) = sessions.chats();
+                chats.sweep(&mut turn, beside);
+            }
+            Deadline::Drain => {
+                let (chats, beside) = sessions.chats();
+                chats.give_up(&mut turn, beside);
+                sessions.pages.give_up(&mut turn, &mut sessions.barriers);
+                for id in sessions.servers.open_ids() {
+                    self.settle_late(now, id);
+                }
+            }
         }
     }
 

@@ -38,7 +38,7 @@ pub enum Side {
 }
 
 /// A dialect: how a partner's or node's software spells and behaves.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
 #[allow(missing_docs)]
 pub enum Profile {
     Generic,

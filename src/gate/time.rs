@@ -1,11 +1,12 @@
 //! The gate's clock: an argument, never read.
 
+use serde::{Deserialize, Serialize};
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
 /// Nanoseconds since the Unix epoch, monotone within one run (io adds elapsed monotonic time to the wall clock at start), so that
 /// deadlines can be written down and mean the same after a restart.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Time(u64);
 
 impl Time {

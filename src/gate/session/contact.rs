@@ -10,8 +10,10 @@ mod read;
 
 use self::leg::{KeptLeg, Leg};
 use super::dialog::Dialog;
+use super::rounds::{Round, Rounds};
+use super::table::{Counts, Pair, Row, Table};
 use super::transaction::{Clients, Ended, Purpose, Sent};
-use super::{Deadline, Parcel, Passage, Step, Turn, partner_hop};
+use super::{Parcel, Passage, Step, Turn, partner_hop};
 use crate::gate::Path;
 use crate::gate::border::aol;
 use crate::gate::event::{Event, Outcome, Settled};
@@ -31,26 +33,22 @@ use crate::wire::sip::{Message, Method};
 use crate::wire::xmpp::{Element, NS_SERVER};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Watcher (ours) and presentity (the partner's).
-pub type ContactKey = (Address, Address);
+pub type ContactKey = Pair;
 
 /// All contacts.
 #[derive(Debug, Default)]
 pub struct Contacts {
-    table: BTreeMap<ContactKey, Contact>,
-    /// Legs by our tag.
-    tags: BTreeMap<String, ContactKey>,
-    /// Still to be decided again after a reload.
-    sweep: BTreeSet<ContactKey>,
+    table: Table<Contact>,
+    rounds: Rounds,
     /// We stop for good: nothing is begun any more.
     leaving: bool,
 }
 
 /// How watcher and contact stand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Standing {
     /// The partner has not said yes.
     Pending,
@@ -62,7 +60,7 @@ enum Standing {
     Over,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Contact {
     node: String,
     seen_by: Profile,
@@ -72,8 +70,8 @@ struct Contact {
     /// Not known to have reached the node: `subscribed` goes before the next state.
     unannounced: bool,
     leg: Option<Leg>,
-    /// The last presence told, to tell it again to who asks.
-    shown: Option<Element>,
+    /// The last presence told, as printed, to tell it again to who asks.
+    shown: Option<String>,
     /// When to subscribe anew (of one that is over: when to forget it), and how often that came to nothing.
     retry_at: Option<Time>,
     failures: u32,
@@ -126,12 +124,16 @@ impl Contacts {
         let key = (permit.from().clone(), permit.to().clone());
         // What the partner can't spell is refused now, not at the first SUBSCRIBE.
         aol::outward(ends.of, &key.1)?;
-        if self.table.len() >= limits::SUBSCRIPTIONS && !self.table.contains_key(&key) {
+        if self.table.len() >= limits::SUBSCRIPTIONS && !self.table.contains(&key) {
             return Err(Reject::new(Reason::Overloaded, format!("{} contacts are watched", limits::SUBSCRIPTIONS)));
         }
         let standing = if is_probe { Standing::Granted } else { Standing::Pending };
-        let contact =
-            self.table.entry(key.clone()).or_insert_with(|| Contact::new(turn.now, ends, standing, Some(turn.now)));
+        if !self.table.contains(&key) {
+            self.table.insert(&key, Contact::new(turn.now, ends, standing, Some(turn.now)));
+        }
+        let Some(contact) = self.table.get_mut(&key) else {
+            return Err(Reject::new(Reason::Overloaded, "no room for another contact"));
+        };
         contact.seen_at = turn.now;
         match contact.standing {
             // Its server has not heard that it is over, or will in a moment.
@@ -141,10 +143,7 @@ impl Contacts {
             }
             // Back before the end was heard: begin anew.
             Standing::Over | Standing::Leaving => {
-                let gone = std::mem::replace(contact, Contact::new(turn.now, ends, standing, Some(turn.now)));
-                if let Some(leg) = gone.leg {
-                    self.tags.remove(&leg.dialog.local_tag);
-                }
+                *contact = Contact::new(turn.now, ends, standing, Some(turn.now));
             }
             Standing::Pending | Standing::Granted => {
                 if contact.leg.is_none() && contact.retry_at != Some(turn.now) && contact.may_hurry(turn.now) {
@@ -157,7 +156,7 @@ impl Contacts {
             self.tell_subscribed(turn, &key);
         }
         self.tell_again(turn, &key);
-        self.due(turn, clients, &key);
+        self.go_on(turn, clients, &key);
         Ok(())
     }
 
@@ -193,35 +192,43 @@ impl Contacts {
 
     /// Whether these two are watcher and contact already.
     pub fn knows(&self, watcher: &Address, presentity: &Address) -> bool {
-        self.table.contains_key(&(watcher.clone(), presentity.clone()))
+        self.table.contains(&(watcher.clone(), presentity.clone()))
     }
 
     /// We stop for good: every subscription of ours is ended, and its watcher shown nobody. Who is authorised stays so: whoever goes on from
     /// what was kept subscribes anew.
-    pub fn leave_all(&mut self, turn: &mut Turn<'_>, clients: &mut Clients) {
+    pub fn leave_all(&mut self, turn: &mut Turn<'_>) {
         self.leaving = true;
-        let keys: Vec<ContactKey> = self.table.keys().cloned().collect();
-        for key in keys {
-            let Some(contact) = self.table.get_mut(&key) else { continue };
-            contact.retry_at = None;
-            let is_granted = contact.standing == Standing::Granted;
-            if let Some(leg) = contact.leg.as_mut().filter(|leg| leg.confirmed) {
-                leg.ask = Duration::ZERO;
-                let is_idle = leg.in_flight.is_none();
-                self.keep(turn, &key);
-                if is_idle {
-                    self.send(turn, clients, &key);
-                }
-            }
-            if is_granted {
-                self.show(turn, &key, None, turn.now);
+        self.rounds.begin(turn, Round::Leave);
+    }
+
+    /// Whether some are still to be left.
+    pub fn is_leaving(&self) -> bool {
+        self.rounds.has(&Round::Leave)
+    }
+
+    fn leave(&mut self, turn: &mut Turn<'_>, clients: &mut Clients, key: &ContactKey) {
+        let Some(contact) = self.table.get_mut(key) else { return };
+        contact.retry_at = None;
+        let is_granted = contact.standing == Standing::Granted;
+        // One whose end was begun by an answer is on its way already.
+        if let Some(leg) = contact.leg.as_mut().filter(|leg| leg.confirmed && !leg.ask.is_zero()) {
+            leg.ask = Duration::ZERO;
+            let is_idle = leg.in_flight.is_none();
+            self.keep(turn, key);
+            if is_idle {
+                self.send(turn, clients, key);
             }
         }
+        if is_granted {
+            self.show(turn, key, None, turn.now);
+        }
+        self.arm(turn, key);
     }
 
     /// The addresses of a dialog, by our tag.
-    pub fn of_dialog(&self, local_tag: &str) -> Option<&ContactKey> {
-        self.tags.get(local_tag)
+    pub fn of_dialog(&mut self, local_tag: &str) -> Option<ContactKey> {
+        self.table.tagged(local_tag)
     }
 
     /// A NOTIFY inside one of our dialogs: its status. `None`: no such dialog or package (481).
@@ -232,7 +239,7 @@ impl Contacts {
         request: &Message,
         at: Time,
     ) -> Option<Result<(), Reject>> {
-        let key = self.tags.get(request.to_tag()?)?.clone();
+        let key = self.table.tagged(request.to_tag()?)?;
         let contact = self.table.get_mut(&key)?;
         let leg = contact.leg.as_mut().filter(|leg| leg.dialog.call_id == request.call_id().unwrap_or_default())?;
         // RFC 6665 §8.2.1: it is matched by its package too.
@@ -272,7 +279,7 @@ impl Contacts {
             outcome: Outcome::Delivered,
         })));
         self.heard(turn, key, &state, document.as_ref(), at);
-        self.due(turn, clients, key);
+        self.go_on(turn, clients, key);
         Ok(())
     }
 
@@ -367,6 +374,7 @@ impl Contacts {
         if self.leaving {
             // What was under way is answered: now the end.
             if leg.confirmed && asked.is_some_and(|asked| !asked.is_zero()) {
+                leg.ask = Duration::ZERO;
                 self.send(turn, clients, key);
             }
             return;
@@ -443,7 +451,7 @@ impl Contacts {
             }
             _ => self.failed(turn, key, told),
         }
-        self.due(turn, clients, key);
+        self.go_on(turn, clients, key);
     }
 
     /// RFC 6665 §4.1.2.2: any other failure leaves the subscription until it would have expired.
@@ -456,11 +464,25 @@ impl Contacts {
         self.try_again(turn, key, told);
     }
 
-    /// Something of this contact is due.
-    pub fn due(&mut self, turn: &mut Turn<'_>, clients: &mut Clients, key: &ContactKey) {
+    /// When [`due`](Self::due) has something to do.
+    pub fn next_due(&self) -> Option<Time> {
+        self.table.next_due()
+    }
+
+    /// Something of one contact is due: a refresh, an expiry, Timer N, another try, its state told again.
+    pub fn due(&mut self, turn: &mut Turn<'_>, clients: &mut Clients) {
+        let Some(key) = &self.table.pop_due(turn.now) else { return };
+        if self.table.get(key).is_some_and(|contact| contact.tell_at.is_some_and(|at| at <= turn.now)) {
+            self.tell(turn, key);
+        }
+        self.go_on(turn, clients, key);
+    }
+
+    /// Does what its time has come for.
+    fn go_on(&mut self, turn: &mut Turn<'_>, clients: &mut Clients, key: &ContactKey) {
         let Some(contact) = self.table.get_mut(key) else { return };
         if self.leaving {
-            return;
+            return self.arm(turn, key);
         }
         if contact.standing == Standing::Over {
             match contact.retry_at {
@@ -508,19 +530,26 @@ impl Contacts {
         self.arm(turn, key);
     }
 
-    /// Settings changed: every contact is decided again, in slices.
+    /// Settings changed: every contact is decided again.
     pub fn reloaded(&mut self, turn: &mut Turn<'_>) {
-        self.sweep = self.table.keys().cloned().collect();
-        turn.deadlines.set(Deadline::Sweep, turn.now);
+        self.rounds.begin(turn, Round::Decide);
     }
 
-    /// Decides one slice again.
-    pub fn sweep(&mut self, turn: &mut Turn<'_>, clients: &mut Clients) {
-        for _ in 0..limits::SWEEP_SLICE {
-            let Some(key) = self.sweep.pop_first() else { return };
-            self.decide_again(turn, clients, &key);
+    /// A node's stream was lost, and perhaps what was last told on it: told again soon.
+    pub fn node_restarted(&mut self, turn: &mut Turn<'_>, node: &str) {
+        self.rounds.begin(turn, Round::NodeLost(node.to_owned()));
+    }
+
+    /// The next slice of what is done to all contacts.
+    pub fn go_round(&mut self, turn: &mut Turn<'_>, clients: &mut Clients) {
+        let Some((round, keys)) = self.rounds.next(turn, &mut self.table) else { return };
+        for key in keys {
+            match &round {
+                Round::Decide => self.decide_again(turn, clients, &key),
+                Round::NodeLost(node) => self.tell_soon(turn, &key, node),
+                Round::Leave => self.leave(turn, clients, &key),
+            }
         }
-        turn.deadlines.set(Deadline::Sweep, turn.now);
     }
 
     /// Who may no longer watch is told offline, and the partner that we stopped.
@@ -533,8 +562,9 @@ impl Contacts {
             contact.node = node.name.clone();
             contact.seen_by = node.profile;
             contact.tell_at = Some(turn.now);
-            turn.deadlines.set(Deadline::Tell(key.clone()), turn.now);
+            self.arm(turn, key);
         }
+        let Some(contact) = self.table.get_mut(key) else { return };
         if let Some(id) = turn.settings.policy.partner_for(key.1.domain(), Protocol::Sip) {
             let partner = turn.settings.policy.partner(id);
             contact.partner = partner.label.clone();
@@ -568,15 +598,14 @@ impl Contacts {
         let wait = limits::ASK_AGAIN_FIRST * (1 << contact.tell_failures.min(7).saturating_sub(1));
         let at = turn.jittered(wait.min(limits::ASK_AGAIN));
         contact.tell_at = Some(at);
-        turn.deadlines.set(Deadline::Tell(key.clone()), at);
         if contact.standing == Standing::Over {
             contact.retry_at = contact.retry_at.max(Some(at + limits::CONTACT_OVER));
-            self.arm(turn, key);
         }
+        self.arm(turn, key);
     }
 
     /// Tells the watcher everything again: how it stands, and what is shown.
-    pub fn tell(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
+    fn tell(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
         let Some(contact) = self.table.get_mut(key) else { return };
         contact.tell_at = None;
         if contact.standing == Standing::Over {
@@ -597,18 +626,21 @@ impl Contacts {
     }
 
     fn tell_again(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
-        if let Some(shown) = self.table.get(key).and_then(|contact| contact.shown.clone()) {
+        let shown = self.table.get(key).and_then(|contact| contact.shown.as_deref());
+        if let Some(Ok(shown)) = shown.map(|shown| Element::parse(shown.as_bytes(), NS_SERVER)) {
             self.say(turn, key, shown, false, None);
         }
     }
 
-    /// A node's stream was lost, and perhaps what was last told on it: told again soon.
-    pub fn node_restarted(&mut self, turn: &mut Turn<'_>, node: &str) {
-        for (key, contact) in self.table.iter_mut().filter(|(_, contact)| contact.node == node) {
-            contact.unannounced = true;
-            let at = turn.jittered(limits::PROBE_AFTER_NODE_LOSS);
-            turn.deadlines.set(Deadline::Tell(key.clone()), at);
+    fn tell_soon(&mut self, turn: &mut Turn<'_>, key: &ContactKey, node: &str) {
+        if self.table.get(key).is_none_or(|contact| contact.node != node) {
+            return;
         }
+        let at = turn.jittered(limits::PROBE_AFTER_NODE_LOSS);
+        let Some(contact) = self.table.get_mut(key) else { return };
+        contact.unannounced = true;
+        contact.tell_at = Some(at);
+        self.arm(turn, key);
     }
 
     /// Takes a kept contact back after a restart. `false`: no longer possible.
@@ -625,9 +657,6 @@ impl Contacts {
         let at = turn.jittered(limits::ASK_AFTER_RESTART);
         // A refresh brings a NOTIFY, and so the state that was lost.
         let leg = kept.leg.map(|kept| Leg::resumed(kept, turn.settings.presence.expires, turn.now, at));
-        if let Some(leg) = &leg {
-            self.tags.insert(leg.dialog.local_tag.clone(), key.clone());
-        }
         let standing = match (kept.over, kept.granted) {
             (true, _) => Standing::Over,
             (_, true) => Standing::Granted,
@@ -638,9 +667,9 @@ impl Contacts {
         contact.unannounced = true;
         if kept.over {
             contact.retry_at = Some(turn.now + limits::CONTACT_OVER);
-            turn.deadlines.set(Deadline::Tell(key.clone()), at);
+            contact.tell_at = Some(at);
         }
-        self.table.insert(key.clone(), contact);
+        self.table.insert(&key, contact);
         if !kept.over {
             self.decide_again(turn, clients, &key);
         }
@@ -649,13 +678,8 @@ impl Contacts {
     }
 
     /// Our subscriptions: (partner, state, how many).
-    pub fn counted(&self) -> BTreeMap<(String, &'static str), u64> {
-        let mut counted = BTreeMap::new();
-        for contact in self.table.values().filter(|contact| contact.leg.is_some()) {
-            let state = if contact.standing == Standing::Pending { "pending" } else { "active" };
-            *counted.entry((contact.partner.clone(), state)).or_insert(0) += 1;
-        }
-        counted
+    pub fn counts(&self) -> Counts {
+        self.table.counts()
     }
 
     /// Begins a dialog: new Call-ID, new tag.
@@ -663,9 +687,8 @@ impl Contacts {
         let Some(contact) = self.table.get_mut(key) else { return };
         let Ok(theirs) = aol::outward(contact.of, &key.1) else { return };
         let (call_id, local_tag) = (turn.token(), turn.token());
-        let dialog = Dialog::as_uac(call_id, local_tag.clone(), &key.0.to_sip(), &theirs.to_sip());
+        let dialog = Dialog::as_uac(call_id, local_tag, &key.0.to_sip(), &theirs.to_sip());
         contact.leg = Some(Leg::new(dialog, turn.settings.presence.expires, turn.now));
-        self.tags.insert(local_tag, key.clone());
         self.send(turn, clients, key);
     }
 
@@ -705,11 +728,9 @@ impl Contacts {
 
     /// The dialog is no more, after a restart either.
     fn drop_leg(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
-        if let Some(leg) = self.table.get_mut(key).and_then(|contact| contact.leg.take()) {
-            self.tags.remove(&leg.dialog.local_tag);
-            if leg.confirmed {
-                self.keep(turn, key);
-            }
+        let leg = self.table.get_mut(key).and_then(|contact| contact.leg.take());
+        if leg.is_some_and(|leg| leg.confirmed) {
+            self.keep(turn, key);
         }
     }
 
@@ -780,21 +801,18 @@ impl Contacts {
     }
 
     fn forget(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
-        if let Some(leg) = self.table.remove(key).and_then(|contact| contact.leg) {
-            self.tags.remove(&leg.dialog.local_tag);
-        }
-        turn.deadlines.cancel(&Deadline::Contact(key.clone()));
-        turn.deadlines.cancel(&Deadline::Tell(key.clone()));
+        self.table.remove(key);
         turn.step(Step::Forget { lane: Lane::of(key), id: record_id(key) });
     }
 
     fn show(&mut self, turn: &mut Turn<'_>, key: &ContactKey, document: Option<&Document>, at: Time) {
         let Some(contact) = self.table.get_mut(key) else { return };
         let shown = presence::to_stanza(document, contact.of, contact.seen_by);
-        if contact.shown.as_ref() == Some(&shown) {
+        let printed = shown.print(NS_SERVER);
+        if contact.shown.as_ref() == Some(&printed) {
             return;
         }
-        contact.shown = Some(shown.clone());
+        contact.shown = Some(printed);
         self.say(turn, key, shown, false, Some((at, Path::SipXmpp)));
     }
 
@@ -833,10 +851,10 @@ impl Contacts {
             [refresh, leg.notify_by, leg.confirmed.then_some(leg.expires_at)].into_iter().flatten()
         });
         let leg = leg.filter(|_| contact.standing != Standing::Over);
-        match leg.chain(contact.retry_at).min() {
-            Some(at) => turn.deadlines.set(Deadline::Contact(key.clone()), at.max(turn.now)),
-            None => turn.deadlines.cancel(&Deadline::Contact(key.clone())),
-        }
+        // Who leaves for good only tells.
+        let at = leg.chain(contact.retry_at).filter(|_| !self.leaving).chain(contact.tell_at).min();
+        let at = at.map(|at| at.max(turn.now));
+        self.table.arm(key, at);
     }
 }
 
@@ -872,6 +890,17 @@ impl Contact {
             self.hurried_at = Some(now);
         }
         may
+    }
+}
+
+impl Row for Contact {
+    fn counts(&self) -> (&str, &'static str, u64) {
+        let state = if self.standing == Standing::Pending { "pending" } else { "active" };
+        (&self.partner, state, u64::from(self.leg.is_some()))
+    }
+
+    fn tags(&self) -> impl Iterator<Item = &str> {
+        self.leg.iter().map(|leg| leg.dialog.local_tag.as_str())
     }
 }
 

@@ -9,6 +9,8 @@ pub mod dialog;
 pub mod fetch;
 pub mod outcome;
 pub mod page;
+pub mod rounds;
+pub mod table;
 pub mod transaction;
 pub mod watch;
 
@@ -157,12 +159,6 @@ pub enum Deadline {
     TimerF(String),
     /// A ping without answer.
     Ping(outcome::Pair),
-    /// Something of a watch is due: a NOTIFY, an expiry, a question to the presentity.
-    Watch(watch::WatchKey),
-    /// Something of a contact is due: a refresh, an expiry, Timer N, another try.
-    Contact(contact::ContactKey),
-    /// A contact's state is told again.
-    Tell(contact::ContactKey),
     /// A fetch has waited long enough.
     Fetch(u64),
     /// Something of an IM session is due: its 200 again, its end.
@@ -173,8 +169,8 @@ pub enum Deadline {
     ChatSweep,
     /// An error is handed over again.
     Bounce(RecordId),
-    /// Watches are being decided again after a reload, in slices.
-    Sweep,
+    /// The next slice of what is done to all watches or contacts.
+    Round,
     /// Draining has taken long enough.
     Drain,
     /// A component stream that is down is to be connected again.

@@ -4,13 +4,15 @@
 //! a subscription that ends leaves the authorisation alone.
 
 use super::dialog::{Dialog, contact_of};
+use super::rounds::{Round, Rounds};
+use super::table::{Counts, Pair, Row, Table};
 use super::transaction::{Clients, Ended, Purpose, Sent};
-use super::{Deadline, Parcel, Passage, Step, Turn, partner_hop};
+use super::{Parcel, Passage, Step, Turn, partner_hop};
 use crate::gate::Path;
 use crate::gate::event::{Event, Outcome, Settled};
 use crate::gate::lane::Lane;
 use crate::gate::limits;
-use crate::gate::partner::{Action, Profile, Protocol, Side};
+use crate::gate::partner::{Action, Node, Profile, Protocol, Side};
 use crate::gate::policy::table::STRANGER_PROFILE;
 use crate::gate::policy::{Permit, Question};
 use crate::gate::record::{Kept, Record, RecordId};
@@ -24,22 +26,17 @@ use crate::wire::sip::{Message, Method};
 use crate::wire::xmpp::{Element, NS_SERVER, Stanza};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Watcher and presentity.
-pub type WatchKey = (Address, Address);
+pub type WatchKey = Pair;
 
 /// All watches.
 #[derive(Debug, Default)]
 pub struct Watches {
-    table: BTreeMap<WatchKey, Watch>,
-    /// Dialogs by our tag.
-    dialogs: BTreeMap<String, WatchKey>,
-    /// Live subscriptions of each partner label.
-    counts: BTreeMap<String, u32>,
-    /// Watches to be decided again after a reload.
-    sweep: BTreeSet<WatchKey>,
+    table: Table<Watch>,
+    rounds: Rounds,
 }
 
 /// What the presentity's server has said of the watcher.
@@ -56,13 +53,12 @@ enum Standing {
     Polite,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Watch {
     partner: String,
     seen_by: Profile,
     node: String,
     of: Profile,
-    policy_version: u64,
     standing: Standing,
     /// What each resource shows; only this watcher is told (RFC 8048 §9: it may differ from watcher to watcher).
     resources: BTreeMap<String, Shown>,
@@ -77,7 +73,7 @@ struct Watch {
 }
 
 /// One of the watcher's dialogs.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Subscriber {
     dialog: Dialog,
     event_id: Option<String>,
@@ -93,7 +89,7 @@ struct Subscriber {
 }
 
 /// How a subscription ends (RFC 6665 §4.1.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ending {
     /// Expired, or the watcher unsubscribed.
     Timeout,
@@ -151,32 +147,25 @@ impl Watches {
     ) -> Result<Taken, Reject> {
         let (label, seen_by, subscriptions_max) = partner;
         let key = (permit.from().clone(), permit.to().clone());
-        if self.counts.get(label).copied().unwrap_or(0) >= subscriptions_max {
+        if self.table.count_of(label) >= u64::from(subscriptions_max) {
             return Err(Reject::new(
                 Reason::RateLimited,
                 format!("{label} holds {subscriptions_max} subscriptions, its limits.subscriptions; raise it or wait"),
             ));
         }
-        if self.dialogs.len() >= limits::SUBSCRIPTIONS {
+        if self.table.count() >= limits::SUBSCRIPTIONS as u64 {
             return Err(Reject::new(Reason::Overloaded, format!("{} subscriptions are live", limits::SUBSCRIPTIONS)));
         }
         let node = table::node_between(turn.settings, key.0.domain(), permit.to())?;
         let local_tag = turn.token();
         let dialog = Dialog::from_request(request, local_tag.clone())?;
-        let watch = self.table.entry(key.clone()).or_insert_with(|| Watch {
-            partner: label.to_owned(),
-            seen_by,
-            node: node.name.clone(),
-            of: node.profile,
-            policy_version: permit.policy_version(),
-            standing: if permit.is_polite() { Standing::Polite } else { Standing::Asked },
-            resources: BTreeMap::new(),
-            known: false,
-            subscribers: Vec::new(),
-            ask_at: None,
-            asks_failed: 0,
-            changed_at: None,
-        });
+        if !self.table.contains(&key) {
+            let standing = if permit.is_polite() { Standing::Polite } else { Standing::Asked };
+            self.table.insert(&key, Watch::new((label, seen_by), node, standing));
+        }
+        let Some(watch) = self.table.get_mut(&key) else {
+            return Err(Reject::new(Reason::Overloaded, "no room for another subscription"));
+        };
         if watch.subscribers.len() >= limits::DIALOGS_PER_WATCH {
             return Err(Reject::new(
                 Reason::Overloaded,
@@ -195,11 +184,14 @@ impl Watches {
             ending: None,
         });
         // A second dialog of a watcher who is still waiting asks again: the presentity's server may have forgotten.
-        if watch.standing == Standing::Asked {
-            watch.ask_at = Some(turn.now);
+        match watch.standing {
+            Standing::Asked => watch.ask_at = Some(turn.now),
+            // Joins one whose last dialogs were ending: nobody was asked for them any more.
+            Standing::Granted if !watch.known => {
+                watch.ask_at.get_or_insert(turn.now);
+            }
+            _ => {}
         }
-        *self.counts.entry(label.to_owned()).or_default() += 1;
-        self.dialogs.insert(local_tag.clone(), key.clone());
         self.keep(turn, &key);
         self.arm(turn, &key);
         Ok(Taken { local_tag, expires: asked.expires })
@@ -213,7 +205,7 @@ impl Watches {
         request: &Message,
         expires: Duration,
     ) -> Option<Result<Taken, Reject>> {
-        let key = self.dialogs.get(request.to_tag()?)?.clone();
+        let key = self.table.tagged(request.to_tag()?)?;
         // The dialog's own addresses were decided on, not what this request claims.
         if key.0 != *permit.from() {
             return None;
@@ -223,7 +215,6 @@ impl Watches {
         if let Err(reject) = subscriber.dialog.follow(request) {
             return Some(Err(reject));
         }
-        watch.policy_version = permit.policy_version();
         subscriber.due = Some(turn.now);
         subscriber.failures = 0;
         if expires.is_zero() {
@@ -242,8 +233,8 @@ impl Watches {
     }
 
     /// The addresses a dialog was decided on, by our tag.
-    pub fn of_dialog(&self, local_tag: &str) -> Option<&WatchKey> {
-        self.dialogs.get(local_tag)
+    pub fn of_dialog(&mut self, local_tag: &str) -> Option<WatchKey> {
+        self.table.tagged(local_tag)
     }
 
     /// Presence from the presentity's server to a watcher. `false`: nobody watches.
@@ -319,8 +310,14 @@ impl Watches {
         true
     }
 
-    /// Something of this watch is due.
-    pub fn due(&mut self, turn: &mut Turn<'_>, clients: &mut Clients, key: &WatchKey) {
+    /// When [`due`](Self::due) has something to do.
+    pub fn next_due(&self) -> Option<Time> {
+        self.table.next_due()
+    }
+
+    /// Something of one watch is due: a NOTIFY, an expiry, a question to the presentity.
+    pub fn due(&mut self, turn: &mut Turn<'_>, clients: &mut Clients) {
+        let Some(key) = &self.table.pop_due(turn.now) else { return };
         let Some(watch) = self.table.get_mut(key) else { return };
         for subscriber in &mut watch.subscribers {
             if subscriber.expires_at <= turn.now && subscriber.ending.is_none() {
@@ -330,11 +327,12 @@ impl Watches {
         }
         if watch.ask_at.is_some_and(|at| at <= turn.now) {
             watch.ask_at = None;
+            let is_watching = watch.subscribers.iter().any(|subscriber| subscriber.ending.is_none());
             let type_ = match watch.standing {
-                Standing::Asked => Some("subscribe"),
+                Standing::Asked if is_watching => Some("subscribe"),
                 // RFC 6121 §4.3: in the watcher's own name, who is authorised.
-                Standing::Granted => Some("probe"),
-                Standing::Declined | Standing::Polite => None,
+                Standing::Granted if is_watching => Some("probe"),
+                _ => None,
             };
             if let Some(type_) = type_ {
                 let node = watch.node.clone();
@@ -416,40 +414,43 @@ impl Watches {
 
     /// We stop: every watcher is told to come back at once (RFC 6665 §4.1.3 `deactivated`).
     pub fn deactivate_all(&mut self, turn: &mut Turn<'_>) {
-        let keys: Vec<WatchKey> = self.table.keys().cloned().collect();
-        for key in keys {
-            self.end(turn, &key, Ending::Deactivated);
-        }
+        self.rounds.begin(turn, Round::Leave);
     }
 
     /// A node's stream to us ended: what its users show may be stale. Ask, not all at once.
     pub fn node_restarted(&mut self, turn: &mut Turn<'_>, node: &str) {
-        let keys: Vec<WatchKey> = self.table.iter().filter(|(_, w)| w.node == node).map(|(k, _)| k.clone()).collect();
-        for key in keys {
-            let at = turn.jittered(limits::PROBE_AFTER_NODE_LOSS);
-            if let Some(watch) = self.table.get_mut(&key)
-                && matches!(watch.standing, Standing::Asked | Standing::Granted)
-                && watch.ask_at.is_none_or(|ask| ask > at)
-            {
-                watch.ask_at = Some(at);
-            }
-            self.arm(turn, &key);
-        }
+        self.rounds.begin(turn, Round::NodeLost(node.to_owned()));
     }
 
-    /// Settings changed: every watch is decided again, in slices.
+    /// Settings changed: every watch is decided again; what is no longer allowed is cut.
     pub fn reloaded(&mut self, turn: &mut Turn<'_>) {
-        self.sweep = self.table.keys().cloned().collect();
-        turn.deadlines.set(Deadline::Sweep, turn.now);
+        self.rounds.begin(turn, Round::Decide);
     }
 
-    /// Decides one slice again; what is no longer allowed is cut.
-    pub fn sweep(&mut self, turn: &mut Turn<'_>) {
-        for _ in 0..limits::SWEEP_SLICE {
-            let Some(key) = self.sweep.pop_first() else { return };
-            self.decide_again(turn, &key);
+    /// The next slice of what is done to all watches.
+    pub fn go_round(&mut self, turn: &mut Turn<'_>) {
+        let Some((round, keys)) = self.rounds.next(turn, &mut self.table) else { return };
+        for key in keys {
+            match &round {
+                Round::Decide => self.decide_again(turn, &key),
+                Round::NodeLost(node) => self.ask_again(turn, &key, node),
+                Round::Leave => self.end(turn, &key, Ending::Deactivated),
+            }
         }
-        turn.deadlines.set(Deadline::Sweep, turn.now);
+    }
+
+    fn ask_again(&mut self, turn: &mut Turn<'_>, key: &WatchKey, node: &str) {
+        if self.table.get(key).is_none_or(|watch| watch.node != node) {
+            return;
+        }
+        let at = turn.jittered(limits::PROBE_AFTER_NODE_LOSS);
+        if let Some(watch) = self.table.get_mut(key)
+            && matches!(watch.standing, Standing::Asked | Standing::Granted)
+            && watch.ask_at.is_none_or(|ask| ask > at)
+        {
+            watch.ask_at = Some(at);
+        }
+        self.arm(turn, key);
     }
 
     fn decide_again(&mut self, turn: &mut Turn<'_>, key: &WatchKey) {
@@ -474,7 +475,6 @@ impl Watches {
         };
         match turn.settings.policy.decide(question).0 {
             Ok(permit) => {
-                watch.policy_version = permit.policy_version();
                 let was_polite = watch.standing == Standing::Polite;
                 if permit.is_polite() && !was_polite {
                     watch.standing = Standing::Polite;
@@ -505,26 +505,12 @@ impl Watches {
             None => return false,
         };
         let Ok(node) = table::node_between(turn.settings, key.0.domain(), &key.1) else { return false };
-        let mut watch = Watch {
-            partner: label.to_owned(),
-            seen_by,
-            node: node.name.clone(),
-            of: node.profile,
-            policy_version: turn.settings.policy.version,
-            standing: kept.standing,
-            resources: BTreeMap::new(),
-            known: false,
-            subscribers: Vec::new(),
-            ask_at: Some(turn.jittered(limits::ASK_AFTER_RESTART)),
-            asks_failed: 0,
-            changed_at: None,
-        };
+        let mut watch = Watch::new((label, seen_by), node, kept.standing);
+        watch.ask_at = Some(turn.jittered(limits::ASK_AFTER_RESTART));
         // What was owed when we died is not known, so each is told once; who may see presence, when it is known again.
         let due = (watch.standing != Standing::Granted).then(|| turn.jittered(limits::ASK_AFTER_RESTART));
         for mut kept in kept.dialogs {
             kept.dialog.resume();
-            self.dialogs.insert(kept.dialog.local_tag.clone(), key.clone());
-            *self.counts.entry(watch.partner.clone()).or_default() += 1;
             watch.subscribers.push(Subscriber {
                 dialog: kept.dialog,
                 event_id: kept.event_id,
@@ -536,33 +522,20 @@ impl Watches {
                 ending: None,
             });
         }
-        self.table.insert(key.clone(), watch);
+        self.table.insert(&key, watch);
         self.decide_again(turn, &key);
         self.arm(turn, &key);
         true
     }
 
     /// Live subscriptions: (partner, state, how many).
-    pub fn counted(&self) -> BTreeMap<(String, &'static str), u64> {
-        let mut counted = BTreeMap::new();
-        for watch in self.table.values() {
-            let state = match watch.standing {
-                Standing::Asked => "pending",
-                Standing::Granted | Standing::Declined | Standing::Polite => "active",
-            };
-            *counted.entry((watch.partner.clone(), state)).or_insert(0) += watch.subscribers.len() as u64;
-        }
-        counted
+    pub fn counts(&self) -> Counts {
+        self.table.counts()
     }
 
-    /// How many dialogs are live.
-    pub fn len(&self) -> usize {
-        self.dialogs.len()
-    }
-
-    /// Whether none is.
+    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.dialogs.is_empty()
+        self.table.is_empty()
     }
 
     /// The state changed: each dialog learns it, at most once in `notify_interval` (RFC 3856 §6.10).
@@ -637,16 +610,11 @@ impl Watches {
     fn remove_subscriber(&mut self, turn: &mut Turn<'_>, key: &WatchKey, at: usize) {
         let Some(watch) = self.table.get_mut(key) else { return };
         let gone = watch.subscribers.remove(at);
-        self.dialogs.remove(&gone.dialog.local_tag);
-        if let Some(count) = self.counts.get_mut(&watch.partner) {
-            *count = count.saturating_sub(1);
-        }
         if !watch.subscribers.is_empty() {
             self.keep(turn, key);
             return;
         }
         let Some(watch) = self.table.remove(key) else { return };
-        turn.deadlines.cancel(&Deadline::Watch(key.clone()));
         turn.step(Step::Forget { lane: Lane::of(key), id: record_id(key) });
         // RFC 8048 §6.2.3: the contact learns that the watcher went; the authorisation stays.
         if watch.standing == Standing::Granted && gone.ending == Some(Ending::Timeout) {
@@ -682,10 +650,40 @@ impl Watches {
             let expiry = Some(s.expires_at).filter(|_| s.ending.is_none());
             [due, expiry].into_iter().flatten()
         });
-        match subscribers.chain(watch.ask_at).min() {
-            Some(at) => turn.deadlines.set(Deadline::Watch(key.clone()), at.max(turn.now)),
-            None => turn.deadlines.cancel(&Deadline::Watch(key.clone())),
+        let at = subscribers.chain(watch.ask_at).min().map(|at| at.max(turn.now));
+        self.table.arm(key, at);
+    }
+}
+
+impl Watch {
+    fn new((label, seen_by): (&str, Profile), node: &Node, standing: Standing) -> Self {
+        Self {
+            partner: label.to_owned(),
+            seen_by,
+            node: node.name.clone(),
+            of: node.profile,
+            standing,
+            resources: BTreeMap::new(),
+            known: false,
+            subscribers: Vec::new(),
+            ask_at: None,
+            asks_failed: 0,
+            changed_at: None,
         }
+    }
+}
+
+impl Row for Watch {
+    fn counts(&self) -> (&str, &'static str, u64) {
+        let state = match self.standing {
+            Standing::Asked => "pending",
+            Standing::Granted | Standing::Declined | Standing::Polite => "active",
+        };
+        (&self.partner, state, self.subscribers.len() as u64)
+    }
+
+    fn tags(&self) -> impl Iterator<Item = &str> {
+        self.subscribers.iter().map(|subscriber| subscriber.dialog.local_tag.as_str())
     }
 }
 

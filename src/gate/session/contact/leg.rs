@@ -6,7 +6,7 @@ use crate::gate::time::Time;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Leg {
     pub(super) dialog: Dialog,
     /// Their tag is known.
