@@ -96,6 +96,9 @@ pub struct KeptContact {
     #[serde(default)]
     over: bool,
     leg: Option<KeptLeg>,
+    /// Until when the partner asked not to be asked; 0 if it did not.
+    #[serde(default)]
+    hold_until_unix_nanos: u64,
 }
 
 /// Who serves the two ends.
@@ -654,16 +657,20 @@ impl Contacts {
         let Ok(node) = table::node_between(turn.settings, key.1.domain(), &key.0) else { return false };
         let (label, of) = (partner.label.clone(), partner.profile);
         let ends = Ends { node: &node.name, seen_by: node.profile, partner: &label, of };
+        let hold_until = Time::from_unix_nanos(kept.hold_until_unix_nanos);
         let at = turn.jittered(limits::ASK_AFTER_RESTART);
+        // What the partner asked for holds over a restart.
+        let asks_at = at.max(hold_until);
         // A refresh brings a NOTIFY, and so the state that was lost.
-        let leg = kept.leg.map(|kept| Leg::resumed(kept, turn.settings.presence.expires, turn.now, at));
+        let leg = kept.leg.map(|kept| Leg::resumed(kept, turn.settings.presence.expires, turn.now, asks_at));
         let standing = match (kept.over, kept.granted) {
             (true, _) => Standing::Over,
             (_, true) => Standing::Granted,
             (_, false) => Standing::Pending,
         };
-        let mut contact = Contact::new(turn.now, ends, standing, leg.is_none().then_some(at));
+        let mut contact = Contact::new(turn.now, ends, standing, leg.is_none().then_some(asks_at));
         contact.leg = leg;
+        contact.hold_until = hold_until.max(turn.now);
         contact.unannounced = true;
         if kept.over {
             contact.retry_at = Some(turn.now + limits::CONTACT_OVER);
@@ -758,6 +765,9 @@ impl Contacts {
             Some(_) => contact.hold_until.max(turn.now + limits::CONTACT_AGAIN_FIRST),
             None => at.max(contact.hold_until),
         });
+        if told.is_some() {
+            self.keep(turn, key);
+        }
         self.lose_sight(turn, key);
     }
 
@@ -777,8 +787,14 @@ impl Contacts {
         contact.shown = None;
         contact.retry_at = Some(turn.now + limits::CONTACT_OVER);
         // Until the node has it: a refusal that is lost would be asked for at every login.
-        let kept =
-            KeptContact { watcher: key.0.to_jid(), presentity: key.1.to_jid(), granted: false, over: true, leg: None };
+        let kept = KeptContact {
+            watcher: key.0.to_jid(),
+            presentity: key.1.to_jid(),
+            granted: false,
+            over: true,
+            leg: None,
+            hold_until_unix_nanos: 0,
+        };
         turn.step(Step::Keep { lane: Lane::of(key), record: Record { id: record_id(key), kept: Kept::Contact(kept) } });
         self.say_type(turn, key, "unsubscribed");
         self.arm(turn, key);
@@ -840,7 +856,14 @@ impl Contacts {
             Standing::Leaving | Standing::Over => return,
         };
         let leg = contact.leg.as_ref().and_then(Leg::kept).filter(|_| !self.leaving);
-        let kept = KeptContact { watcher: key.0.to_jid(), presentity: key.1.to_jid(), granted, over: false, leg };
+        let kept = KeptContact {
+            watcher: key.0.to_jid(),
+            presentity: key.1.to_jid(),
+            granted,
+            over: false,
+            leg,
+            hold_until_unix_nanos: if contact.hold_until > turn.now { contact.hold_until.unix_nanos() } else { 0 },
+        };
         turn.step(Step::Keep { lane: Lane::of(key), record: Record { id: record_id(key), kept: Kept::Contact(kept) } });
     }
 
