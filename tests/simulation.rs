@@ -178,10 +178,9 @@ impl Sim {
     fn pass(&mut self, pause: Duration) {
         let deaths = self.world.deaths;
         // A slow store, and a fast one.
-        let lag = Duration::from_millis(self.rng.random_range(0..100_u64).pow(2)).min(pause);
-        if self.rng.random_bool(0.3) {
-            self.world.advance(lag);
-        }
+        let slow = Duration::from_millis(self.rng.random_range(0..100_u64).pow(2)).min(pause);
+        let lag = if self.rng.random_bool(0.3) { slow } else { Duration::ZERO };
+        self.world.advance(lag);
         self.commit();
         self.world.advance(pause.saturating_sub(lag));
         self.died_since(deaths);
