@@ -92,9 +92,9 @@ pub const NOTIFY_AGAIN: Duration = Duration::from_secs(300);
 /// How often the last NOTIFY of a subscription is tried.
 pub const LAST_NOTIFY_TRIES: u32 = 4;
 /// Places of a table that one turn of a round looks at: after a reload, after the loss of a node's stream, at the end.
-pub const ROUND_SLICE: u32 = 500;
+pub const ROUND_SLICE: u32 = 100;
 /// Between two such turns: what else waits comes first.
-pub const ROUND_PAUSE: Duration = Duration::from_millis(5);
+pub const ROUND_PAUSE: Duration = Duration::from_millis(1);
 /// How long draining may take.
 pub const DRAIN: Duration = Duration::from_secs(8);
 /// Distinct targets of one partner's hour that are kept over a restart; beyond, they are counted in this run alone.
