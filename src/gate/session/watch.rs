@@ -172,6 +172,7 @@ impl Watches {
                 format!("{} already has {} dialogs with {}", key.0, limits::DIALOGS_PER_WATCH, key.1),
             ));
         }
+        let was_watched = watch.is_watched();
         watch.subscribers.push(Subscriber {
             dialog,
             event_id: asked.event_id,
@@ -183,8 +184,9 @@ impl Watches {
             failures: 0,
             ending: None,
         });
-        // A second dialog of a watcher who is still waiting asks again: the presentity's server may have forgotten.
-        if watch.standing == Standing::Asked {
+        // A second dialog of a watcher who is still waiting asks again: the presentity's server may have forgotten. And where all others are
+        // ending, nobody has asked of late.
+        if watch.standing == Standing::Asked || (!was_watched && !watch.known) {
             watch.ask_at = Some(turn.now);
         }
         self.keep(turn, &key);
@@ -322,11 +324,11 @@ impl Watches {
         }
         if watch.ask_at.is_some_and(|at| at <= turn.now) {
             watch.ask_at = None;
-            let is_watching = watch.subscribers.iter().any(|subscriber| subscriber.ending.is_none());
+            let is_watched = watch.is_watched();
             let type_ = match watch.standing {
-                Standing::Asked if is_watching => Some("subscribe"),
+                Standing::Asked if is_watched => Some("subscribe"),
                 // RFC 6121 §4.3: in the watcher's own name, who is authorised.
-                Standing::Granted if is_watching => Some("probe"),
+                Standing::Granted if is_watched => Some("probe"),
                 _ => None,
             };
             if let Some(type_) = type_ {
@@ -665,6 +667,11 @@ impl Watch {
             asks_failed: 0,
             changed_at: None,
         }
+    }
+
+    /// Whether a dialog is there that does not end.
+    fn is_watched(&self) -> bool {
+        self.subscribers.iter().any(|subscriber| subscriber.ending.is_none())
     }
 }
 
