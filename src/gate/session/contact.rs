@@ -323,7 +323,9 @@ impl Contacts {
             _ => {
                 leg.granted_for(turn.now, state.expires);
                 contact.failures = 0;
-                let was_unannounced = std::mem::take(&mut contact.unannounced);
+                // The round that says so of every contact may not have come to this one yet.
+                let is_node_lost = self.rounds.has(&Round::NodeLost(contact.node.clone()));
+                let was_unannounced = std::mem::take(&mut contact.unannounced) || is_node_lost;
                 if standing == Standing::Pending {
                     contact.standing = Standing::Granted;
                     self.keep(turn, key);
@@ -593,8 +595,11 @@ impl Contacts {
     pub fn say_later(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
         let Some(contact) = self.table.get_mut(key) else { return };
         let has_left = contact.standing == Standing::Over && contact.leg.is_some();
-        contact.unannounced |= !has_left;
-        if has_left || contact.tell_at.is_some_and(|at| at > turn.now) {
+        if has_left {
+            return;
+        }
+        contact.unannounced = true;
+        if contact.tell_at.is_some_and(|at| at > turn.now) {
             return;
         }
         contact.tell_failures = contact.tell_failures.saturating_add(1);

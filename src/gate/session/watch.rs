@@ -327,11 +327,11 @@ impl Watches {
         }
         if watch.ask_at.is_some_and(|at| at <= turn.now) {
             watch.ask_at = None;
-            let is_watching = watch.subscribers.iter().any(|subscriber| subscriber.ending.is_none());
+            let is_watched = watch.is_watched();
             let type_ = match watch.standing {
-                Standing::Asked if is_watching => Some("subscribe"),
+                Standing::Asked if is_watched => Some("subscribe"),
                 // RFC 6121 §4.3: in the watcher's own name, who is authorised.
-                Standing::Granted if is_watching => Some("probe"),
+                Standing::Granted if is_watched => Some("probe"),
                 _ => None,
             };
             if let Some(type_) = type_ {
@@ -670,6 +670,11 @@ impl Watch {
             asks_failed: 0,
             changed_at: None,
         }
+    }
+
+    /// Whether a dialog is there that does not end.
+    fn is_watched(&self) -> bool {
+        self.subscribers.iter().any(|subscriber| subscriber.ending.is_none())
     }
 }
 
