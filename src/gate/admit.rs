@@ -3,6 +3,7 @@
 
 mod session;
 
+use super::Draining;
 use super::Gate;
 use super::border::inward;
 use super::event::{Decision, Event, Outcome};
@@ -22,7 +23,6 @@ use super::session::{Facts, Parcel, Passage, Step, contact, fetch::Fetches, outc
 use super::time::Time;
 use super::translate::composing::ChatState;
 use super::translate::{error, message};
-use super::{Draining, unwritten};
 use crate::wire::address::{Address, Jid};
 use crate::wire::sip::compose::Response;
 use crate::wire::sip::header::Name;
@@ -215,11 +215,12 @@ impl Gate {
         partner: (&str, Profile, u32),
     ) -> Result<Taken, Reject> {
         let asked = watch::read(request, &self.settings.presence)?;
-        if let (Some(why), false) = (&self.store_trouble, asked.expires.is_zero()) {
-            return Err(unwritten(why));
+        let is_refresh = request.to_tag().is_some();
+        if !asked.expires.is_zero() && !is_refresh {
+            self.writing.may_begin()?;
         }
         let (mut turn, sessions) = self.turn(now);
-        let taken = if request.to_tag().is_some() {
+        let taken = if is_refresh {
             match sessions.watches.refresh(&mut turn, &permit, request, asked.expires) {
                 None => return Ok(plain(481)),
                 Some(taken) => taken?,
@@ -490,24 +491,24 @@ impl Gate {
                 if let Some(id) = &stanza.id {
                     pong = pong.attr("id", id);
                 }
-                self.say_inside(node, from, to, &pong);
+                // It acknowledges all that came before it.
+                self.say_inside(node, from, to, Lane::All, &pong);
             }
             // RFC 6120 §8.2.3: what is not understood is answered by service-unavailable.
             _ => {
                 let error = StanzaError::new(Condition::ServiceUnavailable, ErrorType::Cancel);
                 if let Some(reply) = stanza.error_reply(&error) {
-                    self.say_inside(node, from, to, &reply);
+                    self.say_inside(node, from, to, Lane::Free, &reply);
                 }
             }
         }
     }
 
     /// Writes an answer to the inside, in the addressed partner domain's name.
-    pub(super) fn say_inside(&mut self, node: &str, from: &Jid, to: &Jid, answer: &Element) {
+    pub(super) fn say_inside(&mut self, node: &str, from: &Jid, to: &Jid, lane: Lane, answer: &Element) {
         let hop = node_hop(&self.settings, node, to.bare.domain(), from.bare.domain());
         let bytes = Bytes::from(answer.print(NS_SERVER));
-        // A pong is an acknowledgement of all that came before it.
-        let parcel = Parcel { bytes, passage: Passage::Answer, transit: None, lane: Lane::All };
+        let parcel = Parcel { bytes, passage: Passage::Answer, transit: None, lane };
         self.steps.push_back(Step::Pass { hop, parcel });
     }
 
@@ -609,7 +610,7 @@ impl Gate {
             let ends = (node, facts.partner.as_str());
             sessions.pages.refuse((&mut turn, &mut sessions.barriers), from, &to.bare, ids, ends, error);
         } else if let Some(reply) = stanza.error_reply(&error) {
-            self.say_inside(node, from, to, &reply);
+            self.say_inside(node, from, to, Lane::Free, &reply);
         }
     }
 

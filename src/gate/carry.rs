@@ -5,6 +5,7 @@ use super::components;
 use super::event::{Event, Outcome, Settled};
 use super::exchange::{HopId, Output, Target};
 use super::lane::Lane;
+use super::limits;
 use super::partner::{Action, DomainPattern, LinkId, Partner, Protocol, Side};
 use super::reject::{Reason, Reject};
 use super::route::HopKey;
@@ -222,6 +223,13 @@ impl Gate {
     }
 
     fn purpose_ended(&mut self, now: Time, purpose: &Purpose, ended: &Ended<'_>) {
+        // What may have waited for the store, and not for the peer, is no silence of the peer's: its dialog is not dead.
+        let is_held = matches!(purpose, Purpose::Notify(..) | Purpose::Subscribe(..) | Purpose::Line(..));
+        let held = Ended::Unreachable(Reject::new(Reason::Overloaded, "it waited for the state store"));
+        let ended = match ended {
+            Ended::TimedOut if is_held && self.writing.held_since(now - limits::TIMER_F) => &held,
+            ended => ended,
+        };
         let (mut turn, sessions) = self.turn(now);
         match purpose {
             Purpose::Notify(key, tag) => sessions.watches.notified(&mut turn, key, tag, ended),

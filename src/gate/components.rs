@@ -154,7 +154,7 @@ impl Gate {
         let id = turn.refused(&reject, &facts);
         let asks = stanza.kind != Kind::Presence || stanza.type_.as_deref() == Some("subscribe");
         if let Some(reply) = stanza.error_reply(&reject.stanza_error(id)).filter(|_| asks) {
-            self.say_inside(node, from, to, &reply);
+            self.say_inside(node, from, to, crate::gate::Lane::Free, &reply);
         }
     }
 }

@@ -27,6 +27,7 @@ pub mod session;
 pub mod settings;
 pub mod time;
 pub mod translate;
+pub mod writing;
 
 pub use event::Event;
 pub use exchange::{HopId, Incoming, Input, Output, Path, Proof, Proven, Target};
@@ -52,6 +53,7 @@ use session::{Deadline, Facts, Sessions, Step, Turn};
 use settings::Settings;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use writing::Writing;
 
 /// The machine that proves, decides, routes and translates for the whole edge.
 ///
@@ -75,8 +77,7 @@ pub struct Gate {
     told_key: u64,
     nodes_up: BTreeMap<String, bool>,
     draining: Option<Draining>,
-    /// Why nothing can be kept now.
-    store_trouble: Option<String>,
+    writing: Writing,
 }
 
 /// How the edge stops.
@@ -123,7 +124,7 @@ impl Gate {
             told_key: fingerprint(seed),
             nodes_up,
             draining: None,
-            store_trouble: None,
+            writing: Writing::default(),
         };
         gate.attach_all(now);
         gate
@@ -154,7 +155,7 @@ impl Gate {
             Input::Reload(settings) => self.reload(now, *settings),
             Input::Drain { last } => self.drain(now, last),
             Input::Timeout => self.timeout(now),
-            Input::StoreTrouble(why) => self.store_trouble = why,
+            Input::StoreTrouble(why) => self.writing.told(now, why),
         }
         self.carry(now);
     }
@@ -202,6 +203,7 @@ impl Gate {
         let turn = Turn {
             now,
             settings: &self.settings,
+            writing: &self.writing,
             rng: &mut self.rng,
             steps: &mut self.steps,
             deadlines: &mut self.deadlines,
@@ -479,10 +481,7 @@ impl Gate {
         if self.draining.is_some() {
             return Err(Reject::new(Reason::Overloaded, "stopping"));
         }
-        match &self.store_trouble {
-            None => Ok(()),
-            Some(why) => Err(unwritten(why)),
-        }
+        self.writing.may_begin()
     }
 
     /// The label for metrics: a configured partner's, or `other`.
@@ -492,10 +491,6 @@ impl Gate {
             .and_then(|domain| self.settings.policy.partner_for(&domain, protocol))
             .map_or_else(|| "other".to_owned(), |id| self.settings.policy.partner(id).label.clone())
     }
-}
-
-fn unwritten(why: &str) -> Reject {
-    Reject::new(Reason::Overloaded, format!("what must be remembered can't be written down: {why}"))
 }
 
 /// A node's stream ended: what its users show may be stale, and what they were shown forgotten. Ask and tell again, not all at once.

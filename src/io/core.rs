@@ -22,6 +22,10 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// What could not be sent before the store was well again and is older than this no longer makes sense to its receiver: longer than any
 /// transaction lasts (RFC 3261 §17.1.2.2, Timer F).
 const STALE: Duration = Duration::from_secs(32);
+/// A store that takes longer over one commit is in trouble, whatever it says later.
+const SLOW: Duration = Duration::from_secs(5);
+/// What may wait for the store in all, in bytes; beyond, the link it is for is ended.
+const HELD: usize = 64 * 1024 * 1024;
 /// For links to write out their last bytes.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -29,6 +33,8 @@ const GOODBYE: Duration = Duration::from_secs(2);
 struct Waiting {
     link: LinkId,
     order: Order,
+    /// An acknowledgement of all that came before it stays true; anything else is stale in time.
+    ages: bool,
     since: Instant,
 }
 
@@ -39,16 +45,33 @@ pub struct Core {
     /// `None`: nothing outlives this run, so nothing is kept and nothing waits.
     keeper: Option<Keeper>,
     held: Held<Waiting>,
+    /// What they weigh.
+    held_bytes: usize,
+    /// Since when the store owes a commit.
+    owed_since: Option<Instant>,
     links: HashMap<LinkId, Handle>,
     load: Option<Load>,
     drain_by: Option<Instant>,
+    /// Links are closing: nothing new is connected.
+    is_closing: bool,
 }
 
 impl Core {
     /// Gives the gate what was kept before the restart; nothing else has reached it yet. Blocks while it reads.
     pub fn new(edge: Arc<Edge>, gate: Gate, store: Option<Box<dyn Store>>, load: Option<Load>) -> Result<Self, String> {
         let (links, held) = (HashMap::new(), Held::new());
-        let mut core = Self { edge, gate, keeper: None, held, links, load, drain_by: None };
+        let mut core = Self {
+            edge,
+            gate,
+            keeper: None,
+            held,
+            held_bytes: 0,
+            owed_since: None,
+            links,
+            load,
+            drain_by: None,
+            is_closing: false,
+        };
         let Some(mut store) = store else { return Ok(core) };
         let begun = Instant::now();
         let mut count = 0_u64;
@@ -69,8 +92,6 @@ impl Core {
             let _ = teller.tell_blocking(Arrival::Stored(word));
         });
         let keeper = keeper?;
-        // The first commit tells at once whether the store can be written at all.
-        keeper.hurry();
         core.edge.telemetry.keep_decisions(keeper.clone());
         let _ = core.edge.keeper.set(keeper.clone());
         core.keeper = Some(keeper);
@@ -83,7 +104,8 @@ impl Core {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             let due = self.gate.poll_timeout().map(|at| self.edge.clock.instant(at));
-            let deadline = [due, self.drain_by].into_iter().flatten().min();
+            let slow = self.owed_since.filter(|_| !self.is_in_trouble()).map(|since| since + SLOW);
+            let deadline = [due, self.drain_by, slow].into_iter().flatten().min();
             tokio::select! {
                 n = arrivals.recv_many(&mut batch, BATCH) => {
                     if n == 0 {
@@ -100,6 +122,9 @@ impl Core {
                 self.gate.handle_input(now, Input::Timeout);
             }
             self.act();
+            if self.owed_since.is_some_and(|since| since.elapsed() >= SLOW) && !self.is_in_trouble() {
+                self.stored(Word::Failing(format!("the state store has written nothing for {} s", SLOW.as_secs())));
+            }
             if let Some(by) = self.drain_by
                 && ((self.gate.is_drained() && self.held.is_empty()) || Instant::now() >= by)
             {
@@ -109,13 +134,35 @@ impl Core {
                 break;
             }
         }
-        // Links write out what they were given and close; what they still say reaches nobody.
+        self.close(arrivals, &mut gone).await;
+    }
+
+    /// Links write out what they were given and say goodbye; a node's stream with its last acknowledgement (XEP-0198 §4).
+    async fn close(mut self, mut arrivals: mpsc::Receiver<Arrival>, gone: &mut mpsc::Receiver<()>) {
+        self.is_closing = true;
+        for handle in self.links.values() {
+            let _ = handle.give(Order::Close(None));
+        }
+        self.edge.forget_alive();
+        let by = Instant::now() + GOODBYE;
+        loop {
+            tokio::select! {
+                arrival = arrivals.recv() => match arrival {
+                    Some(arrival) => self.take(arrival),
+                    None => break,
+                },
+                _ = gone.recv() => break,
+                () = sleep_until(by) => break,
+            }
+            self.act();
+        }
         arrivals.close();
         self.links.clear();
-        self.edge.forget_alive();
-        let emptied = async { while arrivals.recv().await.is_some() {} };
-        let last = async { while gone.recv().await.is_some() {} };
-        let _ = tokio::time::timeout(GOODBYE, async { tokio::join!(emptied, last) }).await;
+        while arrivals.try_recv().is_ok() {}
+    }
+
+    fn is_in_trouble(&self) -> bool {
+        self.edge.store_trouble.load().is_some()
     }
 
     fn take(&mut self, arrival: Arrival) {
@@ -125,8 +172,12 @@ impl Core {
                 self.links.insert(link, handle);
             }
             Arrival::Input(input) => {
-                if let Input::Closed { link, .. } = &*input {
-                    self.links.remove(link);
+                if let Input::Closed { link, .. } = &*input
+                    && self.links.remove(link).is_some()
+                    && !self.held.is_empty()
+                {
+                    let link = *link;
+                    self.drop_held(|waiting| waiting.link == link);
                 }
                 self.gate.handle_input(now, *input);
             }
@@ -194,18 +245,24 @@ impl Core {
                 Output::Send { link, bytes, transit, lane } => {
                     self.send(lane, link, Order::Send { bytes, transit });
                 }
-                // Behind all that it may have to be sent.
-                Output::Close { link, error } => self.send(Lane::All, link, Order::Close(error)),
+                Output::Close { link, error } => {
+                    // What still waits for the store will not be sent on it.
+                    self.drop_held(|waiting| waiting.link == link);
+                    self.order(link, Order::Close(error));
+                }
+                Output::Connect { .. } if self.is_closing => {}
                 Output::Connect { hop, target } => {
                     tokio::spawn(dial::dial(Arc::clone(&self.edge), hop, target));
                 }
                 Output::Keep { lane, record } => {
                     if let Some(keeper) = &self.keeper {
+                        self.owed_since.get_or_insert_with(Instant::now);
                         keeper.keep(self.held.mark(lane), record, lane != Lane::Free);
                     }
                 }
                 Output::Forget { lane, id } => {
                     if let Some(keeper) = &self.keeper {
+                        self.owed_since.get_or_insert_with(Instant::now);
                         keeper.forget(self.held.mark(lane), id, lane != Lane::Free);
                     }
                 }
@@ -226,14 +283,37 @@ impl Core {
 
     /// Now, or when what it waits for is committed.
     fn send(&mut self, lane: Lane, link: LinkId, order: Order) {
-        match self.held.push(lane, Waiting { link, order, since: Instant::now() }) {
-            Some(Waiting { link, order, .. }) => self.order(link, order),
-            None => {
-                if let (Lane::All, Some(keeper)) = (lane, &self.keeper) {
-                    keeper.hurry();
-                }
-            }
+        if !self.links.contains_key(&link) {
+            return;
         }
+        let weight = order.weight();
+        let Some(Waiting { link, order, .. }) =
+            self.held.push(lane, Waiting { link, order, ages: lane != Lane::All, since: Instant::now() })
+        else {
+            self.held_bytes += weight;
+            if self.held_bytes > HELD
+                && let Some(handle) = self.links.remove(&link)
+            {
+                self.drop_held(|waiting| waiting.link == link);
+                handle.kill("too much waits for the state store".to_owned());
+            }
+            if let (Lane::All, Some(keeper)) = (lane, &self.keeper) {
+                keeper.hurry();
+            }
+            return;
+        };
+        self.order(link, order);
+    }
+
+    fn drop_held(&mut self, of: impl Fn(&Waiting) -> bool) -> usize {
+        let mut weight = 0;
+        let dropped = self.held.drop_where(|waiting| {
+            let is_of = of(waiting);
+            weight += if is_of { waiting.order.weight() } else { 0 };
+            is_of
+        });
+        self.held_bytes = self.held_bytes.saturating_sub(weight);
+        dropped
     }
 
     fn stored(&mut self, word: Word) {
@@ -243,16 +323,19 @@ impl Core {
                 let mut released = Vec::new();
                 self.held.committed(mark, |waiting| released.push(waiting));
                 for Waiting { link, order, .. } in released {
+                    self.held_bytes = self.held_bytes.saturating_sub(order.weight());
                     self.order(link, order);
                 }
+                self.owed_since = (!self.held.is_settled()).then(Instant::now);
                 if self.edge.store_trouble.swap(None).is_some() {
                     metrics.store_up(true);
-                    tracing::warn!("the state store can be written again");
+                    tracing::warn!("the state store can be written again; new sessions are taken");
                     self.gate.handle_input(self.edge.clock.now(), Input::StoreTrouble(None));
                 }
             }
             Word::Failing(why) => {
-                if self.edge.store_trouble.swap(Some(Arc::new(why.clone()))).is_none() {
+                let before = self.edge.store_trouble.swap(Some(Arc::new(why.clone())));
+                if before.as_deref() != Some(&why) {
                     metrics.store_up(false);
                     tracing::error!(
                         why,
@@ -260,7 +343,7 @@ impl Core {
                     );
                     self.gate.handle_input(self.edge.clock.now(), Input::StoreTrouble(Some(why)));
                 }
-                let dropped = self.held.drop_where(|waiting| waiting.since.elapsed() >= STALE);
+                let dropped = self.drop_held(|waiting| waiting.ages && waiting.since.elapsed() >= STALE);
                 if dropped > 0 {
                     tracing::error!(dropped, "not sent: their records could not be written in time");
                 }
@@ -320,5 +403,46 @@ mod tests {
         assert!(other.kill.try_recv().is_err(), "the other goes on");
         // What the gate still sends to the ended one goes nowhere, quietly.
         core.order(LinkId(1), order(1));
+    }
+
+    #[tokio::test]
+    async fn while_the_store_fails_what_ages_is_dropped_and_an_acknowledgement_waits() {
+        let mut core = core();
+        let (handle, mut orders) = orders::pair();
+        core.take(Arrival::Linked(LinkId(1), handle));
+        let send = |text: &'static [u8]| Order::Send { bytes: Bytes::from_static(text), transit: None };
+        let first = core.held.mark(Lane::Pair(1));
+        core.send(Lane::Pair(1), LinkId(1), send(b"stale"));
+        core.send(Lane::All, LinkId(1), send(b"ack"));
+        core.send(Lane::Free, LinkId(1), send(b"refusal"));
+        core.take(Arrival::Stored(Word::Failing("no room".to_owned())));
+        assert!(core.is_in_trouble());
+        // As after STALE.
+        assert_eq!(core.drop_held(|waiting| waiting.ages), 1);
+        core.send(Lane::Pair(1), LinkId(1), send(b"fresh"));
+        core.take(Arrival::Stored(Word::Committed(first)));
+        assert!(!core.is_in_trouble());
+        assert_eq!((core.held.len(), core.held_bytes), (0, 0));
+        for expected in ["refusal", "fresh", "ack"] {
+            let Some(Order::Send { bytes, .. }) = orders.queue.next().await else { panic!("no {expected}") };
+            assert_eq!(bytes, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_the_store_is_bounded() {
+        let mut core = core();
+        let (handle, orders) = orders::pair();
+        core.take(Arrival::Linked(LinkId(1), handle));
+        core.held.mark(Lane::Pair(1));
+        for _ in 0..=HELD / (1024 * 1024) {
+            core.send(
+                Lane::Pair(1),
+                LinkId(1),
+                Order::Send { bytes: Bytes::from(vec![b'x'; 1024 * 1024]), transit: None },
+            );
+        }
+        assert!(orders.kill.await.unwrap().contains("waits for the state store"));
+        assert_eq!((core.held.len(), core.held_bytes), (0, 0), "the others have room again");
     }
 }

@@ -56,7 +56,7 @@ struct Pending {
     is_urgent: bool,
     /// When the oldest change came.
     since: Option<Instant>,
-    questions: Vec<(Question, oneshot::Sender<Answer>)>,
+    questions: VecDeque<(Question, oneshot::Sender<Answer>)>,
     stop: Option<oneshot::Sender<Result<(), String>>>,
     /// The thread is gone: nobody is kept waiting for it.
     has_ended: bool,
@@ -78,12 +78,17 @@ impl Keeper {
         tell: impl Fn(Word) + Send + 'static,
     ) -> Result<Self, String> {
         let shared = Arc::new(Shared { pending: Mutex::default(), wake: Condvar::new() });
-        let thread = Thread { shared: Arc::clone(&shared), store, metrics, tell, failing: false };
+        let shared_by_thread = Arc::clone(&shared);
+        let thread =
+            Thread { shared: shared_by_thread, store, metrics, tell, failing: false, unproved: true, asked: false };
         std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || thread.run())
             .map_err(|error| format!("store thread: {error}"))?;
-        Ok(Self { shared })
+        let keeper = Self { shared };
+        // The first commit tells at once whether the store can be written at all.
+        keeper.hurry();
+        Ok(keeper)
     }
 
     /// Remembers a record. `is_awaited`: sends wait for it.
@@ -153,7 +158,7 @@ impl Keeper {
             if pending.questions.len() >= QUESTIONS {
                 return Err("too many ask the state store".to_owned());
             }
-            pending.questions.push((question, answer));
+            pending.questions.push_back((question, answer));
         }
         self.shared.wake.notify_one();
         let answered = word.await.map_err(|_| "the store's thread has ended".to_owned())?;
@@ -187,16 +192,23 @@ impl Shared {
     }
 }
 
-struct Thread<T> {
+struct Thread<T: Fn(Word)> {
     shared: Arc<Shared>,
     store: Box<dyn Store>,
     metrics: Arc<Metrics>,
     tell: T,
     failing: bool,
+    /// Nothing was really written yet, or since it failed.
+    unproved: bool,
+    /// It was asked to stop.
+    asked: bool,
 }
 
-impl<T> Drop for Thread<T> {
+impl<T: Fn(Word)> Drop for Thread<T> {
     fn drop(&mut self) {
+        if !self.asked {
+            (self.tell)(Word::Failing("the state store's thread has ended: start the edge anew".to_owned()));
+        }
         *self.shared.lock() = Pending { has_ended: true, ..Pending::default() };
     }
 }
@@ -207,14 +219,19 @@ impl<T: Fn(Word)> Thread<T> {
         let mut batch: Vec<Change> = Vec::new();
         loop {
             let (upto, stop) = self.gather(&mut batch, last);
+            self.asked |= stop.is_some();
             let begun = Instant::now();
-            let outcome = if batch.is_empty() { Ok(()) } else { self.store.commit(&batch) };
+            // A batch without effect writes nothing: that the store is well, a real write shows.
+            let proved = if self.unproved { self.store.prove() } else { Ok(()) };
+            let outcome = proved.and_then(|()| if batch.is_empty() { Ok(()) } else { self.store.commit(&batch) });
             last = Instant::now();
-            self.metrics.store("commit", last - begun);
+            if outcome.is_ok() && !batch.is_empty() {
+                self.metrics.store("commit", last - begun);
+            }
             match outcome {
                 Ok(()) => {
                     batch.clear();
-                    self.failing = false;
+                    (self.failing, self.unproved) = (false, false);
                     (self.tell)(Word::Committed(upto));
                     if let Some(stopped) = stop {
                         // Closed before anybody is told that it is.
@@ -225,7 +242,7 @@ impl<T: Fn(Word)> Thread<T> {
                 }
                 Err(error) => {
                     self.metrics.store_error("commit");
-                    self.failing = true;
+                    (self.failing, self.unproved) = (true, true);
                     let error = error.to_string();
                     (self.tell)(Word::Failing(error.clone()));
                     if let Some(stopped) = stop {
@@ -241,28 +258,31 @@ impl<T: Fn(Word)> Thread<T> {
     fn gather(&self, batch: &mut Vec<Change>, last: Instant) -> (Mark, Option<oneshot::Sender<Result<(), String>>>) {
         let mut pending = self.shared.lock();
         loop {
-            // Another may come while one is answered.
-            while let Some((question, answer)) = pending.questions.pop() {
+            let now = Instant::now();
+            let due = match pending.since {
+                _ if pending.stop.is_some() => Some(now),
+                _ if self.failing => Some(last + AGAIN),
+                None => None,
+                Some(_) if pending.is_urgent => Some(last + EVERY),
+                Some(since) => Some(since + LAZY),
+            };
+            if due.is_some_and(|due| due <= now) {
+                break;
+            }
+            // One between two commits: who asks much holds up nobody for long.
+            if let Some((question, answer)) = pending.questions.pop_front() {
                 drop(pending);
                 let _ = answer.send(self.answer(&question));
                 pending = self.shared.lock();
+                continue;
             }
-            let now = Instant::now();
-            let due = match pending.since {
-                _ if pending.stop.is_some() => now,
-                _ if self.failing => last + AGAIN,
-                None => {
-                    pending = self.shared.wake.wait(pending).unwrap_or_else(PoisonError::into_inner);
-                    continue;
+            pending = match due {
+                None => self.shared.wake.wait(pending).unwrap_or_else(PoisonError::into_inner),
+                Some(due) => {
+                    let waited = self.shared.wake.wait_timeout(pending, due - now);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
                 }
-                Some(_) if pending.is_urgent => last + EVERY,
-                Some(since) => since + LAZY,
             };
-            if due <= now {
-                break;
-            }
-            let waited = self.shared.wake.wait_timeout(pending, due - now);
-            pending = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         if pending.lost > 0 {
             let lost = std::mem::take(&mut pending.lost);
@@ -278,9 +298,10 @@ impl<T: Fn(Word)> Thread<T> {
             Some(record) => Change::Keep(record),
             None => Change::Forget(id),
         }));
-        let decisions = pending.decisions.drain(..).map(|(id, entry)| Change::Decided { id, entry });
+        // What finds no room now comes with the next.
         let room = DECISIONS.saturating_sub(batch.iter().filter(|c| matches!(c, Change::Decided { .. })).count());
-        batch.extend(decisions.take(room));
+        let room = room.min(pending.decisions.len());
+        batch.extend(pending.decisions.drain(..room).map(|(id, entry)| Change::Decided { id, entry }));
         pending.is_urgent = false;
         pending.since = None;
         (pending.upto, pending.stop.take())
@@ -303,6 +324,7 @@ mod tests {
     struct Slow {
         may: mpsc::Receiver<Result<(), StoreError>>,
         done: mpsc::Sender<Vec<Change>>,
+        full: Arc<Mutex<bool>>,
     }
 
     impl Store for Slow {
@@ -313,6 +335,9 @@ mod tests {
             let outcome = self.may.recv().unwrap_or(Ok(()));
             self.done.send(changes.to_vec()).unwrap();
             outcome
+        }
+        fn prove(&mut self) -> Result<(), StoreError> {
+            if *self.full.lock().unwrap() { Err(full()) } else { Ok(()) }
         }
         fn decisions(&self, _: usize) -> Result<Vec<String>, StoreError> {
             Ok(vec!["{}".to_owned()])
@@ -327,16 +352,21 @@ mod tests {
         may: mpsc::Sender<Result<(), StoreError>>,
         done: mpsc::Receiver<Vec<Change>>,
         words: mpsc::Receiver<Word>,
+        full: Arc<Mutex<bool>>,
     }
 
     fn bench() -> Bench {
         let ((may, allowed), (done, batches), (tell, words)) = (mpsc::channel(), mpsc::channel(), mpsc::channel());
-        let store = Slow { may: allowed, done };
+        let full = Arc::new(Mutex::new(false));
+        let store = Slow { may: allowed, done, full: Arc::clone(&full) };
         let metrics = Arc::new(Metrics::new(Vec::new()).unwrap());
         let keeper = Keeper::start(Box::new(store), metrics, move |word| {
             let _ = tell.send(word);
         });
-        Bench { keeper: keeper.unwrap(), may, done: batches, words }
+        let bench = Bench { keeper: keeper.unwrap(), may, done: batches, words, full };
+        // That it can be written at all.
+        assert_eq!(bench.words.recv().unwrap(), Word::Committed(0));
+        bench
     }
 
     fn full() -> StoreError {
@@ -395,5 +425,20 @@ mod tests {
         bench.may.send(Err(full())).unwrap();
         assert!(bench.keeper.stop().await.is_err());
         assert!(bench.keeper.decision("known".to_owned()).await.is_err(), "the thread has ended");
+    }
+
+    #[tokio::test]
+    async fn a_batch_without_effect_proves_nothing() {
+        let bench = bench();
+        bench.keeper.keep(1, envelope("a"), true);
+        bench.may.send(Err(full())).unwrap();
+        assert!(matches!(bench.words.recv().unwrap(), Word::Failing(_)));
+        // What there is to write may come to nothing: the disk is as full as before.
+        *bench.full.lock().unwrap() = true;
+        bench.keeper.forget(2, RecordId("a".to_owned()), false);
+        assert!(matches!(bench.words.recv().unwrap(), Word::Failing(_)));
+        *bench.full.lock().unwrap() = false;
+        bench.may.send(Ok(())).unwrap();
+        assert_eq!(bench.words.recv().unwrap(), Word::Committed(2));
     }
 }

@@ -10,6 +10,8 @@ use tokio::sync::{mpsc, oneshot};
 /// What may wait for one link, in bytes; beyond, the link is ended. One commit may release, or one second make due, what all watchers of a
 /// partner are told, so it is room for some 30,000 NOTIFYs.
 pub const WAITING: usize = 32 * 1024 * 1024;
+/// What may wait while the peer is still listened to: who asks and does not read the answers fills no more.
+const LONG: usize = 1024 * 1024;
 /// What an order weighs beside its bytes.
 const WEIGHT: usize = 128;
 
@@ -65,7 +67,8 @@ pub fn pair() -> (Handle, Orders) {
 }
 
 impl Order {
-    fn weight(&self) -> usize {
+    /// What it counts for the bounds.
+    pub fn weight(&self) -> usize {
         let bytes = match self {
             Self::Send { bytes, .. } => bytes.len(),
             Self::Close(_) => 0,
@@ -93,6 +96,11 @@ impl Handle {
 }
 
 impl Queue {
+    /// The peer takes less than it asks for: nothing more is read from it for now.
+    pub fn is_long(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > LONG
+    }
+
     /// The next; `None` when the loop has let go of the link.
     pub async fn next(&mut self) -> Option<Order> {
         let order = self.orders.recv().await?;

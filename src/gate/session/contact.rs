@@ -498,6 +498,10 @@ impl Contacts {
         }
         let is_present = turn.now.since(contact.seen_at) < limits::CONTACT_REFRESHED_FOR;
         if let Some(leg) = &mut contact.leg {
+            // What may have waited for the store was not asked yet.
+            if leg.notify_by.is_some_and(|at| at <= turn.now && turn.writing.held_since(at - limits::TIMER_F)) {
+                leg.notify_by = Some(turn.now + limits::TIMER_F);
+            }
             let is_unheard = leg.notify_by.is_some_and(|at| at <= turn.now);
             if is_unheard || (leg.confirmed && leg.expires_at <= turn.now) {
                 // RFC 6665 §4.1.2.4: without a NOTIFY in time it has failed, refreshed or new.

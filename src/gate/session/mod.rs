@@ -23,6 +23,7 @@ use crate::gate::reject::{DecisionId, Reject};
 use crate::gate::route::HopKey;
 use crate::gate::settings::Settings;
 use crate::gate::time::Time;
+use crate::gate::writing::Writing;
 use crate::wire::address::Domain;
 use bytes::Bytes;
 use deadlines::Deadlines;
@@ -184,6 +185,8 @@ pub struct Turn<'a> {
     pub now: Time,
     /// The settings in force.
     pub settings: &'a Settings,
+    /// Whether what is kept can be written now.
+    pub writing: &'a Writing,
     /// Seeded; for tags, ids, branches.
     pub rng: &'a mut StdRng,
     /// Wishes, in order.

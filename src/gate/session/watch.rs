@@ -227,7 +227,9 @@ impl Watches {
             }
         }
         let local_tag = subscriber.dialog.local_tag.clone();
-        self.keep(turn, &key);
+        // Who refreshes or leaves is answered though nothing can be written now: a crash then only makes the end come sooner, or again.
+        let lane = if turn.writing.is_in_trouble() { Lane::Free } else { Lane::of(&key) };
+        self.keep_in(turn, &key, lane);
         self.arm(turn, &key);
         Some(Ok(Taken { local_tag, expires }))
     }
@@ -623,6 +625,10 @@ impl Watches {
     }
 
     fn keep(&mut self, turn: &mut Turn<'_>, key: &WatchKey) {
+        self.keep_in(turn, key, Lane::of(key));
+    }
+
+    fn keep_in(&mut self, turn: &mut Turn<'_>, key: &WatchKey, lane: Lane) {
         let Some(watch) = self.table.get(key) else { return };
         let dialogs = watch
             .subscribers
@@ -636,11 +642,11 @@ impl Watches {
             })
             .collect::<Vec<_>>();
         if dialogs.is_empty() {
-            turn.step(Step::Forget { lane: Lane::of(key), id: record_id(key) });
+            turn.step(Step::Forget { lane, id: record_id(key) });
             return;
         }
         let kept = KeptWatch { watcher: key.0.to_jid(), presentity: key.1.to_jid(), standing: watch.standing, dialogs };
-        turn.step(Step::Keep { lane: Lane::of(key), record: Record { id: record_id(key), kept: Kept::Watch(kept) } });
+        turn.step(Step::Keep { lane, record: Record { id: record_id(key), kept: Kept::Watch(kept) } });
     }
 
     fn arm(&mut self, turn: &mut Turn<'_>, key: &WatchKey) {

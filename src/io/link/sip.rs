@@ -73,7 +73,8 @@ pub async fn run(edge: Arc<Edge>, stream: Stream, start: Start) {
         let deadline =
             [Some(keepalive), conduit.stalls_at(), given_up_at].into_iter().flatten().min().unwrap_or(keepalive);
         let has_room = conduit.has_room();
-        let input = reading.then(|| framer.buffer());
+        // Who asks and reads no answers is not heard any further.
+        let input = (reading && !orders.queue.is_long()).then(|| framer.buffer());
         tokio::select! {
             progress = conduit.drive(input) => match progress {
                 Ok(Progress::Read | Progress::Wrote) => keepalive = keepalive_after(conduit.moved()),

@@ -186,7 +186,9 @@ impl Task {
             let deadline = [timer, stall, proof].into_iter().flatten().min();
             let idle = Instant::now() + Duration::from_secs(3_600);
             let has_room = conduit.has_room();
-            let input = if eof { None } else { Some(self.machine.buffer()) };
+            // Who asks and reads no answers is not heard any further.
+            let is_heard = !eof && !self.link.as_ref().is_some_and(|(_, orders)| orders.queue.is_long());
+            let input = if is_heard { Some(self.machine.buffer()) } else { None };
             let event = tokio::select! {
                 progress = conduit.drive(input) => match progress {
                     Ok(Progress::Read) => LinkInput::Readable,

@@ -152,6 +152,10 @@ impl Store for Embedded {
         self.with(|database| tables::apply(database, changes, ring))
     }
 
+    fn prove(&mut self) -> Result<(), StoreError> {
+        self.with(|database| tables::prove(database))
+    }
+
     fn decisions(&self, limit: usize) -> Result<Vec<String>, StoreError> {
         let newest = self.with(|database| tables::newest(database, limit))?;
         Ok(newest.into_iter().map(|(_, entry)| entry).collect())

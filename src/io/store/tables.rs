@@ -7,6 +7,7 @@ use crate::gate::record::Kept;
 use crate::gate::{Record, RecordId};
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, TableHandle};
 use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What this version writes, and the latest that it reads. A change of what is kept, or of its encoding, is a new number.
 pub(super) const FORMAT: u64 = 1;
@@ -22,6 +23,8 @@ const IDS: TableDefinition<'_, &str, u64> = TableDefinition::new("decision-ids")
 
 const FORMAT_KEY: &str = "format";
 const MADE_BY: &str = "made by";
+/// When it was last shown that it can be written, in seconds since the Unix epoch.
+const PROVED: &str = "proved";
 
 /// Begins a store in an empty database; refuses what is not a store of ours or of a later format. Gives the version that has made it.
 pub(super) fn prepare(database: &Database) -> Result<String, Fault> {
@@ -54,6 +57,16 @@ pub(super) fn inspect(database: &Database) -> Result<String, Fault> {
         Some(Ok(found)) if found > FORMAT => Err(Fault::Newer(found)),
         found => Err(Fault::Corrupt(format!("meta: its format is {found:?}"))),
     }
+}
+
+/// Writes a row: whether anything can be written.
+pub(super) fn prove(database: &Database) -> Result<(), Fault> {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let mut transaction = database.begin_write()?;
+    transaction.set_quick_repair(true);
+    transaction.open_table(META)?.insert(PROVED, seconds.to_string().as_str())?;
+    transaction.commit()?;
+    Ok(())
 }
 
 /// Whether nothing is kept.
