@@ -216,7 +216,11 @@ fn a_store_in_use_is_locked() {
     drop(store);
     assert_eq!(verify(&path).unwrap().decisions, 0);
     drop(Embedded::open(&path).unwrap());
-    assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing else is left in the folder");
+    let mut left: Vec<_> =
+        fs::read_dir(path.parent().unwrap()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["fedgate.db", "fedgate.db.lock"]);
+    assert_eq!(mode(&path.with_extension("db.lock")), 0o600);
 }
 
 #[test]
