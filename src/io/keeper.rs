@@ -314,6 +314,9 @@ mod tests {
             self.done.send(changes.to_vec()).unwrap();
             outcome
         }
+        fn prove(&mut self) -> Result<(), StoreError> {
+            Ok(())
+        }
         fn decisions(&self, _: usize) -> Result<Vec<String>, StoreError> {
             Ok(vec!["{}".to_owned()])
         }

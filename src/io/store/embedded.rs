@@ -17,6 +17,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// Memory for pages. What is kept is read once, at start; a commit touches few pages.
 const CACHE: usize = 8 << 20;
@@ -167,7 +168,16 @@ impl Store for Embedded {
             return Ok(());
         }
         let ring = self.ring;
-        self.with(|database| tables::apply(database, changes, ring))
+        let lost = self.with(|database| tables::apply(database, changes, ring))?;
+        for what in lost {
+            tracing::warn!(store = %self.path.display(), "{what}; it was the oldest, and has given way");
+        }
+        Ok(())
+    }
+
+    fn prove(&mut self) -> Result<(), StoreError> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.with(|database| tables::prove(database, now))
     }
 
     fn decisions(&self, limit: usize) -> Result<Vec<String>, StoreError> {

@@ -47,6 +47,8 @@ pub trait Store: Send {
     /// All changes, in order, or none; durable when this returns `Ok`. After an `Err` the engine is usable again: the same batch may be
     /// committed later, when there may be room again, and has its effect once. A batch without effect costs no write.
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError>;
+    /// Writes something real: whether anything can be made durable now.
+    fn prove(&mut self) -> Result<(), StoreError>;
     /// The newest decisions, newest first.
     fn decisions(&self, limit: usize) -> Result<Vec<String>, StoreError>;
     /// One, by its ID, [however it is typed](plain_id).
