@@ -78,6 +78,24 @@ fn open(disk: &Disk) -> Result<Embedded, StoreError> {
     Embedded::on(Path::new("simulated"), move || Ok(disk.clone())).map(|store| store.with_ring(RING as u64))
 }
 
+/// What changes nothing says nothing of the disk.
+#[test]
+fn proving_writes_even_when_nothing_changes() {
+    let disk = Disk::new(1, &new_disk());
+    let mut store = open(&disk).unwrap();
+    let same = [sample::keep(sample::any(1, 1))];
+    store.commit(&same).unwrap();
+    disk.befall(0, Fate::Full(u32::MAX));
+    store.commit(&same).unwrap();
+    let error = store.prove().unwrap_err();
+    assert!(matches!(error, StoreError::Full { .. }), "{error}");
+    disk.recover();
+    let synced = disk.synced();
+    store.prove().unwrap();
+    assert!(disk.synced() > synced);
+    assert_eq!(Shadow::read(&mut store).unwrap(), Shadow::default().after(&same, RING));
+}
+
 impl Sim {
     fn new(seed: u64, image: &[u8]) -> Self {
         Self {

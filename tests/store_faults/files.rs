@@ -203,6 +203,31 @@ fn an_entry_altered_or_exchanged_is_named() {
 }
 
 #[test]
+fn a_decision_that_cant_be_read_gives_way_like_any_other() {
+    const DECISIONS: redb::TableDefinition<'_, u64, &[u8]> = redb::TableDefinition::new("decisions");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("fedgate.db");
+    let decided = |number| {
+        let (id, entry) = sample::decision(number);
+        Change::Decided { id, entry }
+    };
+    Embedded::open(&path).unwrap().commit(&(0..10).map(decided).collect::<Vec<_>>()).unwrap();
+    let database = redb::Database::open(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(DECISIONS).unwrap().insert(0, &b"nonsense"[..]).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let mut store = Embedded::open(&path).unwrap().with_ring(10);
+    let (oldest, newest) = (sample::decision(0).0, sample::decision(10));
+    assert!(matches!(store.decision(&oldest).unwrap_err(), StoreError::Corrupt { .. }));
+    store.commit(&[decided(10)]).unwrap();
+    assert_eq!(store.decision(&oldest), Ok(None));
+    assert_eq!(store.decision(&newest.0), Ok(Some(newest.1)));
+    drop(store);
+    assert_eq!(verify(&path).unwrap().decisions, 10);
+}
+
+#[test]
 fn a_store_in_use_is_locked() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("deep/down/fedgate.db");
@@ -216,7 +241,11 @@ fn a_store_in_use_is_locked() {
     drop(store);
     assert_eq!(verify(&path).unwrap().decisions, 0);
     drop(Embedded::open(&path).unwrap());
-    assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing else is left in the folder");
+    let mut left: Vec<_> =
+        fs::read_dir(path.parent().unwrap()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["fedgate.db", "fedgate.db.lock"]);
+    assert_eq!(mode(&path.with_extension("db.lock")), 0o600);
 }
 
 #[test]

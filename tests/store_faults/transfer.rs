@@ -3,7 +3,7 @@
 use crate::sample;
 use crate::shadow::Shadow;
 use fedgate::io::store::transfer::{Counts, TransferError, export, import};
-use fedgate::io::store::{Change, Embedded, Store, StoreError};
+use fedgate::io::store::{Change, Embedded, Store, StoreError, verify};
 use std::fs;
 use std::path::Path;
 
@@ -94,7 +94,39 @@ fn an_import_is_all_or_nothing() {
     import(&two, &mut text.as_bytes(), "x", true).unwrap();
     assert!(read(&two) == state);
     let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left.len(), 2, "{left:?}");
+    assert_eq!(left.len(), 4, "each and its lock: {left:?}");
+}
+
+/// An engine closes its file after an error, until the next use. It is still its own.
+#[test]
+fn a_store_that_failed_is_still_in_use() {
+    const DECISIONS: redb::TableDefinition<'_, u64, &[u8]> = redb::TableDefinition::new("decisions");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("one.db");
+    filled(&path);
+    let text = exported(&path);
+    let database = redb::Database::open(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(DECISIONS).unwrap().insert(7, &b"nonsense"[..]).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let store = Embedded::open(&path).unwrap();
+    let (id, _) = sample::decision(7);
+    assert!(matches!(store.decision(&id).unwrap_err(), StoreError::Corrupt { .. }));
+    // The file itself is free.
+    drop(redb::Database::open(&path).unwrap());
+    let import = || import(&path, &mut text.as_bytes(), "x", true).map(drop);
+    let outcomes = [
+        import(),
+        export(&path, &mut Vec::new()).map(drop),
+        Embedded::open(&path).map(drop).map_err(Into::into),
+        verify(&path).map(drop).map_err(Into::into),
+    ];
+    for outcome in outcomes {
+        assert!(matches!(outcome, Err(TransferError::Store(StoreError::Locked { .. }))), "{outcome:?}");
+    }
+    drop(store);
+    import().unwrap();
 }
 
 #[test]

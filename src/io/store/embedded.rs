@@ -5,17 +5,19 @@
 //! commit, acknowledged or not, and the batch may be tried again.
 
 use super::error::{Fault, StoreError, guarded};
+use super::lock::Lock;
 use super::{Change, RING, Store, tables};
 use crate::gate::Record;
 use redb::backends::FileBackend;
 use redb::{Builder, Database, StorageBackend};
 use std::cell::RefCell;
 use std::fmt;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// Memory for pages. What is kept is read once, at start; a commit touches few pages.
 const CACHE: usize = 8 << 20;
@@ -29,31 +31,47 @@ pub struct Embedded {
     opener: RefCell<Opener>,
     /// `None` after an error.
     database: RefCell<Option<Database>>,
+    /// From the opening to the end, errors or not. `None` on a disk that nobody else sees.
+    lock: Option<Lock>,
 }
 
 impl Embedded {
-    /// Opens the file; makes it (mode 0600) and its folder (0700) where there is none.
+    /// Opens the file; makes it (mode 0600) and its folder (0700) where there is none. Nobody else has it until this is dropped.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let system = |error: io::Error| StoreError::system(path, &error);
-        if !path.try_exists().map_err(system)? {
-            let fresh = Fresh::beside(path)?;
-            match fresh.put_in_place(false) {
-                // Another process was faster: its file is as good.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                other => other.map_err(system)?,
-            }
+        if path.try_exists().map_err(|error| StoreError::system(path, &error))? {
+            return Self::open_file(path);
         }
-        Self::open_file(path)
+        make_folder(path)?;
+        let lock = Lock::exclusive(path)?;
+        // Whoever had the lock before may have made it.
+        if !path.try_exists().map_err(|error| StoreError::system(path, &error))? {
+            Fresh::beside(path)?.put_in_place(false)?;
+        }
+        Ok(Self::open_locked(path)?.holding(lock))
     }
 
     /// Opens a file that must be there.
     pub(super) fn open_file(path: &Path) -> Result<Self, StoreError> {
+        let system = |error: io::Error| StoreError::system(path, &error);
+        // Before a lock is left beside what is no store of ours.
+        existing(&fs::metadata(path).map_err(system)?).map_err(system)?;
+        let lock = Lock::exclusive(path)?;
+        Ok(Self::open_locked(path)?.holding(lock))
+    }
+
+    /// The same for one who has the lock.
+    pub(super) fn open_locked(path: &Path) -> Result<Self, StoreError> {
         let file = path.to_owned();
         Self::on(path, move || {
             let file = OpenOptions::new().read(true).write(true).open(&file)?;
-            existing(&file)?;
+            existing(&file.metadata()?)?;
             FileBackend::new(file).map_err(io::Error::other)
         })
+    }
+
+    fn holding(mut self, lock: Lock) -> Self {
+        self.lock = Some(lock);
+        self
     }
 
     /// Opens on any disk, made anew by `disk` at the start and after each error. `path` is its name in errors.
@@ -67,6 +85,7 @@ impl Embedded {
             ring: RING,
             opener: RefCell::new(Box::new(opener)),
             database: RefCell::new(None),
+            lock: None,
         };
         store.with(|database| {
             // The database trusts a file that was closed well; a disk may have altered it since.
@@ -149,11 +168,16 @@ impl Store for Embedded {
             return Ok(());
         }
         let ring = self.ring;
-        self.with(|database| tables::apply(database, changes, ring))
+        let lost = self.with(|database| tables::apply(database, changes, ring))?;
+        for what in lost {
+            tracing::warn!(store = %self.path.display(), "{what}; it was the oldest, and has given way");
+        }
+        Ok(())
     }
 
     fn prove(&mut self) -> Result<(), StoreError> {
-        self.with(|database| tables::prove(database))
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.with(|database| tables::prove(database, now))
     }
 
     fn decisions(&self, limit: usize) -> Result<Vec<String>, StoreError> {
@@ -176,10 +200,9 @@ pub(super) struct Fresh {
 impl Fresh {
     /// An empty one, in the same folder, which is made if need be.
     pub(super) fn beside(target: &Path) -> Result<Self, StoreError> {
-        let system = |error: io::Error| StoreError::system(target, &error);
-        let folder = folder(target);
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(system)?;
-        let file = tempfile::Builder::new().prefix(".fedgate-state-").tempfile_in(folder).map_err(system)?;
+        make_folder(target)?;
+        let made = tempfile::Builder::new().prefix(".fedgate-state-").tempfile_in(folder(target));
+        let file = made.map_err(|error| StoreError::system(target, &error))?;
         let fresh = Self { file: file.into_temp_path(), target: target.to_owned() };
         drop(fresh.open()?);
         Ok(fresh)
@@ -195,14 +218,21 @@ impl Fresh {
     }
 
     /// Gives it its name, in the place of what has that name if `replace`.
-    pub(super) fn put_in_place(self, replace: bool) -> io::Result<()> {
+    pub(super) fn put_in_place(self, replace: bool) -> Result<(), StoreError> {
         let Self { file, target } = self;
-        match replace {
-            true => file.persist(&target).map_err(|error| error.error)?,
-            false => file.persist_noclobber(&target).map_err(|error| error.error)?,
-        }
-        File::open(folder(&target))?.sync_all()
+        let put = if replace { file.persist(&target) } else { file.persist_noclobber(&target) };
+        let put = put.map_err(|error| error.error).and_then(|()| File::open(folder(&target))?.sync_all());
+        put.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => StoreError::Appeared { path: target },
+            _ => StoreError::system(&target, &error),
+        })
     }
+}
+
+/// The folder of a store (mode 0700), where there is none.
+pub(super) fn make_folder(path: &Path) -> Result<(), StoreError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder(path));
+    made.map_err(|error| StoreError::system(path, &error))
 }
 
 fn folder(path: &Path) -> &Path {
@@ -213,9 +243,9 @@ fn folder(path: &Path) -> &Path {
 }
 
 /// Our files are never empty: they get their name when they are whole.
-pub(super) fn existing(file: &File) -> io::Result<()> {
-    let metadata = file.metadata()?;
+pub(super) fn existing(metadata: &Metadata) -> io::Result<()> {
     match (metadata.is_file(), metadata.len()) {
+        (false, _) if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
         (false, _) => Err(io::Error::new(io::ErrorKind::InvalidData, "it is not a file")),
         (true, 0) => Err(io::Error::new(io::ErrorKind::InvalidData, "it is empty")),
         (true, _) => Ok(()),

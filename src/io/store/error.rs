@@ -43,6 +43,11 @@ pub enum StoreError {
         /// The store.
         path: PathBuf,
     },
+    /// There was none, and while one was made, something else came to be there.
+    Appeared {
+        /// The store.
+        path: PathBuf,
+    },
     /// Anything else that the system says.
     Io {
         /// The store.
@@ -61,6 +66,7 @@ impl StoreError {
             | Self::Corrupt { path, .. }
             | Self::Newer { path, .. }
             | Self::Locked { path }
+            | Self::Appeared { path }
             | Self::Io { path, .. } => path,
         }
     }
@@ -78,6 +84,9 @@ impl StoreError {
             }
             Self::Locked { .. } => {
                 "the state store is in use by another process, a running `fedgate` or `fedgate state`".to_owned()
+            }
+            Self::Appeared { .. } => {
+                "another process has put a file there while the state store was made; it was left alone".to_owned()
             }
             Self::Io { cause, .. } => format!("the state store failed: {cause}"),
         }
@@ -100,6 +109,7 @@ impl StoreError {
             Self::Locked { .. } => {
                 "stop the edge first, `fedgate drain` or SIGTERM; or name another file in [state] path".to_owned()
             }
+            Self::Appeared { .. } => "see what has made it, and try again".to_owned(),
             Self::Io { .. } => "look at the system's log for its disk; what was acknowledged is in the file".to_owned(),
         }
     }

@@ -3,11 +3,13 @@
 //! * [`embedded`]: `engine = "embedded"`, one file; with `engine = "memory"` there is no store. [`tables`] is what stands in it,
 //!   [`codec`] the bytes of an entry.
 //! * [`verify`]: reads a file whole and changes nothing, by an [`overlay`]. [`transfer`]: a file as JSON lines, and back.
+//! * `lock`: one process writes.
 //! * [`error`]: what can go wrong, and how it is mended.
 
 pub mod codec;
 pub mod embedded;
 pub mod error;
+mod lock;
 pub mod overlay;
 pub mod tables;
 pub mod transfer;

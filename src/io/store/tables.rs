@@ -5,14 +5,16 @@ use super::error::{Fault, guarded};
 use super::{Change, plain_id};
 use crate::gate::record::Kept;
 use crate::gate::{Record, RecordId};
-use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, TableHandle};
+use redb::{
+    Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, TableHandle, WriteTransaction,
+};
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// What this version writes, and the latest that it reads. A change of what is kept, or of its encoding, is a new number.
 pub(super) const FORMAT: u64 = 1;
 
-/// `format`, `made by`. The one table that every format has.
+/// `format`, `made by`, `proved`. The one table that every format has.
 const META: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
 /// A record's name → what is kept of it.
 const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");
@@ -23,14 +25,13 @@ const IDS: TableDefinition<'_, &str, u64> = TableDefinition::new("decision-ids")
 
 const FORMAT_KEY: &str = "format";
 const MADE_BY: &str = "made by";
-/// When it was last shown that it can be written, in seconds since the Unix epoch.
+/// When something was last written for its own sake: seconds since 1970.
 const PROVED: &str = "proved";
 
 /// Begins a store in an empty database; refuses what is not a store of ours or of a later format. Gives the version that has made it.
 pub(super) fn prepare(database: &Database) -> Result<String, Fault> {
     if database.begin_read()?.list_tables()?.next().is_none() {
-        let mut transaction = database.begin_write()?;
-        transaction.set_quick_repair(true);
+        let transaction = begin(database)?;
         let mut meta = transaction.open_table(META)?;
         meta.insert(FORMAT_KEY, FORMAT.to_string().as_str())?;
         meta.insert(MADE_BY, concat!("fedgate ", env!("CARGO_PKG_VERSION")))?;
@@ -59,24 +60,15 @@ pub(super) fn inspect(database: &Database) -> Result<String, Fault> {
     }
 }
 
-/// Writes a row: whether anything can be written.
-pub(super) fn prove(database: &Database) -> Result<(), Fault> {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let mut transaction = database.begin_write()?;
-    transaction.set_quick_repair(true);
-    transaction.open_table(META)?.insert(PROVED, seconds.to_string().as_str())?;
-    transaction.commit()?;
-    Ok(())
-}
-
 /// Whether nothing is kept.
 pub(super) fn is_empty(database: &Database) -> Result<bool, Fault> {
     let transaction = database.begin_read()?;
     Ok(transaction.open_table(RECORDS)?.is_empty()? && transaction.open_table(DECISIONS)?.is_empty()?)
 }
 
-/// All changes or none, durable. Without effect nothing is written. `ring`: decisions that are remembered.
-pub(super) fn apply(database: &Database, changes: &[Change], ring: u64) -> Result<(), Fault> {
+/// All changes or none, durable. Without effect nothing is written. `ring`: decisions that are remembered. Gives what can't be read of the
+/// decisions that had to give way: it is gone, and stands in the way of nothing.
+pub(super) fn apply(database: &Database, changes: &[Change], ring: u64) -> Result<Vec<String>, Fault> {
     // The last word on each name counts. In order of names, for the tree's sake.
     let mut records = BTreeMap::new();
     let mut decided = Vec::new();
@@ -91,12 +83,8 @@ pub(super) fn apply(database: &Database, changes: &[Change], ring: u64) -> Resul
             Change::Decided { id, entry } => decided.push((plain_id(id), entry)),
         }
     }
-    let mut transaction = database.begin_write()?;
-    // Implies two-phase commits: the bytes come from strangers, and a commit that is whole by its checksums only could be forged by them;
-    // and a failed sync may leave the system's cache with bytes that the disk has not. And the next open after a kill need not read the
-    // whole file to find its free pages.
-    transaction.set_quick_repair(true);
-    let mut effect = false;
+    let transaction = begin(database)?;
+    let (mut effect, mut lost) = (false, Vec::new());
     {
         let mut table = transaction.open_table(RECORDS)?;
         for (name, value) in &records {
@@ -125,15 +113,38 @@ pub(super) fn apply(database: &Database, changes: &[Change], ring: u64) -> Resul
         }
         while table.len()? > ring {
             let Some((place, bytes)) = table.pop_first()? else { break };
-            let (id, _) = decided_at(place.value(), bytes.value())?;
-            ids.remove(&*id)?;
+            match decided_at(place.value(), bytes.value()) {
+                Ok((id, _)) => drop(ids.remove(&*id)?),
+                Err(Fault::Corrupt(what)) => {
+                    let place = place.value();
+                    ids.retain(|_, other| other != place)?;
+                    lost.push(what);
+                }
+                Err(fault) => return Err(fault),
+            }
         }
     }
     match effect {
         true => transaction.commit()?,
         false => transaction.abort()?,
     }
-    Ok(())
+    Ok(lost)
+}
+
+/// Writes the time, as durable as any change.
+pub(super) fn prove(database: &Database, now: Duration) -> Result<(), Fault> {
+    let transaction = begin(database)?;
+    transaction.open_table(META)?.insert(PROVED, now.as_secs().to_string().as_str())?;
+    Ok(transaction.commit()?)
+}
+
+fn begin(database: &Database) -> Result<WriteTransaction, Fault> {
+    let mut transaction = database.begin_write()?;
+    // Implies two-phase commits: the bytes come from strangers, and a commit that is whole by its checksums only could be forged by them;
+    // and a failed sync may leave the system's cache with bytes that the disk has not. And the next open after a kill need not read the
+    // whole file to find its free pages.
+    transaction.set_quick_repair(true);
+    Ok(transaction)
 }
 
 /// Every record, as it is read, to `each`, whose panics are its own.

@@ -1,12 +1,12 @@
 //! A store as JSON lines, and back: for backups, and for another version. First a header, then a record or decision a line, last how many
 //! there were, so that half an export is not taken for a whole one.
 
-use super::embedded::{Embedded, Fresh};
+use super::embedded::{Embedded, Fresh, make_folder};
+use super::lock::Lock;
 use super::{Change, Store, StoreError, tables};
 use crate::gate::Record;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, Read as _, Write};
 use std::path::Path;
 
@@ -118,40 +118,37 @@ fn say(to: &mut dyn Write, line: &impl Serialize) -> Result<(), TransferError> {
 /// Makes a store of an export, all of it or nothing; `name` is the export's in errors. What a store there keeps is replaced only if
 /// `replace`.
 pub fn import(path: &Path, from: &mut dyn BufRead, name: &str, replace: bool) -> Result<Counts, TransferError> {
-    // Held until the end: no edge runs on what is replaced.
-    let held = Held::hold(path, replace)?;
+    make_folder(path)?;
+    // Until the end: no edge runs on what is replaced, and none begins.
+    let lock = Lock::exclusive(path)?;
+    let replaced = Replaced::hold(path, replace)?;
     let fresh = Fresh::beside(path)?;
     let mut store = fresh.open()?;
     let counts = fill(&mut store, from, name)?;
     drop(store);
-    let there = !matches!(held, Held::Nothing);
-    fresh.put_in_place(there).map_err(|error| StoreError::system(path, &error))?;
-    drop(held);
+    fresh.put_in_place(!matches!(replaced, Replaced::Nothing))?;
+    drop(replaced);
+    drop(lock);
     Ok(counts)
 }
 
-/// What is to be replaced, locked.
-enum Held {
+/// What is to be replaced. A store is kept open: a path by another name leads to another `.lock`.
+enum Replaced {
     Nothing,
-    Store(#[expect(dead_code, reason = "its lock is what counts")] Embedded),
+    Store(#[expect(dead_code, reason = "that it is open is what counts")] Embedded),
     /// A file that can't be read as a store.
-    Wreck(#[expect(dead_code, reason = "its lock is what counts")] File),
+    Wreck,
 }
 
-impl Held {
+impl Replaced {
     fn hold(path: &Path, replace: bool) -> Result<Self, TransferError> {
-        let system = |error: io::Error| StoreError::system(path, &error);
-        if !path.try_exists().map_err(system)? {
+        if !path.try_exists().map_err(|error| StoreError::system(path, &error))? {
             return Ok(Self::Nothing);
         }
-        match Embedded::open_file(path) {
+        match Embedded::open_locked(path) {
             Ok(store) if replace || store.is_empty()? => Ok(Self::Store(store)),
             Ok(_) => Err(TransferError::NotEmpty(path.display().to_string())),
-            Err(StoreError::Corrupt { .. } | StoreError::Newer { .. }) if replace => {
-                let file = OpenOptions::new().read(true).write(true).open(path).map_err(system)?;
-                file.try_lock().map_err(|error| system(error.into()))?;
-                Ok(Self::Wreck(file))
-            }
+            Err(StoreError::Corrupt { .. } | StoreError::Newer { .. }) if replace => Ok(Self::Wreck),
             Err(error) => Err(error.into()),
         }
     }

@@ -2,6 +2,7 @@
 
 use super::embedded::{close, existing};
 use super::error::{Fault, StoreError, guarded};
+use super::lock::Lock;
 use super::overlay::Overlay;
 use super::{codec, tables};
 use redb::backends::FileBackend;
@@ -27,16 +28,18 @@ pub struct Report {
 
 /// Reads all of it. The file must be there, and be writable for who asks.
 pub fn verify(path: &Path) -> Result<Report, StoreError> {
+    let lock = Lock::shared(path)?;
     let outcome = guarded(|| {
         // Opened for writing to learn whether that may be done.
         let file = OpenOptions::new().read(true).write(true).open(path)?;
-        existing(&file)?;
+        existing(&file.metadata()?)?;
         let disk = Overlay::new(FileBackend::new(file)?)?;
         let mut database = Builder::new().set_cache_size(CACHE).create_with_backend(disk)?;
         let report = guarded(|| read(&mut database));
         close(Some(database));
         report
     });
+    drop(lock);
     outcome.map_err(|fault| fault.at(path))
 }
 
