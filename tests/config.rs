@@ -235,7 +235,7 @@ fn every_key_is_read_or_refused_as_not_in_this_version() {
         ("[outside]\nxmpp = []\nxmpps = []\nproxy_protocol_from = []", built),
         ("[outside]\nxmpp = [\"[::]:5269\"]", unbuilt),
         ("[outside]\nxmpps = [\"[::]:5270\"]", unbuilt),
-        ("[outside]\nproxy_protocol_from = [\"10.0.0.0/8\"]", unbuilt),
+        ("[outside]\nproxy_protocol_from = [\"10.0.0.0/8\"]", built),
         ("[inside]\nsip = []\ntrust = []", built),
         ("[inside]\nsip = [\"tcp:127.0.0.1:5062\"]", unbuilt),
         ("[inside]\nxmpp = [\"127.0.0.1:5270\"]\nnetworks = [\"127.0.0.0/8\"]\ntls = \"required\"", built),

@@ -6,5 +6,6 @@ pub mod address;
 pub mod certificate;
 pub mod limits;
 pub mod pidf;
+pub mod proxy;
 pub mod sip;
 pub mod xmpp;

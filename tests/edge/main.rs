@@ -1,5 +1,6 @@
 //! A whole edge on loopback, driven over real TLS and HTTP: what a peer with a right, a wrong or no certificate gets, and what an operator sees.
 
+mod balancer;
 mod operator;
 mod tls;
 mod verbs;
