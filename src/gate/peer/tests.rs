@@ -160,6 +160,23 @@ fn microsofts_rule() {
 }
 
 #[test]
+fn a_typed_host_vouches_for_its_own_entry_only() {
+    let ca = Authority::new("Test CA");
+    let chain = ca.dns(&["edge.hoster.example", "sip.third.example"]);
+    let opened = by_us("edge.hoster.example", true);
+    let ok = |entry: &Partner, from: &str| speaks_for(&chain, &ca.trust(), entry, &domain(from), &opened, NOW).is_ok();
+    let mut lync = partner("lync.example", Identity::EdgeInDomain);
+    assert!(ok(&lync, "lync.example"));
+    let mut other = partner("other.example", Identity::EdgeInDomain);
+    assert!(!ok(&other, "other.example"), "nobody typed that host for other.example");
+    assert!(ok(&partner("third.example", Identity::EdgeInDomain), "third.example"), "as if it had connected to us");
+    lync.also = vec![domain("member.example")];
+    assert!(ok(&lync, "member.example"));
+    other.also = vec![domain("lync.example")];
+    assert!(ok(&other, "other.example"), "a clearing house, reached for a member");
+}
+
+#[test]
 fn pinned_names() {
     let ca = Authority::new("Test CA");
     let pinned = Identity::Pinned(vec!["Gw.hoster.example".to_owned()]);
