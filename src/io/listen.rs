@@ -84,7 +84,8 @@ pub fn bind(listeners: &Listeners) -> Result<Vec<(Kind, TcpListener)>, String> {
 pub(super) fn open(at: SocketAddr, all: &[SocketAddr]) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(at), Type::STREAM, None)?;
     if at.is_ipv6() {
-        let shared = all.iter().any(|other| other.is_ipv4() && other.port() == at.port());
+        // Port 0 is a different port each time.
+        let shared = at.port() != 0 && all.iter().any(|other| other.is_ipv4() && other.port() == at.port());
         socket.set_only_v6(shared || !at.ip().is_unspecified())?;
     }
     socket.set_reuse_address(true)?;

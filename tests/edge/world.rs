@@ -26,10 +26,16 @@ pub struct World {
     pub edge: Running,
 }
 
-const PEERS: [Spec<'static>; 3] = [
+const PEERS: [Spec<'static>; 5] = [
     Spec { name: "edge", common_name: "sip.corp.example", dns: &["sip.corp.example", "corp.example"] },
     Spec { name: "second", common_name: "sip.second.example", dns: &["sip.second.example", "second.example"] },
     Spec { name: "partner", common_name: "sip.lync.example", dns: &["sip.lync.example"] },
+    Spec {
+        name: "both",
+        common_name: "sip.corp.example",
+        dns: &["sip.corp.example", "corp.example", "new.corp.example"],
+    },
+    Spec { name: "other", common_name: "other.example", dns: &["other.example"] },
 ];
 
 const CONFIG: &str = r#"

@@ -440,7 +440,10 @@ impl World {
             return;
         }
         if self.unreachable.contains(&party) {
-            self.gate.handle_input(self.now, Input::Unreachable { hop, cause: "connection refused".to_owned() });
+            self.gate.handle_input(
+                self.now,
+                Input::Unreachable { hop, cause: "connection refused".to_owned(), unproven: false },
+            );
             return;
         }
         let link = self.new_link(Wire { party: party.clone(), ours: true, carries: carries.clone() });
