@@ -7,5 +7,6 @@ pub mod certificate;
 pub mod limits;
 pub mod pidf;
 pub mod proxy;
+pub mod revocation;
 pub mod sip;
 pub mod xmpp;

@@ -6,6 +6,7 @@ mod names;
 mod operator;
 mod outbound;
 mod partner;
+mod revocation;
 mod tls;
 mod verbs;
 mod world;

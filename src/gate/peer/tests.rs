@@ -286,6 +286,30 @@ fn revocation() {
 }
 
 #[test]
+fn of_an_authority_with_two_keys_each_list_speaks_for_its_own() {
+    let (old, new) = (Authority::new("Test CA"), Authority::new("Test CA"));
+    let issue = |ca: &Authority, serial: u64, says_key: bool| {
+        ca.issue(|p| {
+            p.subject_alt_names = vec![SanType::DnsName("lync.example".try_into().unwrap())];
+            p.serial_number = Some(SerialNumber::from(serial));
+            p.use_authority_key_identifier_extension = says_key;
+        })
+    };
+    let anchors = [old.der.clone(), new.der.clone()];
+    let set = |crls: &[Vec<u8>]| TrustSet::new(&anchors, crls).unwrap();
+    let both = set(&[new.crl(7), old.crl(8)]);
+    for (ca, serial, verdict) in
+        [(&old, 7, Ok(())), (&old, 8, Err(Untrusted::Revoked)), (&new, 7, Err(Untrusted::Revoked)), (&new, 8, Ok(()))]
+    {
+        assert_eq!(both.verify(&issue(ca, serial, true), Use::Any, NOW), verdict, "{serial}");
+    }
+    assert_eq!(set(&[new.crl(7)]).verify(&issue(&old, 7, true), Use::Any, NOW), Ok(()), "no list for this key");
+    // A list that bears its issuer's name and may be its own, but is not signed by it, is no reason to look away.
+    let why = set(&[new.crl(7)]).verify(&issue(&old, 9, false), Use::Any, NOW).unwrap_err();
+    assert!(why.to_string().contains("[tls] revocation"), "{why}");
+}
+
+#[test]
 fn a_partners_own_trust_replaces_the_common_one() {
     let (common, own) = (Authority::new("Common"), Authority::new("Own"));
     let sets = TrustSets::new(
