@@ -389,6 +389,10 @@ impl Gate {
             }
         }
         for link in unwanted {
+            if let Some(route::HopKey::Partner { .. }) = self.hops.of_link(link) {
+                // What is sent from now on gets a connection of its own; this one takes nothing more.
+                self.hops.closed(now, link, "no longer wanted");
+            }
             self.outputs.push_back(Output::Close { link, error: None });
         }
     }

@@ -98,6 +98,8 @@ async fn every_target_and_address_is_tried_however_each_fails() {
                 srv(60, 0, good.port, "f.lync.example."),
                 srv(10, 0, closed("127.0.0.1:0").await, "a.lync.example."),
                 srv(20, 0, mute("127.0.0.1:0").await, "b.lync.example."),
+                srv(21, 0, mute("127.0.0.1:0").await, "b.lync.example."),
+                srv(22, 0, mute("127.0.0.1:0").await, "b.lync.example."),
                 srv(30, 0, wrong.port, "c.lync.example."),
                 srv(40, 0, foreign.port, "sip.lync.example."),
                 srv(50, 0, good.port, "nowhere.lync.example."),

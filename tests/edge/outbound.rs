@@ -73,6 +73,28 @@ async fn new_certificates_are_shown_without_cutting_what_is_there() {
 }
 
 #[tokio::test]
+async fn identities_in_another_order_are_still_shown_for_their_own_domains() {
+    let (world, mut partner) = worlds(&[&TLS13]).await;
+    for (id, to) in [("1", ALICE), ("2", BOB)] {
+        world.provoke(id, ROMEO, to).await;
+        partner.next().await;
+    }
+    let path = world.dir.path().join("world.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let at = |what: &str| text.find(what).unwrap();
+    let (first, second, end) =
+        (at("[[identity]]\nhostname = \"sip.corp"), at("[[identity]]\nhostname = \"sip.second"), at("[tls]"));
+    let swapped = [&text[..first], &text[second..end], &text[first..second], &text[end..]].concat();
+    std::fs::write(path, swapped).unwrap();
+    world.edge.reload().await.unwrap();
+    for (id, to, name) in [("3", ALICE, "corp.example"), ("4", BOB, "second.example")] {
+        world.provoke(id, "b@lync.example", to).await;
+        let seen = partner.next().await;
+        assert!(seen.shown.contains(&name.to_owned()) && seen.connection > 1, "{seen:?}");
+    }
+}
+
+#[tokio::test]
 async fn requests_on_a_connection_of_ours_are_judged_as_any() {
     let (world, mut partner) = worlds(&[&TLS13]).await;
     world.provoke("1", ROMEO, ALICE).await;
