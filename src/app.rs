@@ -226,6 +226,7 @@ impl Loaded {
         let io = io::Settings {
             listeners: Listeners { outside_sip: outside.sip, inside_xmpp: inside.xmpp, ..Listeners::default() },
             inside_networks: inside.networks,
+            proxy_protocol_from: outside.proxy_protocol_from,
             identities: identities
                 .into_iter()
                 .map(|identity| io::settings::Identity {

@@ -224,6 +224,34 @@ fn broken_toml_is_told_with_its_line_and_the_rest_is_read() {
     assert!(errors.iter().any(|error| error.contains(":4:8: error: partner[0].chat")), "{errors:?}");
 }
 
+#[test]
+fn revocation_lists_are_read_and_told_when_they_are_overdue() {
+    let world = World::new();
+    let with = |files: &str| {
+        let text = FEDGATE.replacen("[tls]\n", &format!("[tls]\nrevocation = [{files}]\n"), 1);
+        world.write("fedgate.toml", &text);
+    };
+    for files in ["\"certs/present.crl\"", "\"certs/present.crl.pem\""] {
+        with(files);
+        assert_eq!((world.errors(), world.problems(Severity::Warning)), (vec![], vec![]), "{files}");
+    }
+    for files in ["\"certs/overdue.crl\"", "\"certs/overdue.crl.pem\", \"certs/present.crl\""] {
+        with(files);
+        let warnings = world.problems(Severity::Warning);
+        assert_eq!((world.errors(), warnings.len()), (vec![], 1), "{warnings:?}");
+        assert!(warnings[0].starts_with("fedgate.toml:11:") && warnings[0].contains("2025-07-01"), "{warnings:?}");
+    }
+    for (file, why) in
+        [("ca.pem", "holds no revocation list"), ("edge.key", "holds no"), ("none.crl", "does not exist")]
+    {
+        with(&format!("\"certs/{file}\""));
+        assert!(world.errors()[0].contains(why), "{:?}", world.errors());
+    }
+    world.write("certs/noise.crl", "noise");
+    with("\"certs/noise.crl\"");
+    assert!(world.errors()[0].contains("not a certificate revocation list"), "{:?}", world.errors());
+}
+
 /// Every key of the full configuration, in a value that differs from nothing being said, and whether this version has it.
 #[test]
 fn every_key_is_read_or_refused_as_not_in_this_version() {
@@ -235,7 +263,7 @@ fn every_key_is_read_or_refused_as_not_in_this_version() {
         ("[outside]\nxmpp = []\nxmpps = []\nproxy_protocol_from = []", built),
         ("[outside]\nxmpp = [\"[::]:5269\"]", unbuilt),
         ("[outside]\nxmpps = [\"[::]:5270\"]", unbuilt),
-        ("[outside]\nproxy_protocol_from = [\"10.0.0.0/8\"]", unbuilt),
+        ("[outside]\nproxy_protocol_from = [\"10.0.0.0/8\"]", built),
         ("[inside]\nsip = []\ntrust = []", built),
         ("[inside]\nsip = [\"tcp:127.0.0.1:5062\"]", unbuilt),
         ("[inside]\nxmpp = [\"127.0.0.1:5270\"]\nnetworks = [\"127.0.0.0/8\"]\ntls = \"required\"", built),

@@ -60,6 +60,8 @@ pub struct Outside {
     pub sip: Vec<SocketAddr>,
     /// Public addresses, for the DNS advice.
     pub advertise: Vec<IpAddr>,
+    /// Load balancers: whose connections begin with a PROXY header.
+    pub proxy_protocol_from: Vec<IpNet>,
 }
 
 /// `[inside]`.
@@ -144,8 +146,17 @@ pub(super) fn outside(mut section: Section<'_>) -> Outside {
     let advertise = section.take("advertise").map(|value| {
         value.list_of(|item| item.read("write the public address, like \"192.0.2.1\"", str::parse::<IpAddr>))
     });
+    let balancers = section.take("proxy_protocol_from").map(|value| {
+        let networks = value.list_of(read_network);
+        if networks.iter().any(|network| network.prefix_len() == 0) {
+            let what = "whoever connects says which address he has, and `networks` and limits go by it";
+            value.place().warn(what, "list the load balancers' own addresses");
+        }
+        networks
+    });
     section.finish();
-    Outside { sip, advertise: advertise.unwrap_or_default() }
+    let (advertise, proxy_protocol_from) = (advertise.unwrap_or_default(), balancers.unwrap_or_default());
+    Outside { sip, advertise, proxy_protocol_from }
 }
 
 /// Reads `[inside]`.

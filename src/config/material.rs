@@ -7,6 +7,7 @@ use crate::gate::peer::{TrustSet, TrustSets};
 use crate::gate::time::Time;
 use crate::wire::address::Domain;
 use crate::wire::certificate::Chain;
+use crate::wire::revocation::RevocationList;
 use rand::RngExt;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
@@ -162,9 +163,8 @@ pub struct TrustLists {
 
 impl TrustLists {
     /// With the revocation lists that count for every set.
-    pub fn new(files: &Files, revocation: Option<&Value<'_>>) -> Self {
-        let crls =
-            revocation.map(|value| value.list_of(|item| revocation_lists(files, item)).concat()).unwrap_or_default();
+    pub fn new(files: &Files, revocation: Option<&Value<'_>>, now: Time) -> Self {
+        let crls = revocation.map(|value| revocation_lists(files, value, now)).unwrap_or_default();
         Self { crls, ..Self::default() }
     }
 
@@ -228,19 +228,43 @@ fn anchors(files: &Files, value: &Value<'_>) -> Option<Vec<CertificateDer<'stati
     Some(found.certs)
 }
 
-fn revocation_lists(files: &Files, value: &Value<'_>) -> Option<Vec<Vec<u8>>> {
+/// Every list of these files, the newest first: of one authority's lists, the first is asked.
+fn revocation_lists(files: &Files, value: &Value<'_>, now: Time) -> Vec<Vec<u8>> {
+    let mut lists = value.list_of(|item| revocation_file(files, item, now)).concat();
+    lists.sort_by_key(|(made, _)| std::cmp::Reverse(*made));
+    lists.into_iter().map(|(_, der)| der).collect()
+}
+
+fn revocation_file(files: &Files, value: &Value<'_>, now: Time) -> Option<Vec<(u64, Vec<u8>)>> {
+    let mend = "name a CRL in DER, or in PEM with BEGIN X509 CRL";
     let bytes = read(files, value)?;
-    if !bytes.starts_with(b"-----BEGIN") {
-        return Some(vec![bytes]);
+    let lists: Vec<Vec<u8>> = if bytes.starts_with(b"-----BEGIN") {
+        let parsed: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
+        parsed.unwrap_or_default().iter().map(|list| list.as_ref().to_vec()).collect()
+    } else {
+        vec![bytes]
+    };
+    if lists.is_empty() {
+        value.place().error("holds no revocation list", mend);
     }
-    let parsed: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
-    match parsed {
-        Ok(lists) if !lists.is_empty() => Some(lists.iter().map(|list| list.as_ref().to_vec()).collect()),
-        _ => {
-            value.place().error("holds no revocation list", "name a CRL in DER, or in PEM with BEGIN X509 CRL");
-            None
-        }
-    }
+    lists
+        .into_iter()
+        .map(|der| {
+            let list = RevocationList::parse(&der).map_err(|error| error.to_string());
+            // What can be read is not yet what can be judged by: delta lists, say, can't.
+            let usable = list.and_then(|list| TrustSet::new(&[], std::slice::from_ref(&der)).map(|_| list));
+            let list = usable.map_err(|error| value.place().error(error, mend)).ok()?;
+            if let Some(end) = list.next_update.filter(|end| Time::from_unix_seconds(*end) <= now) {
+                let what = format!(
+                    "the revocation list of {} was due for renewal on {}: what it names is refused still, but what was revoked since is not known",
+                    list.issuer,
+                    date(end)
+                );
+                value.place().warn(what, "fetch the authority's present list, and reload");
+            }
+            Some((list.this_update, der))
+        })
+        .collect()
 }
 
 /// A secret as written: `env:NAME`, `file:PATH`, or the text itself. `make`: an absent file of the current secret is made now; else it

@@ -212,7 +212,7 @@ fn read(files: &Files, config: &str, options: Options, problems: &Problems) -> O
 
     let mut tls = root.section("tls", "tls");
     let tls_minimum = edge::tls_minimum(&mut tls);
-    let mut trust = TrustLists::new(files, tls.take("revocation").as_ref());
+    let mut trust = TrustLists::new(files, tls.take("revocation").as_ref(), context.now);
     let default_trust = tls.take("trust");
     trust.set(files, default_trust.as_ref());
     let tls_place = tls.place().clone();

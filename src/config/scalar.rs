@@ -31,11 +31,19 @@ pub fn host_port(text: &str) -> Result<HostPort, &'static str> {
 
 /// A CIDR, or one address.
 pub fn network(text: &str) -> Result<IpNet, &'static str> {
-    match (text.parse::<IpNet>(), text.parse::<IpAddr>()) {
-        (Ok(network), _) => Ok(network.trunc()),
-        (_, Ok(ip)) => Ok(IpNet::from(ip)),
-        _ => Err("not a network"),
-    }
+    let network = match (text.parse::<IpNet>(), text.parse::<IpAddr>()) {
+        (Ok(network), _) => network.trunc(),
+        (_, Ok(ip)) => IpNet::from(ip),
+        _ => return Err("not a network"),
+    };
+    // Peers are compared by their own family's address: `::ffff:192.0.2.0/120` is 192.0.2.0/24.
+    Ok(match network.addr().to_canonical() {
+        IpAddr::V4(v4) => match network.prefix_len().checked_sub(96) {
+            Some(prefix) if network.addr().is_ipv6() => IpNet::new(v4.into(), prefix).unwrap_or(network),
+            _ => network,
+        },
+        IpAddr::V6(_) => network,
+    })
 }
 
 /// An address, or an address and port.
@@ -126,6 +134,20 @@ mod tests {
         }
         for text in ["", "host", "host:", "host:0", "host:65536", "::1:5269", "[::1]", "[host]:1", "ho st:1"] {
             assert!(host_port(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn mapped_networks_are_ipv4() {
+        for (text, means) in [
+            ("::ffff:192.0.2.7", "192.0.2.7/32"),
+            ("::ffff:192.0.2.7/120", "192.0.2.0/24"),
+            ("192.0.2.0/24", "192.0.2.0/24"),
+            ("2001:db8::/32", "2001:db8::/32"),
+            ("::/0", "::/0"),
+            ("::ffff:0:0/95", "::fffe:0:0/95"),
+        ] {
+            assert_eq!(network(text).unwrap().to_string(), means, "{text}");
         }
     }
 

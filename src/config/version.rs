@@ -39,7 +39,6 @@ const SIP_INSIDE: &str = "attach nodes over XMPP: protocol = \"xmpp\" and [insid
 const ABSENT: &[Absent] = &[
     absent("outside", "xmpp", Not("[]"), "federate over SIP: [outside] sip"),
     absent("outside", "xmpps", Not("[]"), "federate over SIP: [outside] sip"),
-    absent("outside", "proxy_protocol_from", Not("[]"), "let the load balancer keep the client's address"),
     absent("inside", "sip", Not("[]"), SIP_INSIDE),
     absent("inside", "trust", Not("[]"), "nodes are known by network or dialback: [[node]] verify"),
     absent("inside", "issuer", Always, "use tls = \"off\" or \"optional\" towards nodes"),

@@ -6,7 +6,7 @@ use super::event::{Event, Outcome, Settled};
 use super::exchange::{HopId, Output, Target};
 use super::lane::Lane;
 use super::limits;
-use super::partner::{Action, DomainPattern, LinkId, Partner, Protocol, Side};
+use super::partner::{Action, LinkId, Protocol, Side};
 use super::reject::{Reason, Reject};
 use super::route::HopKey;
 use super::route::hop::Passed;
@@ -89,21 +89,10 @@ impl Gate {
 
     pub(super) fn target(&self, key: &HopKey) -> Option<Target> {
         match key {
-            HopKey::Partner { domain, identity } => {
-                let policy = &self.settings.policy;
-                let (domain, next_hop) = match policy.partner_for(domain, Protocol::Sip).map(|id| policy.partner(id)) {
-                    // A clearing house: its further domains are reached through it.
-                    Some(Partner { domain: DomainPattern::Exact(own), also, next_hop, .. })
-                        if also.contains(domain) =>
-                    {
-                        (own, next_hop.clone())
-                    }
-                    Some(partner) => (domain, partner.next_hop.clone()),
-                    // A stranger's own requests are answered.
-                    None if policy.stranger.is_some() => (domain, None),
-                    None => return None,
-                };
-                Some(Target::SipPartner { domain: domain.clone(), next_hop, identity: *identity })
+            // A key of before a reload leads where its domain is reached now.
+            HopKey::Partner { domain, identity, .. } => {
+                let (domain, next_hop) = self.settings.way_to(domain)?;
+                Some(Target::SipPartner { domain, next_hop, identity: *identity })
             }
             HopKey::Node { node, from, to } => {
                 let address = self.settings.nodes.iter().find(|n| n.name == *node)?.address.clone();
@@ -130,9 +119,9 @@ impl Gate {
     }
 
     /// A hop came to nothing.
-    pub(super) fn unreachable(&mut self, now: Time, hop: HopId, cause: &str) {
+    pub(super) fn unreachable(&mut self, now: Time, hop: HopId, cause: &str, unproven: bool) {
         let Some(key) = self.hops.key(hop).cloned() else { return };
-        self.hop_failed(now, hop, unreachable(&key, cause));
+        self.hop_failed(now, hop, unreachable(&key, cause, unproven));
     }
 
     pub(super) fn hop_failed(&mut self, now: Time, hop: HopId, reject: Reject) {
@@ -316,11 +305,14 @@ impl Gate {
     }
 }
 
-fn unreachable(key: &HopKey, cause: &str) -> Reject {
+fn unreachable(key: &HopKey, cause: &str, unproven: bool) -> Reject {
     match key {
         HopKey::Node { node, .. } | HopKey::Component { node, .. } => {
             Reject::new(Reason::NoNode, format!("node {node} cannot be reached: {cause}"))
         }
-        HopKey::Partner { domain, .. } => Reject::new(Reason::Timeout, format!("{domain} cannot be reached: {cause}")),
+        HopKey::Partner { domain, .. } => {
+            let reason = if unproven { Reason::Unproven } else { Reason::Timeout };
+            Reject::new(reason, format!("{domain} cannot be reached: {cause}"))
+        }
     }
 }

@@ -48,6 +48,8 @@ pub enum Input {
         hop: HopId,
         /// Why, for people: every address tried and what it said.
         cause: String,
+        /// Whether somebody was there who did not prove to be the partner.
+        unproven: bool,
     },
     /// A connection was refused before any message: TLS or stream negotiation failed for a reason of ours.
     Refused {
@@ -151,7 +153,7 @@ pub struct HopId(pub u64);
 /// Where [`Output::Connect`] leads.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Target {
-    /// A SIP partner over mutual TLS: `next_hop`, or static records and SRV `_sipfederationtls._tcp`, `_sips._tcp` of `domain`.
+    /// A SIP partner over mutual TLS: `next_hop`, or static records and SRV `_sipfederationtls._tcp`, `_sips._tcp` of `domain`, its addresses.
     SipPartner {
         /// The partner's domain, to be found.
         domain: Domain,

@@ -137,7 +137,7 @@ impl Gate {
             Input::Proven(proven) => self.proven(now, *proven),
             Input::AckAsked { link, handled } => self.acknowledge(link, handled),
             Input::Closed { link, cause } => self.closed(now, link, cause),
-            Input::Unreachable { hop, cause } => self.unreachable(now, hop, &cause),
+            Input::Unreachable { hop, cause, unproven } => self.unreachable(now, hop, &cause, unproven),
             Input::Refused { side, protocol, peer, domain, reject, id } => {
                 let facts = Facts {
                     from: domain.clone().unwrap_or_else(|| "unknown".to_owned()),
@@ -360,7 +360,7 @@ impl Gate {
         let before = std::mem::replace(&mut self.settings, settings);
         self.allows_told.clear();
         self.outputs.push_back(Output::Event(Box::new(Event::Reloaded { version })));
-        self.close_unwanted(now);
+        self.close_unwanted(now, &before);
         self.components_reloaded(now, &before);
         let (mut turn, sessions) = self.turn(now);
         sessions.watches.reloaded(&mut turn);
@@ -369,11 +369,12 @@ impl Gate {
     }
 
     /// Links of ours that the settings in force no longer want.
-    fn close_unwanted(&mut self, now: Time) {
+    fn close_unwanted(&mut self, now: Time, before: &Settings) {
+        let name = |settings: &Settings, identity: usize| settings.identities.get(identity).map(|i| i.hostname.clone());
         let mut unwanted = self.hops.links_where(|key| match key {
-            route::HopKey::Partner { domain, .. } => {
-                let policy = &self.settings.policy;
-                policy.partner_for(domain, Protocol::Sip).is_none() && policy.stranger.is_none()
+            route::HopKey::Partner { domain, next_hop, identity } => {
+                self.settings.way_to(domain).as_ref() != Some(&(domain.clone(), next_hop.clone()))
+                    || name(&self.settings, *identity) != name(before, *identity)
             }
             route::HopKey::Node { node, from, to } => {
                 self.settings.policy.partner_towards(from).is_none()
@@ -395,6 +396,10 @@ impl Gate {
             }
         }
         for link in unwanted {
+            if let Some(route::HopKey::Partner { .. }) = self.hops.of_link(link) {
+                // What is sent from now on gets a connection of its own; this one takes nothing more.
+                self.hops.closed(now, link, "no longer wanted");
+            }
             self.outputs.push_back(Output::Close { link, error: None });
         }
     }

@@ -1,7 +1,7 @@
 //! What the gate needs of the configuration, built whole by `config` and swapped whole on reload.
 
 use crate::gate::limits::Limits;
-use crate::gate::partner::{LocalIdentity, Node, Presence};
+use crate::gate::partner::{DomainPattern, HostPort, LocalIdentity, Node, Partner, Presence, Protocol};
 use crate::gate::peer::TrustSets;
 use crate::gate::policy::Table;
 use crate::wire::address::Domain;
@@ -31,5 +31,18 @@ impl Settings {
     /// Index of the identity that speaks for a local domain.
     pub fn identity_for(&self, domain: &Domain) -> usize {
         self.identities.iter().position(|i| i.domains.contains(domain)).unwrap_or(0)
+    }
+
+    /// Which domain is to be found to reach a SIP partner's domain, and the next hop that was typed instead; `None`: it is not federated with.
+    pub fn way_to(&self, domain: &Domain) -> Option<(Domain, Option<HostPort>)> {
+        match self.policy.partner_for(domain, Protocol::Sip).map(|id| self.policy.partner(id)) {
+            // A clearing house: its further domains are reached through it.
+            Some(Partner { domain: DomainPattern::Exact(own), also, next_hop, .. }) if also.contains(domain) => {
+                Some((own.clone(), next_hop.clone()))
+            }
+            Some(partner) => Some((domain.clone(), partner.next_hop.clone())),
+            // A stranger's own requests are answered.
+            None => self.policy.stranger.is_some().then(|| (domain.clone(), None)),
+        }
     }
 }

@@ -3,21 +3,31 @@
 
 use super::edge::Edge;
 use super::link::{self, Stream, sip, xmpp};
+use super::resolve::NotFound;
 use super::settings::Srv;
 use crate::gate::link::{Verdict, VerifyRequest, XmppLink};
-use crate::gate::partner::{HostPort, Identity, Node, NodeProtocol, Protocol, Side, TrustId};
+use crate::gate::partner::{HostPort, Identity, LinkId, Node, NodeProtocol, Protocol, Side, TrustId};
+use crate::gate::peer::{Facts, Opened, attribute};
 use crate::gate::{HopId, Input, Target};
 use crate::wire::address::Domain;
+use crate::wire::certificate::Chain;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// For one address to answer.
 const CONNECT: Duration = Duration::from_secs(5);
-/// For a hop as a whole, so that its waiting requests are answered in time (RFC 4320).
+/// For a hop as a whole, so that its waiting requests are answered in time (RFC 4320). Each address gets its share, however the others hang.
 const DIAL: Duration = Duration::from_secs(20);
+/// The least share: nobody finishes a handshake in less.
+const LEAST: Duration = Duration::from_secs(1);
+/// For a name to be found before which nothing can be tried.
+const LOOKUP: Duration = Duration::from_secs(4);
+/// SIP over TLS where no SRV record says otherwise (RFC 3261 §19.1.2).
+const SIPS: u16 = 5061;
 /// For a key to be verified.
 const VERIFY: Duration = Duration::from_secs(20);
 
@@ -29,17 +39,42 @@ struct Candidate {
     typed: bool,
 }
 
+impl Candidate {
+    /// Its host, if that is a name.
+    fn name(&self) -> Option<String> {
+        self.host.parse::<IpAddr>().is_err().then(|| self.host.clone())
+    }
+}
+
+/// Why a hop came to nothing.
+#[derive(Debug, Default)]
+struct Failure {
+    attempts: Vec<String>,
+    /// Whether somebody was there who is not the partner.
+    unproven: bool,
+}
+
+impl From<String> for Failure {
+    fn from(cause: String) -> Self {
+        Self { attempts: vec![cause], unproven: false }
+    }
+}
+
 /// Opens what the gate asked for, or tells it why not.
 pub async fn dial(edge: Arc<Edge>, hop: HopId, target: Target) {
     let outcome = match target {
         Target::SipPartner { domain, next_hop, identity } => {
             to_sip_partner(&edge, hop, &domain, next_hop, identity).await
         }
-        Target::XmppNode { node, address, from, to } => to_xmpp_node(&edge, hop, node, &address, from, to).await,
-        Target::XmppComponent { node, address, domain } => to_component_port(&edge, hop, node, &address, domain).await,
+        Target::XmppNode { node, address, from, to } => {
+            to_xmpp_node(&edge, hop, node, &address, from, to).await.map_err(Failure::from)
+        }
+        Target::XmppComponent { node, address, domain } => {
+            to_component_port(&edge, hop, node, &address, domain).await.map_err(Failure::from)
+        }
     };
-    if let Err(cause) = outcome {
-        let _ = edge.input(Input::Unreachable { hop, cause }).await;
+    if let Err(Failure { attempts, unproven }) = outcome {
+        let _ = edge.input(Input::Unreachable { hop, cause: attempts.join("; "), unproven }).await;
     }
 }
 
@@ -49,72 +84,122 @@ async fn to_sip_partner(
     domain: &Domain,
     next_hop: Option<HostPort>,
     identity: usize,
-) -> Result<(), String> {
+) -> Result<(), Failure> {
+    let give_up = Instant::now() + DIAL;
+    let candidates = sip_candidates(edge, domain, next_hop).await?;
+    let mut failure = Failure::default();
+    let not_tried = |what: &str| format!("{what}: not tried, {DIAL:?} are over");
+    for (index, candidate) in candidates.iter().enumerate() {
+        if Instant::now() >= give_up {
+            failure.attempts.push(not_tried(&candidate.host));
+            continue;
+        }
+        let by = share(give_up, candidates.len() - index);
+        let found = timeout_at(by, addresses(edge, candidate, &mut failure.attempts)).await;
+        let addresses = found.unwrap_or_else(|_| {
+            failure.attempts.push(format!("DNS {}: no answer in time", candidate.host));
+            Vec::new()
+        });
+        for (index, address) in addresses.iter().enumerate() {
+            let at = SocketAddr::new(*address, candidate.port);
+            let by = share(by, addresses.len() - index).min(give_up);
+            if Instant::now() >= give_up {
+                failure.attempts.push(not_tried(&format!("{} {at}", candidate.host)));
+                continue;
+            }
+            let attempt = timeout_at(by, try_sip(edge, at, candidate, domain, identity)).await;
+            match attempt.unwrap_or_else(|_| Err(("no end of the handshake in time".to_owned(), false))) {
+                Ok((stream, chain)) => {
+                    let dialled = candidate.name().map(|host| (host, candidate.typed));
+                    let start =
+                        sip::Start { side: Side::Outside, peer: at, hop: Some(hop), dialled, chain, permit: None };
+                    tokio::spawn(sip::run(Arc::clone(edge), stream, start));
+                    return Ok(());
+                }
+                Err((cause, unproven)) => {
+                    failure.attempts.push(format!("{} {at}: {cause}", candidate.host));
+                    failure.unproven |= unproven;
+                }
+            }
+        }
+    }
+    Err(failure)
+}
+
+/// Until when the next of so many may take: what they leave unused is for those after them.
+fn share(end: Instant, left: usize) -> Instant {
+    let now = Instant::now();
+    let left = u32::try_from(left).unwrap_or(u32::MAX).max(1);
+    now + (end.saturating_duration_since(now) / left).max(LEAST)
+}
+
+/// Connects, and judges whom: one target that is not the partner is no reason to leave the others out. The error is for people, with
+/// whether the other end failed to prove itself.
+async fn try_sip(
+    edge: &Arc<Edge>,
+    at: SocketAddr,
+    candidate: &Candidate,
+    domain: &Domain,
+    identity: usize,
+) -> Result<(Stream, Option<Arc<Chain>>), (String, bool)> {
     let live = edge.live.load_full();
     let policy = &live.settings.policy;
     let partner = policy.partner_for(domain, Protocol::Sip).map(|id| policy.partner(id));
     let trust = partner.map_or(TrustId(0), |partner| partner.trust);
     // RFC 5922 §7.8: SNI asks for the domain's certificate; whoever is known by its host's name is asked by that.
     let by_domain = partner.is_none_or(|partner| partner.identity == Identity::Domain);
+    let host = candidate.name();
+    let name = host.as_deref().filter(|_| !by_domain).unwrap_or(domain.as_str());
 
-    let give_up = Instant::now() + DIAL;
-    let candidates = sip_candidates(edge, domain, next_hop).await?;
-    let mut attempts = Vec::new();
-    for candidate in &candidates {
-        for address in addresses(edge, candidate, &mut attempts).await {
-            let at = SocketAddr::new(address, candidate.port);
-            if Instant::now() >= give_up {
-                attempts.push(format!("{} {at}: not tried, {DIAL:?} are over", candidate.host));
-                continue;
-            }
-            let literal = candidate.host.parse::<IpAddr>().is_ok();
-            let name = if by_domain || literal { domain.as_str() } else { candidate.host.as_str() };
-            match try_sip(edge, at, name, identity, trust).await {
-                Ok((stream, chain)) => {
-                    let dialled = (!literal).then(|| (candidate.host.clone(), candidate.typed));
-                    let start =
-                        sip::Start { side: Side::Outside, peer: at, hop: Some(hop), dialled, chain, permit: None };
-                    tokio::spawn(sip::run(Arc::clone(edge), stream, start));
-                    return Ok(());
-                }
-                Err(cause) => attempts.push(format!("{} {at}: {cause}", candidate.host)),
-            }
+    let socket = connect(at).await.map_err(|cause| (cause, false))?;
+    let (config, refusal) = live.tls.to_sip_partner(identity, trust).map_err(|cause| (cause, false))?;
+    let begun = Instant::now();
+    let (mut stream, chain) = match link::connect(socket, config, name, live.settings.limits.handshake).await {
+        Ok(done) => done,
+        Err(failure) => return Err(refusal.take().map_or_else(|| (failure.to_string(), false), |words| (words, true))),
+    };
+    edge.telemetry.metrics.handshake(begun.elapsed());
+    // The gate judges by the same, again, before it sends a byte.
+    let opened = Opened::ByUs { domain: domain.clone(), host, typed: candidate.typed };
+    let facts = Facts::Sip { chain: chain.as_deref(), opened: &opened };
+    let no_link = LinkId(0);
+    match attribute(no_link, facts, domain, policy, &live.settings.trust, edge.clock.now()) {
+        Ok(_) => Ok((stream, chain)),
+        Err(reject) => {
+            tokio::spawn(timeout_at(Instant::now() + LEAST, async move { stream.shutdown().await }));
+            Err((reject.detail, true))
         }
     }
-    Err(attempts.join("; "))
 }
 
-async fn try_sip(
-    edge: &Arc<Edge>,
-    at: SocketAddr,
-    name: &str,
-    identity: usize,
-    trust: TrustId,
-) -> Result<(Stream, Option<Arc<crate::wire::certificate::Chain>>), String> {
-    let live = edge.live.load_full();
-    let socket = connect(at).await?;
-    let (config, refusal) = live.tls.to_sip_partner(identity, trust)?;
-    let begun = Instant::now();
-    let connected = link::connect(socket, config, name, live.settings.limits.handshake).await;
-    let done = connected.map_err(|failure| refusal.take().unwrap_or_else(|| failure.to_string()))?;
-    edge.telemetry.metrics.handshake(begun.elapsed());
-    Ok(done)
-}
-
-/// `next_hop`; else Microsoft's SRV name, else RFC 3263's for TLS. Static records come first in both.
+/// `next_hop`; else Microsoft's SRV name, else RFC 3263's for TLS, else the domain's own addresses (RFC 3263 §4.2). Static records come first
+/// in all of them. A name that decidedly offers no service (RFC 2782) leaves the next SRV name to be asked, but no guess.
 async fn sip_candidates(edge: &Edge, domain: &Domain, next_hop: Option<HostPort>) -> Result<Vec<Candidate>, String> {
     if let Some(HostPort { host, port }) = next_hop {
         return Ok(vec![Candidate { host, port, typed: true }]);
     }
     let live = edge.live.load_full();
     let names = [format!("_sipfederationtls._tcp.{domain}"), format!("_sips._tcp.{domain}")];
+    let mut not_offered = None;
     for name in &names {
-        let found = live.resolver.srv(name).await.map_err(|error| error.to_string())?;
-        if !found.is_empty() {
-            return Ok(found.into_iter().map(candidate).collect());
+        match timeout(LOOKUP, live.resolver.srv(name)).await {
+            Ok(Ok(found)) if found.is_empty() => {}
+            Ok(Ok(found)) => return Ok(found.into_iter().map(candidate).collect()),
+            Ok(Err(error @ NotFound::NotOffered(_))) => not_offered = Some(error.to_string()),
+            Ok(Err(error)) => return Err(error.to_string()),
+            Err(_) => return Err(format!("DNS {name}: no answer within {LOOKUP:?}")),
         }
     }
-    Err(format!("DNS has neither {} nor {}; set next_hop to reach it without", names[0], names[1]))
+    if let Some(error) = not_offered {
+        return Err(error);
+    }
+    match timeout(LOOKUP, live.resolver.addresses(domain.as_str())).await {
+        Ok(Ok(_)) => Ok(vec![Candidate { host: domain.as_str().to_owned(), port: SIPS, typed: false }]),
+        Ok(Err(error)) => {
+            Err(format!("DNS has neither {} nor {}, and {error}; set next_hop to reach it without", names[0], names[1]))
+        }
+        Err(_) => Err(format!("DNS {domain}: no answer within {LOOKUP:?}")),
+    }
 }
 
 fn candidate(srv: Srv) -> Candidate {
@@ -132,7 +217,7 @@ async fn addresses(edge: &Edge, candidate: &Candidate, attempts: &mut Vec<String
 }
 
 async fn connect(at: SocketAddr) -> Result<TcpStream, String> {
-    match tokio::time::timeout(CONNECT, TcpStream::connect(at)).await {
+    match timeout(CONNECT, TcpStream::connect(at)).await {
         Ok(Ok(socket)) => {
             super::listen::tune(&socket);
             Ok(socket)
@@ -247,8 +332,7 @@ pub async fn verify(edge: Arc<Edge>, side: Side, request: VerifyRequest) -> Verd
         let end = xmpp::run(Arc::clone(&edge), machine, Stream::Plain(socket), side, at, start).await;
         end.verdict.ok_or(end.cause)
     };
-    let outcome =
-        tokio::time::timeout(VERIFY, asked).await.unwrap_or_else(|_| Err(format!("no answer within {VERIFY:?}")));
+    let outcome = timeout(VERIFY, asked).await.unwrap_or_else(|_| Err(format!("no answer within {VERIFY:?}")));
     outcome.unwrap_or_else(|cause| {
         tracing::warn!(originating = %request.originating, receiving = %request.receiving, cause, "dialback key could not be verified");
         Verdict::Error
@@ -279,7 +363,7 @@ mod tests {
         dial(edge, HopId(7), Target::SipPartner { domain, next_hop, identity: 0 }).await;
         match arrivals.recv().await {
             Some(Arrival::Input(input)) => match *input {
-                Input::Unreachable { hop: HopId(7), cause } => cause,
+                Input::Unreachable { hop: HopId(7), cause, .. } => cause,
                 other => panic!("{other:?}"),
             },
             _ => panic!("no input"),

@@ -195,6 +195,7 @@ pub(super) fn for_tests(dns: super::settings::Dns) -> (Arc<Edge>, mpsc::Receiver
     let settings = Settings {
         listeners: Listeners::default(),
         inside_networks: Vec::new(),
+        proxy_protocol_from: Vec::new(),
         identities: vec![Identity { hostname: "sip.corp.example".to_owned(), domains: Vec::new(), key: Arc::new(key) }],
         tls13_only: false,
         trust: Arc::default(),

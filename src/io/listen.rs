@@ -6,6 +6,7 @@ use super::settings::Listeners;
 use super::telemetry::Count;
 use crate::gate::partner::{Protocol, Side};
 use crate::gate::reject::{Reason, Reject};
+use crate::wire::proxy::{self, Origin, Progress};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
@@ -13,8 +14,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1_024;
@@ -82,7 +84,8 @@ pub fn bind(listeners: &Listeners) -> Result<Vec<(Kind, TcpListener)>, String> {
 pub(super) fn open(at: SocketAddr, all: &[SocketAddr]) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(at), Type::STREAM, None)?;
     if at.is_ipv6() {
-        let shared = all.iter().any(|other| other.is_ipv4() && other.port() == at.port());
+        // Port 0 is a different port each time.
+        let shared = at.port() != 0 && all.iter().any(|other| other.is_ipv4() && other.port() == at.port());
         socket.set_only_v6(shared || !at.ip().is_unspecified())?;
     }
     socket.set_reuse_address(true)?;
@@ -170,7 +173,7 @@ pub async fn serve(edge: Arc<Edge>, doorstep: Arc<Doorstep>, kind: Kind, listene
     }
 }
 
-fn welcome(edge: &Arc<Edge>, doorstep: &Doorstep, kind: Kind, socket: TcpStream, peer: SocketAddr) {
+fn welcome(edge: &Arc<Edge>, doorstep: &Arc<Doorstep>, kind: Kind, socket: TcpStream, peer: SocketAddr) {
     let (side, protocol) = (kind.side(), kind.protocol());
     let edge = Arc::clone(edge);
     if side == Side::Inside {
@@ -187,20 +190,72 @@ fn welcome(edge: &Arc<Edge>, doorstep: &Doorstep, kind: Kind, socket: TcpStream,
         }
         return;
     }
-    let place = if doorstep.admits(peer.ip()) { Arc::clone(&doorstep.unproven).try_acquire_owned().ok() } else { None };
-    let Some(permit) = place else {
-        // Not an event each: whoever floods us would flood the log.
-        edge.telemetry.metrics.link(side, protocol, Count::Limited);
-        tracing::debug!(%peer, "dropped: too many new connections");
-        return;
+    let is_balancer = {
+        let live = edge.live.load();
+        live.settings.proxy_protocol_from.iter().any(|network| network.contains(&peer.ip()))
     };
+    // A balancer's address says nothing of who comes through it.
+    let admitted = is_balancer || doorstep.admits(peer.ip());
+    let place = if admitted { Arc::clone(&doorstep.unproven).try_acquire_owned().ok() } else { None };
+    let Some(permit) = place else { return limited(&edge, kind, peer) };
+    if !is_balancer {
+        return come_in(edge, kind, socket, peer, permit);
+    }
+    let doorstep = Arc::clone(doorstep);
+    tokio::spawn(async move {
+        let mut socket = socket;
+        let within = edge.live.load().settings.limits.handshake;
+        let origin = tokio::time::timeout(within, origin(&mut socket)).await;
+        match origin.unwrap_or_else(|_| Err(format!("no PROXY header came within {within:?}"))) {
+            Ok(Some(client)) if doorstep.admits(client.ip()) => {
+                tracing::debug!(balancer = %peer, %client, "through a load balancer");
+                come_in(edge, kind, socket, client, permit);
+            }
+            Ok(Some(client)) => limited(&edge, kind, client),
+            Ok(None) => tracing::debug!(balancer = %peer, "a load balancer looked whether we are well"),
+            Err(error) => {
+                edge.telemetry.metrics.link(side, protocol, Count::Failed);
+                tracing::warn!(balancer = %peer, error, "closed: [outside] proxy_protocol_from demands a PROXY header of it");
+            }
+        }
+    });
+}
+
+/// Of a connection for which there is no place.
+fn limited(edge: &Edge, kind: Kind, peer: SocketAddr) {
+    // Not an event each: whoever floods us would flood the log.
+    edge.telemetry.metrics.link(kind.side(), kind.protocol(), Count::Limited);
+    tracing::debug!(%peer, "dropped: too many new connections");
+}
+
+/// From here on it is the outside peer's connection.
+fn come_in(edge: Arc<Edge>, kind: Kind, socket: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
     match kind {
         Kind::OutsideXmpp | Kind::OutsideXmpps => {
             let direct = kind == Kind::OutsideXmpps;
-            tokio::spawn(xmpp::accept(edge, socket, side, peer, Some(permit), direct));
+            tokio::spawn(xmpp::accept(edge, socket, Side::Outside, peer, Some(permit), direct));
         }
         _ => {
             tokio::spawn(sip::accept_outside(edge, socket, peer, permit));
+        }
+    }
+}
+
+/// The client for which a load balancer connected; `None`: nobody, it only looks whether we are there. Reads no byte beyond the header.
+async fn origin(socket: &mut TcpStream) -> Result<Option<SocketAddr>, String> {
+    let (mut header, mut filled) = ([0; proxy::HEADER_MAX], 0);
+    loop {
+        let wanted = match proxy::read(header.get(..filled).unwrap_or_default()).map_err(|fault| fault.to_string())? {
+            Progress::Whole(Origin::Client(client)) => return Ok(Some(client)),
+            Progress::Whole(Origin::Balancer) => return Ok(None),
+            Progress::More(wanted) => wanted,
+        };
+        let room = header.get_mut(filled..filled + wanted).ok_or("the PROXY header is too long")?;
+        match socket.read(room).await {
+            Ok(0) if filled == 0 => return Ok(None),
+            Ok(0) => return Err("the connection ended within the PROXY header".to_owned()),
+            Ok(n) => filled += n,
+            Err(error) => return Err(error.to_string()),
         }
     }
 }

@@ -2,15 +2,23 @@
 
 use super::settings::{Dns, Srv};
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{NameServerConfig, ResolverConfig};
+use hickory_resolver::config::{NameServerConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
 use rand::RngExt as _;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// SRV targets and addresses that are tried; the rest of a longer answer is left out.
 const ANSWERS_MAX: usize = 16;
+/// An answer counts for its TTL, but not for longer than this…
+const POSITIVE_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// …and that there is none (RFC 2308), for no longer than this: who mends his DNS does not want to wait for us.
+const NEGATIVE_MAX: Duration = Duration::from_secs(60);
+/// For one server to answer, and how often a question is asked again.
+const TIMEOUT: Duration = Duration::from_millis(1_500);
+const RETRIES: usize = 1;
 
 /// Static records and a DNS client.
 pub struct Resolver {
@@ -20,8 +28,14 @@ pub struct Resolver {
 
 /// A name resolved to nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct NotFound(pub String);
+pub enum NotFound {
+    /// The SRV name says that the service is not there (RFC 2782: a target `.`).
+    #[error("{0} says that the service is not offered (target \".\")")]
+    NotOffered(String),
+    /// There is no address, or no answer.
+    #[error("{0}")]
+    Failed(String),
+}
 
 impl Resolver {
     /// From `[dns]`.
@@ -36,11 +50,11 @@ impl Resolver {
         if let Some(records) = self.records.srv.get(&name.to_ascii_lowercase()) {
             return Ok(order(records.clone()));
         }
-        let client = self.client.as_ref().map_err(|error| NotFound(format!("DNS: {error}")))?;
+        let client = self.client.as_ref().map_err(|error| NotFound::Failed(format!("DNS: {error}")))?;
         let answer = match client.srv_lookup(format!("{name}.")).await {
             Ok(answer) => answer,
             Err(error) if error.is_no_records_found() || error.is_nx_domain() => return Ok(Vec::new()),
-            Err(error) => return Err(NotFound(format!("DNS {name}: {error}"))),
+            Err(error) => return Err(NotFound::Failed(format!("DNS {name}: {error}"))),
         };
         let records: Vec<Srv> = answer
             .answers()
@@ -56,7 +70,7 @@ impl Resolver {
             })
             .collect();
         if !records.is_empty() && records.iter().all(|record| record.target.is_empty()) {
-            return Err(NotFound(format!("{name} says that the service is not offered (target \".\")")));
+            return Err(NotFound::NotOffered(name.to_owned()));
         }
         Ok(order(records.into_iter().filter(|record| !record.target.is_empty()).collect()))
     }
@@ -69,22 +83,24 @@ impl Resolver {
         if let Some(addresses) = self.records.hosts.get(&host.to_ascii_lowercase()) {
             return Ok(addresses.clone());
         }
-        let client = self.client.as_ref().map_err(|error| NotFound(format!("DNS: {error}")))?;
+        let client = self.client.as_ref().map_err(|error| NotFound::Failed(format!("DNS: {error}")))?;
         // With a trailing dot: search domains have no say in where a partner is.
         let name = if host == "localhost" { host.to_owned() } else { format!("{host}.") };
         match client.lookup_ip(name).await {
             Ok(found) => Ok(found.iter().take(ANSWERS_MAX).collect()),
             Err(error) if error.is_no_records_found() || error.is_nx_domain() => {
-                Err(NotFound(format!("{host} has no address")))
+                Err(NotFound::Failed(format!("{host} has no address")))
             }
-            Err(error) => Err(NotFound(format!("DNS {host}: {error}"))),
+            Err(error) => Err(NotFound::Failed(format!("DNS {host}: {error}"))),
         }
     }
 }
 
 fn client(records: &Dns) -> Result<TokioResolver, NetError> {
     if records.servers.is_empty() {
-        return TokioResolver::builder_tokio()?.build();
+        let mut builder = TokioResolver::builder_tokio()?;
+        bound(builder.options_mut());
+        return builder.build();
     }
     let servers = records
         .servers
@@ -97,8 +113,18 @@ fn client(records: &Dns) -> Result<TokioResolver, NetError> {
             server
         })
         .collect();
-    TokioResolver::builder_with_config(ResolverConfig::from_name_servers(servers), TokioRuntimeProvider::default())
-        .build()
+    let config = ResolverConfig::from_name_servers(servers);
+    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    bound(builder.options_mut());
+    builder.build()
+}
+
+/// How long answers count, and how long one is waited for: whoever asks has to answer somebody, too.
+fn bound(options: &mut ResolverOpts) {
+    options.positive_max_ttl = Some(POSITIVE_MAX);
+    options.negative_max_ttl = Some(NEGATIVE_MAX);
+    options.timeout = options.timeout.min(TIMEOUT);
+    options.attempts = options.attempts.min(RETRIES);
 }
 
 /// RFC 2782: by priority; within one, drawn by weight, those without weight last (almost).
@@ -142,6 +168,19 @@ mod tests {
             first += usize::from(ordered[0].target == "a");
         }
         assert!((200..=299).contains(&first), "{first} of 300 drew the one with nine tenths of the weight");
+    }
+
+    #[tokio::test]
+    async fn answers_and_waits_have_an_end() {
+        for servers in [Vec::new(), vec!["127.0.0.1:1".parse().unwrap()]] {
+            let resolver = Resolver::new(Dns { servers, ..Dns::default() });
+            // A machine without resolv.conf has no client of its own.
+            let Ok(client) = &resolver.client else { continue };
+            let options = client.options();
+            assert_eq!(options.positive_max_ttl, Some(POSITIVE_MAX));
+            assert_eq!(options.negative_max_ttl, Some(NEGATIVE_MAX));
+            assert!(options.timeout <= TIMEOUT && options.attempts <= RETRIES);
+        }
     }
 
     #[tokio::test]

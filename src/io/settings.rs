@@ -23,6 +23,8 @@ pub struct Settings {
     pub listeners: Listeners,
     /// `[inside] networks`: only these may connect to the inside listeners.
     pub inside_networks: Vec<IpNet>,
+    /// `[outside] proxy_protocol_from`: whose connections to the outside listeners begin with a PROXY header.
+    pub proxy_protocol_from: Vec<IpNet>,
     /// Whose certificates we show; the same order as the gate's identities, the first is the default.
     pub identities: Vec<Identity>,
     /// `[tls] minimum`: TLS 1.3 only.

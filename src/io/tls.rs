@@ -176,7 +176,7 @@ pub fn facts(connection: &CommonState) -> Option<Arc<Chain>> {
     Chain::parse(der).ok().map(Arc::new)
 }
 
-/// Certificate by SNI (an identity's hostname or one of its domains), else the first identity's.
+/// Certificate by SNI (an identity's hostname, else one of its domains), else the first identity's.
 #[derive(Debug)]
 struct Certificates {
     identities: Vec<Identity>,
@@ -185,10 +185,10 @@ struct Certificates {
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let asked = hello.server_name().and_then(|name| {
-            self.identities.iter().find(|identity| {
-                identity.hostname.eq_ignore_ascii_case(name)
-                    || identity.domains.iter().any(|domain| domain.as_str().eq_ignore_ascii_case(name))
-            })
+            let is_host = |identity: &&Identity| identity.hostname.eq_ignore_ascii_case(name);
+            let is_domain =
+                |identity: &&Identity| identity.domains.iter().any(|own| own.as_str().eq_ignore_ascii_case(name));
+            self.identities.iter().find(is_host).or_else(|| self.identities.iter().find(is_domain))
         });
         asked.or_else(|| self.identities.first()).map(|identity| Arc::clone(&identity.key))
     }

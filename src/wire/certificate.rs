@@ -5,7 +5,7 @@ use rustls_pki_types::CertificateDer;
 use std::fmt;
 use x509_parser::asn1_rs::{Any, FromDer as _, Oid, Tag, oid};
 use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::GeneralName;
+use x509_parser::extensions::{GeneralName, ParsedExtension, X509Extension};
 
 /// A peer's certificate chain and the names of its leaf.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +90,25 @@ impl Chain {
             Err(_) => "unreadable".into(),
         }
     }
+}
+
+impl Chain {
+    /// Of each certificate that can be read: who issued it, by name (DER) and with which key, if it says so (RFC 5280 §4.2.1.1).
+    pub fn issuers(&self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+        let read = |der: &CertificateDer<'_>| {
+            let (_, certificate) = X509Certificate::from_der(der).ok()?;
+            Some((certificate.issuer().as_raw().to_vec(), key_identifier(certificate.extensions())))
+        };
+        self.der.iter().filter_map(read).collect()
+    }
+}
+
+/// The authorityKeyIdentifier among extensions.
+pub(super) fn key_identifier(extensions: &[X509Extension<'_>]) -> Option<Vec<u8>> {
+    extensions.iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(authority) => Some(authority.key_identifier.as_ref()?.0.to_vec()),
+        _ => None,
+    })
 }
 
 impl Names {

@@ -6,5 +6,7 @@ pub mod address;
 pub mod certificate;
 pub mod limits;
 pub mod pidf;
+pub mod proxy;
+pub mod revocation;
 pub mod sip;
 pub mod xmpp;

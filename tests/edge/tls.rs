@@ -12,7 +12,7 @@ use tokio_rustls::TlsConnector;
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
 
 /// The alert by which the edge ends a handshake, at once (TLS 1.2) or with the first read (1.3).
-async fn alert(world: &World, client: &TlsConnector) -> Option<AlertDescription> {
+pub async fn alert(world: &World, client: &TlsConnector) -> Option<AlertDescription> {
     let error = match world.connect(client, "sip.corp.example").await {
         Err(error) => error,
         Ok(mut stream) => {

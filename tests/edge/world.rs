@@ -26,10 +26,16 @@ pub struct World {
     pub edge: Running,
 }
 
-const PEERS: [Spec<'static>; 3] = [
+const PEERS: [Spec<'static>; 5] = [
     Spec { name: "edge", common_name: "sip.corp.example", dns: &["sip.corp.example", "corp.example"] },
     Spec { name: "second", common_name: "sip.second.example", dns: &["sip.second.example", "second.example"] },
     Spec { name: "partner", common_name: "sip.lync.example", dns: &["sip.lync.example"] },
+    Spec {
+        name: "both",
+        common_name: "sip.corp.example",
+        dns: &["sip.corp.example", "corp.example", "new.corp.example"],
+    },
+    Spec { name: "other", common_name: "other.example", dns: &["other.example"] },
 ];
 
 const CONFIG: &str = r#"
@@ -86,10 +92,17 @@ chat = "page"
 
 impl World {
     pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// After `prepare` has changed what is in the folder.
+    pub async fn start_with(prepare: impl FnOnce(&Path)) -> Self {
         let dir = folder();
+        prepare(dir.path());
         let edge = start_in(dir.path()).await.unwrap();
         Self { dir, edge }
     }
+
     pub fn sip(&self) -> SocketAddr {
         self.edge.address(Kind::OutsideSip).unwrap()
     }
@@ -128,13 +141,22 @@ impl World {
     }
 }
 
-/// Certificates and policies; the configuration is for [`start_in`] to know, or for [`written`].
+/// Puts `after` in the place of `before` in a file of the folder: `world.toml`, `policies/10.toml`.
+pub fn change(base: &Path, file: &str, before: &str, after: &str) {
+    let path = base.join(file);
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains(before), "{file} has no {before}");
+    std::fs::write(path, text.replacen(before, after, 1)).unwrap();
+}
+
+/// Certificates, policies and the configuration of [`start_in`]; for the program, [`written`] makes another.
 pub fn folder() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     certs::make(&dir.path().join("pki"), &PEERS).unwrap();
     certs::make(&dir.path().join("foreign"), &[PEERS[2]]).unwrap();
     std::fs::create_dir(dir.path().join("policies")).unwrap();
     std::fs::write(dir.path().join("policies/10.toml"), POLICY).unwrap();
+    std::fs::write(dir.path().join("world.toml"), CONFIG).unwrap();
     dir
 }
 
@@ -157,10 +179,8 @@ pub fn written(base: &Path, admin: &str) -> PathBuf {
 }
 
 fn read(base: &Path) -> Result<Loaded, String> {
-    let policy = std::fs::read_to_string(base.join("policies/10.toml")).unwrap();
     let now = Time::default() + SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    let texts = [("fedgate.toml", CONFIG), ("policies/10.toml", policy.as_str())];
-    let report = config::load_str(base.to_owned(), "fedgate.toml", texts, Options::check(now));
+    let report = config::load(&base.join("world.toml"), Options::check(now));
     let read =
         report.into_result().map_err(|problems| problems.iter().map(|p| format!("{p}\n")).collect::<String>())?;
     let mut loaded = Loaded::new(read, Vec::new());

@@ -4,7 +4,10 @@
 
 use fedgate::config::{self, Loaded, Options, Report, Severity};
 use fedgate::gate::Time;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, IsCa, Issuer, KeyIdMethod, KeyPair,
+    SerialNumber,
+};
 use std::path::Path;
 
 /// 2026-01-01, within the certificates' validity.
@@ -58,6 +61,19 @@ impl World {
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         world.write("certs/ca.pem", &ca.self_signed(&ca_key).unwrap().pem());
         let issuer = Issuer::new(ca, ca_key);
+        for (file, made, due) in [("present", 2025, 2030), ("overdue", 2024, 2025)] {
+            let list = CertificateRevocationListParams {
+                this_update: rcgen::date_time_ymd(made, 6, 1),
+                next_update: rcgen::date_time_ymd(due, 7, 1),
+                crl_number: SerialNumber::from(1),
+                issuing_distribution_point: None,
+                revoked_certs: Vec::new(),
+                key_identifier_method: KeyIdMethod::Sha256,
+            };
+            let list = list.signed_by(&issuer).unwrap();
+            world.write(&format!("certs/{file}.crl.pem"), &list.pem().unwrap());
+            std::fs::write(world.path().join(format!("certs/{file}.crl")), list.der()).unwrap();
+        }
         let leaf = |file: &str, name: &str, year: i32| {
             let key = KeyPair::generate().unwrap();
             let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();

@@ -24,7 +24,7 @@
 //!                                  what happens to the edge; `drained`: nothing is owed any more
 //! imp-1 asks for an ack: 2         XEP-0198: of so many stanzas that came on its stream
 //! lync.example answers: 200        the last request it received; `answers INVITE: 200` the last of that method; `| ` lines are a body
-//! imp-1 disconnects                also: is unreachable, is slow (to connect), is reachable, is disconnected, is connected, is up,
+//! imp-1 disconnects                also: is unreachable, is an impostor, is slow (to connect), is reachable, is disconnected, is connected, is up,
 //!                                  is down, is attached as: DOMAIN DOMAIN; PARTY shows: HOST by AUTHORITY
 //! logged: refused uncertain        the last decision; `settled: delivered`: the last outcome; `kept: 1`: how many records are kept (budgets apart)
 //! ```
@@ -191,6 +191,9 @@ impl Player {
         self.world().advance(Duration::ZERO);
         match verb {
             "disconnects" => self.world().cut(&party),
+            "is an impostor" => {
+                self.world().impostors.insert(party);
+            }
             "is unreachable" => {
                 self.world().unreachable.insert(party);
             }

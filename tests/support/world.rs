@@ -85,6 +85,8 @@ pub struct World {
     committed: Mark,
     /// Parties that do not answer connections.
     pub unreachable: BTreeSet<String>,
+    /// Who answers in their stead is somebody else.
+    pub impostors: BTreeSet<String>,
     /// Parties whose connections are neither made nor refused until [`World::reachable`].
     pub slow: BTreeSet<String>,
     /// What was asked of those.
@@ -142,6 +144,7 @@ impl World {
             behind: Held::new(),
             committed: 0,
             unreachable: BTreeSet::new(),
+            impostors: BTreeSet::new(),
             slow: BTreeSet::new(),
             held: Vec::new(),
             certificates: BTreeMap::new(),
@@ -439,8 +442,16 @@ impl World {
             self.held.push((hop, target));
             return;
         }
+        if self.impostors.contains(&party) {
+            let cause = "the certificate carries another name".to_owned();
+            self.gate.handle_input(self.now, Input::Unreachable { hop, cause, unproven: true });
+            return;
+        }
         if self.unreachable.contains(&party) {
-            self.gate.handle_input(self.now, Input::Unreachable { hop, cause: "connection refused".to_owned() });
+            self.gate.handle_input(
+                self.now,
+                Input::Unreachable { hop, cause: "connection refused".to_owned(), unproven: false },
+            );
             return;
         }
         let link = self.new_link(Wire { party: party.clone(), ours: true, carries: carries.clone() });

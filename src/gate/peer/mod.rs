@@ -145,6 +145,13 @@ pub fn speaks_for(
     opened: &Opened,
     now: Time,
 ) -> Result<(), Reject> {
+    // Whom we connected to, and why, says something of the entry for which we did, and nothing of another's domain.
+    let opened = match opened {
+        Opened::ByUs { domain: wanted, .. } if !(partner.domain.matches(wanted) || partner.also.contains(wanted)) => {
+            &Opened::ByPeer
+        }
+        opened => opened,
+    };
     let usage = if partner.client_eku && *opened == Opened::ByPeer { Use::Client } else { Use::Any };
     leads_to(chain, trust, partner.trust, usage, now).map_err(|why| {
         let mend = match why {

@@ -160,6 +160,23 @@ fn microsofts_rule() {
 }
 
 #[test]
+fn a_typed_host_vouches_for_its_own_entry_only() {
+    let ca = Authority::new("Test CA");
+    let chain = ca.dns(&["edge.hoster.example", "sip.third.example"]);
+    let opened = by_us("edge.hoster.example", true);
+    let ok = |entry: &Partner, from: &str| speaks_for(&chain, &ca.trust(), entry, &domain(from), &opened, NOW).is_ok();
+    let mut lync = partner("lync.example", Identity::EdgeInDomain);
+    assert!(ok(&lync, "lync.example"));
+    let mut other = partner("other.example", Identity::EdgeInDomain);
+    assert!(!ok(&other, "other.example"), "nobody typed that host for other.example");
+    assert!(ok(&partner("third.example", Identity::EdgeInDomain), "third.example"), "as if it had connected to us");
+    lync.also = vec![domain("member.example")];
+    assert!(ok(&lync, "member.example"));
+    other.also = vec![domain("lync.example")];
+    assert!(ok(&other, "other.example"), "a clearing house, reached for a member");
+}
+
+#[test]
 fn pinned_names() {
     let ca = Authority::new("Test CA");
     let pinned = Identity::Pinned(vec!["Gw.hoster.example".to_owned()]);
@@ -266,6 +283,30 @@ fn revocation() {
     assert_eq!(unrelated.verify(&serial(7), Use::Any, NOW), Ok(()));
     assert!(TrustSet::new(&anchors, &[b"no list".to_vec()]).is_err());
     assert!(TrustSet::new(&[CertificateDer::from(vec![1, 2, 3])], &[]).is_err());
+}
+
+#[test]
+fn of_an_authority_with_two_keys_each_list_speaks_for_its_own() {
+    let (old, new) = (Authority::new("Test CA"), Authority::new("Test CA"));
+    let issue = |ca: &Authority, serial: u64, says_key: bool| {
+        ca.issue(|p| {
+            p.subject_alt_names = vec![SanType::DnsName("lync.example".try_into().unwrap())];
+            p.serial_number = Some(SerialNumber::from(serial));
+            p.use_authority_key_identifier_extension = says_key;
+        })
+    };
+    let anchors = [old.der.clone(), new.der.clone()];
+    let set = |crls: &[Vec<u8>]| TrustSet::new(&anchors, crls).unwrap();
+    let both = set(&[new.crl(7), old.crl(8)]);
+    for (ca, serial, verdict) in
+        [(&old, 7, Ok(())), (&old, 8, Err(Untrusted::Revoked)), (&new, 7, Err(Untrusted::Revoked)), (&new, 8, Ok(()))]
+    {
+        assert_eq!(both.verify(&issue(ca, serial, true), Use::Any, NOW), verdict, "{serial}");
+    }
+    assert_eq!(set(&[new.crl(7)]).verify(&issue(&old, 7, true), Use::Any, NOW), Ok(()), "no list for this key");
+    // A list that bears its issuer's name and may be its own, but is not signed by it, is no reason to look away.
+    let why = set(&[new.crl(7)]).verify(&issue(&old, 9, false), Use::Any, NOW).unwrap_err();
+    assert!(why.to_string().contains("[tls] revocation"), "{why}");
 }
 
 #[test]

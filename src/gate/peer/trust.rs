@@ -3,6 +3,7 @@
 use crate::gate::partner::TrustId;
 use crate::gate::time::Time;
 use crate::wire::certificate::Chain;
+use crate::wire::revocation::RevocationList;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use std::time::Duration;
 use webpki::{
@@ -14,7 +15,8 @@ use webpki::{
 #[derive(Debug)]
 pub struct TrustSet {
     anchors: Vec<TrustAnchor<'static>>,
-    crls: Vec<CertRevocationList<'static>>,
+    /// Each with the key that it says to be signed with.
+    crls: Vec<(CertRevocationList<'static>, Option<Vec<u8>>)>,
 }
 
 /// All trust sets of the settings; [`TrustId`] 0 is `[tls] trust`.
@@ -42,7 +44,7 @@ pub enum Untrusted {
     Expired,
     #[error("not valid yet")]
     NotYetValid,
-    #[error("revoked")]
+    #[error("revoked: a list of [tls] revocation names it, or an authority above it")]
     Revoked,
     #[error("its extended key usage does not allow this")]
     Usage,
@@ -51,7 +53,7 @@ pub enum Untrusted {
 }
 
 impl TrustSet {
-    /// From CA certificates and CRLs (DER).
+    /// From CA certificates and CRLs (DER). Of several lists that speak for one certificate, the first counts.
     pub fn new(anchors: &[CertificateDer<'_>], crls: &[Vec<u8>]) -> Result<Self, String> {
         let anchors = anchors
             .iter()
@@ -60,9 +62,13 @@ impl TrustSet {
             .map_err(|error| format!("not usable as a trust anchor: {error}"))?;
         let crls = crls
             .iter()
-            .map(|der| OwnedCertRevocationList::from_der(der).map(CertRevocationList::Owned))
-            .collect::<Result<_, _>>()
-            .map_err(|error| format!("not a certificate revocation list: {error}"))?;
+            .map(|der| {
+                let list = OwnedCertRevocationList::from_der(der)
+                    .map_err(|error| format!("not a certificate revocation list: {error}"))?;
+                let key = RevocationList::parse(der).map_err(|error| error.to_string())?.key;
+                Ok((CertRevocationList::Owned(list), key))
+            })
+            .collect::<Result<_, String>>()?;
         Ok(Self { anchors, crls })
     }
 
@@ -71,7 +77,7 @@ impl TrustSet {
         let (leaf, intermediates) =
             chain.der.split_first().ok_or_else(|| Untrusted::Other("no certificate".to_owned()))?;
         let leaf = EndEntityCert::try_from(leaf).map_err(|error| judge(error, chain))?;
-        let crls: Vec<&CertRevocationList<'_>> = self.crls.iter().collect();
+        let crls = self.lists_for(chain);
         // A list speaks for its own issuer only, and an old list still names what was revoked: neither a missing nor a stale list
         // may cut off a partner whose certificate nobody revoked.
         let revocation = RevocationOptionsBuilder::new(&crls).ok().map(|options| {
@@ -94,10 +100,30 @@ impl TrustSet {
         .map_err(|error| judge(error, chain))
     }
 
+    /// The lists that may speak for certificates of this chain: an authority that goes on under its name with a new key has a list for each
+    /// key, and webpki asks the first of the name.
+    fn lists_for(&self, chain: &Chain) -> Vec<&CertRevocationList<'static>> {
+        if self.crls.is_empty() {
+            return Vec::new();
+        }
+        let issuers = chain.issuers();
+        let may_speak = |list: &CertRevocationList<'_>, key: &Option<Vec<u8>>| {
+            issuers
+                .iter()
+                .any(|(name, with)| is_name(list.issuer(), name) && (key.is_none() || with.is_none() || key == with))
+        };
+        self.crls.iter().filter(|(list, key)| may_speak(list, key)).map(|(list, _)| list).collect()
+    }
+
     /// Whether nothing can lead here.
     pub fn is_empty(&self) -> bool {
         self.anchors.is_empty()
     }
+}
+
+/// webpki keeps a name without its outermost tag and length.
+fn is_name(bare: &[u8], der: &[u8]) -> bool {
+    der.ends_with(bare) && der.len() - bare.len() <= 6
 }
 
 /// id-kp-serverAuth, id-kp-clientAuth, id-kp-sipDomain (RFC 5924 §3), anyExtendedKeyUsage (RFC 5280 §4.2.1.12), as DER content.
@@ -139,6 +165,9 @@ fn judge(error: webpki::Error, chain: &Chain) -> Untrusted {
         E::CertExpired { .. } => Untrusted::Expired,
         E::CertNotValidYet { .. } => Untrusted::NotYetValid,
         E::CertRevoked => Untrusted::Revoked,
+        E::InvalidCrlSignatureForPublicKey | E::IssuerNotCrlSigner => Untrusted::Other(format!(
+            "its issuer has not signed the revocation list that bears its name, or may not ({error}); replace that list in [tls] revocation"
+        )),
         E::RequiredEkuNotFound | E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => Untrusted::Usage,
         other => Untrusted::Other(other.to_string()),
     }

@@ -2,7 +2,7 @@
 
 use crate::gate::HopId;
 use crate::gate::limits;
-use crate::gate::partner::LinkId;
+use crate::gate::partner::{HostPort, LinkId};
 use crate::gate::reject::{Reason, Reject};
 use crate::gate::session::Parcel;
 use crate::gate::time::Time;
@@ -15,8 +15,10 @@ use std::time::Duration;
 pub enum HopKey {
     /// A SIP partner's edge, shown the certificate of one of our identities.
     Partner {
-        /// The partner's domain.
+        /// The partner's domain, to be found.
         domain: Domain,
+        /// What the administrator typed instead.
+        next_hop: Option<HostPort>,
         /// Index of our identity.
         identity: usize,
     },
@@ -233,7 +235,7 @@ mod tests {
 
     #[test]
     fn who_comes_during_the_back_off_is_told_what_the_first_was_told() {
-        let key = HopKey::Partner { domain: Domain::parse("partner.example").unwrap(), identity: 0 };
+        let key = HopKey::Partner { domain: Domain::parse("partner.example").unwrap(), next_hop: None, identity: 0 };
         let reject = Reject::new(Reason::Unproven, "the certificate carries another name");
         let (mut hops, start) = (Hops::default(), Time::from_unix_nanos(1_700_000_000_000_000_000));
         for (wait, failures) in [(1, 1), (2, 2), (4, 3)] {

@@ -245,5 +245,6 @@ impl Turn<'_> {
 
 /// The hop towards a partner for what a local domain sends.
 pub fn partner_hop(settings: &Settings, partner: &Domain, local: &Domain) -> HopKey {
-    HopKey::Partner { domain: partner.clone(), identity: settings.identity_for(local) }
+    let (domain, next_hop) = settings.way_to(partner).unwrap_or_else(|| (partner.clone(), None));
+    HopKey::Partner { domain, next_hop, identity: settings.identity_for(local) }
 }

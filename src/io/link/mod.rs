@@ -29,6 +29,9 @@ pub enum TlsFailure {
     /// The peer showed no certificate where one is required.
     #[error("the peer showed no certificate")]
     NoCertificate,
+    /// What the peer sent is no TLS.
+    #[error("the peer speaks no TLS")]
+    NoTls,
     /// Any other reason, ours or theirs.
     #[error("TLS: {0}")]
     Failed(String),
@@ -36,9 +39,10 @@ pub enum TlsFailure {
 
 impl From<io::Error> for TlsFailure {
     fn from(error: io::Error) -> Self {
-        use tokio_rustls::rustls::{AlertDescription as Alert, Error};
+        use tokio_rustls::rustls::{AlertDescription as Alert, Error, InvalidMessage};
         match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
             Some(Error::NoCertificatesPresented) => TlsFailure::NoCertificate,
+            Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => TlsFailure::NoTls,
             Some(Error::AlertReceived(alert)) => TlsFailure::Failed(match alert {
                 Alert::HandshakeFailure | Alert::ProtocolVersion | Alert::InsufficientSecurity => {
                     format!(

@@ -211,7 +211,11 @@ pub async fn accept_outside(
                 None => {
                     edge.telemetry.metrics.link(Side::Outside, Protocol::Sip, Count::Failed);
                     // Who can't agree on TLS with us never hears why: the log must say it. New connections are limited by address block.
-                    tracing::info!(%peer, %failure, "handshake failed");
+                    let hint = match failure {
+                        super::TlsFailure::NoTls => "; a load balancer belongs into [outside] proxy_protocol_from",
+                        _ => "",
+                    };
+                    tracing::info!(%peer, "handshake failed: {failure}{hint}");
                 }
             }
         }

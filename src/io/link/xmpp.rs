@@ -141,7 +141,7 @@ pub async fn run(
         }
         (None, Some(hop)) => {
             let cause = format!("{peer}: {cause}");
-            let _ = task.edge.input(Input::Unreachable { hop, cause }).await;
+            let _ = task.edge.input(Input::Unreachable { hop, cause, unproven: false }).await;
         }
         (None, None) => {
             task.edge.telemetry.metrics.link(side, Protocol::Xmpp, Count::Failed);
