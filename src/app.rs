@@ -121,11 +121,15 @@ pub async fn start(mut loaded: Loaded, load: Option<Load>) -> Result<Running, St
 
 /// What is kept of earlier runs. A store that can't be used stops the start: without it, what was promised would be broken in silence.
 fn open(state: Option<&Path>) -> Result<Option<Box<dyn Store>>, String> {
-    match state.map(Embedded::open) {
-        None => Ok(None),
-        Some(Ok(store)) => Ok(Some(Box::new(store))),
-        Some(Err(error)) => Err(format!("[state] {error}")),
+    let Some(path) = state else { return Ok(None) };
+    let is_new = path.try_exists().is_ok_and(|exists| !exists);
+    let store = Embedded::open(path).map_err(|error| format!("[state] {error}"))?;
+    if is_new {
+        // Right at a first start; else the folder is not mounted, or the path another.
+        let path = path.display();
+        tracing::warn!("no state store at {path}: a new one is made; what an edge kept elsewhere is not known to it");
     }
+    Ok(Some(Box::new(store)))
 }
 
 /// `[outside] sip` with port 0 takes whatever port is free: our Via and Contact must name that one.

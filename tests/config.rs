@@ -661,6 +661,11 @@ fn state_goes_out_and_comes_back_and_is_checked() {
     assert_eq!(absent.status.code(), Some(1));
     assert!(stderr(&absent).contains("state/fedgate.db: there is no state store"), "{}", stderr(&absent));
 
+    let checked = fedgate(&world, &["check"]);
+    let text = stdout(&checked);
+    assert!(text.contains("note: state.path: there is no state store yet"), "{text}");
+    assert!(checked.status.success() && !world.path().join("state").exists(), "{text}");
+
     // Made as the edge makes it.
     let path = world.path().join("state/fedgate.db");
     let (id, entry) = ("0123456789".to_owned(), r#"{"id":"0123456789","verdict":"refused"}"#.to_owned());
@@ -694,8 +699,94 @@ fn state_goes_out_and_comes_back_and_is_checked() {
     assert_eq!(checked.status.code(), Some(1));
     assert!(stdout(&checked).contains("error: state.path: the state store is corrupt"), "{}", stdout(&checked));
     assert!(stdout(&checked).contains("1 error"), "{}", stdout(&checked));
+    let missing = stderr(&fedgate(&world, &["state", "import", "nowhere.jsonl"]));
+    assert!(missing.contains("nowhere.jsonl: can't be read: No such file") && !missing.contains("line"), "{missing}");
+    let folder = stderr(&fedgate(&world, &["state", "import", "--replace", "state"]));
+    assert!(folder.contains("state: can't be read: Is a directory") && !folder.contains("line"), "{folder}");
     let memory = World::new();
     assert!(stderr(&fedgate(&memory, &["state", "export"])).contains("engine = \"memory\""));
+}
+
+/// No edge answers here: an ID is looked for in the store, and in the audit whatever becomes of the store.
+#[test]
+fn an_id_is_found_in_the_store_or_the_audit_and_neither_is_changed() {
+    let world = World::new();
+    let config = FEDGATE.replace("engine = \"memory\"", "");
+    world.write("fedgate.toml", &format!("{config}\n[admin]\nlisten = \"\"\nsocket = \"admin.sock\"\n"));
+    let path = world.path().join("state/fedgate.db");
+    let entry = |id: &str| format!(r#"{{"id":"{id}","verdict":"refused","reason":"rule"}}"#);
+    let in_store = entry("0123456789");
+    let mut store = Embedded::open(&path).unwrap();
+    store.commit(&[Change::Decided { id: "0123456789".to_owned(), entry: in_store }]).unwrap();
+    world.write("audit.jsonl", &format!("{}\n", entry("7ZQ4M0T1XK")));
+    let explain = |id: &str| {
+        let output = fedgate(&world, &["explain", "--json", id]);
+        (
+            serde_json::from_slice(&output.stdout).unwrap_or(serde_json::Value::Null),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    // Somebody else has the store.
+    assert_eq!(explain("7zq4mot1xk").0["id"], "7ZQ4M0T1XK");
+    let (nothing, error) = explain("0123456789");
+    assert!(nothing.is_null() && error.contains("does not lead to"), "{error}");
+    // As a kill leaves it: opening it would write.
+    let killed = std::fs::read(&path).unwrap();
+    drop(store);
+    std::fs::write(&path, &killed).unwrap();
+    assert_eq!(explain("0123456789").0["id"], "0123456789");
+    assert_eq!(explain("7ZQ4M0T1XK").0["id"], "7ZQ4M0T1XK");
+    let (nothing, error) = explain("AAAAAAAAAA");
+    assert!(nothing.is_null() && error.contains("no decision AAAAAAAAAA"), "{error}");
+    let replayed = stdout(&fedgate(&world, &["explain", "--replay"]));
+    assert!(replayed.contains("0 decisions replayed, 0 would change; 1 are not"), "{replayed}");
+    assert!(std::fs::read(&path).unwrap() == killed, "looking has written");
+    // Two may look at once.
+    let look = Embedded::look(&path).unwrap();
+    assert_eq!(explain("0123456789").0["id"], "0123456789");
+    assert!(Embedded::open(&path).is_err());
+    drop(look);
+    world.write("state/fedgate.db", "garbage");
+    assert_eq!(explain("7ZQ4M0T1XK").0["id"], "7ZQ4M0T1XK");
+    assert!(explain("0123456789").1.contains("corrupt"));
+}
+
+/// A policy is asked as it was then: with the address that the partner came from.
+#[test]
+fn a_replay_knows_where_a_partner_came_from() {
+    let world = World::new();
+    let config = FEDGATE.replace("engine = \"memory\"", "");
+    world.write("fedgate.toml", &format!("{config}\n[admin]\nlisten = \"\"\nsocket = \"admin.sock\"\n"));
+    let partner = |network: &str| {
+        let entry = "[[partner]]\ndomain = \"lync.example\"\nprotocol = \"sip\"\nprofile = \"lync\"\n";
+        world.write("policies/10-partners.toml", &format!("{entry}networks = [\"{network}\"]\n"));
+    };
+    let decided = |id: &str, from: &str, peer: serde_json::Value, reason: serde_json::Value| Change::Decided {
+        id: id.to_owned(),
+        entry: serde_json::json!({
+            "id": id, "verdict": if reason.is_null() { "allowed" } else { "refused" }, "reason": reason, "from": from,
+            "to": "alice@corp.example", "action": "message", "side": "outside", "protocol": "sip", "peer": peer,
+        })
+        .to_string(),
+    };
+    let mut store = Embedded::open(&world.path().join("state/fedgate.db")).unwrap();
+    let changes = [
+        decided("0000000001", "bob@lync.example", "198.51.100.9:40001".into(), "not-allowed".into()),
+        decided("0000000002", "eve@lync.example", "[::ffff:192.0.2.9]:40002".into(), serde_json::Value::Null),
+        decided("0000000003", "dan@lync.example", serde_json::Value::Null, serde_json::Value::Null),
+    ];
+    store.commit(&changes).unwrap();
+    drop(store);
+    partner("192.0.2.0/24");
+    let same = fedgate(&world, &["explain", "--replay"]);
+    assert!(stdout(&same).contains("3 decisions replayed, 0 would change"), "{}", stdout(&same));
+    partner("198.51.100.0/24");
+    let other = stdout(&fedgate(&world, &["explain", "--replay"]));
+    assert!(other.contains("was not-allowed (0000000001), now allowed\n"), "{other}");
+    assert!(
+        other.contains("was allowed (0000000002), now not-allowed: ") && other.contains("2 would change"),
+        "{other}"
+    );
 }
 
 fn fedgate(world: &World, arguments: &[&str]) -> Output {

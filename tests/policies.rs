@@ -440,7 +440,7 @@ prop_compose! {
             (true, Side::Outside) => (from, ours(to)),
             (true, Side::Inside) => (ours(from), to),
         };
-        Ask { from, to, action, side, protocol }
+        Ask { from, to, action, side, protocol, peer_ip: None }
     }
 }
 

@@ -72,21 +72,23 @@ pub fn main(args: Args) -> ExitCode {
 /// Reads the state store whole. One that does not exist yet is made at the first start.
 fn look_into(state: &State, problems: &mut Vec<Problem>) -> Option<store::Report> {
     let State::Embedded { path } = state else { return None };
-    if path.try_exists().is_ok_and(|exists| !exists) {
-        return None;
-    }
-    let error = match store::verify(path) {
-        Ok(report) => return Some(report),
-        Err(error) => error,
-    };
-    let (severity, what, mend) = match &error {
-        StoreError::Locked { .. } => {
-            let what = "the state store is in use, by a running edge if one runs: it was not checked";
-            (Severity::Note, what.to_owned(), "stop the edge to check it".to_owned())
+    let note = |what: &str, mend: &str| (Severity::Note, what.to_owned(), mend.to_owned());
+    let (severity, what, mend) = if path.try_exists().is_ok_and(|exists| !exists) {
+        note(
+            "there is no state store yet: the edge makes it when it starts",
+            "if an edge has kept something before, see that its file system is mounted and [state] path names its file",
+        )
+    } else {
+        match store::verify(path) {
+            Ok(report) => return Some(report),
+            Err(StoreError::Locked { .. }) => note(
+                "the state store is in use, by a running edge if one runs: it was not checked",
+                "stop the edge to check it",
+            ),
+            Err(error) => (Severity::Error, error.what(), error.mend()),
         }
-        error => (Severity::Error, error.what(), error.mend()),
     };
-    let file = error.path().display().to_string();
+    let file = path.display().to_string();
     problems.push(Problem { severity, file, line: 0, column: 0, key: "state.path".to_owned(), what, mend });
     None
 }

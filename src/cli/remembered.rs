@@ -1,4 +1,5 @@
-//! Decisions that were made: asked of the running edge, else read from its state store, else (one by its ID) from its audit file.
+//! Decisions that were made: asked of the running edge, or read from its state store if none runs; one by its ID is then looked for in its
+//! audit file.
 
 use super::admin::{self, Desk, Failure, Purpose, SOON};
 use crate::config::Loaded;
@@ -20,21 +21,33 @@ pub fn one(config: Option<&Path>, id: &str) -> Result<Option<Value>, String> {
     if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return Err(format!("{id:?} is no ID; it looks like 7ZQ4M0T1XK, as in the reply, the log and the audit"));
     }
-    if let Some(answer) = ask(config, &format!("/api/decisions/{id}"), SOON)? {
-        return match answer.status {
-            StatusCode::NOT_FOUND => Ok(None),
-            _ => answer.json(&[StatusCode::OK]).map(Some),
-        };
+    let mut trouble = Vec::new();
+    match ask(config, &format!("/api/decisions/{id}"), SOON) {
+        Ok(Some(answer)) if answer.status == StatusCode::NOT_FOUND => {}
+        Ok(Some(answer)) => match answer.json(&[StatusCode::OK]) {
+            Ok(decision) => return Ok(Some(decision)),
+            Err(error) => trouble.push(error),
+        },
+        Ok(None) => match in_store(&read(config)?, &id) {
+            Ok(None) => {}
+            Ok(found) => return Ok(found),
+            Err(error) => trouble.push(error),
+        },
+        Err(error) => trouble.push(error),
     }
-    let loaded = read(config)?;
-    let kept = match open(&loaded)? {
-        Some(store) => store.decision(&id).map_err(|error| error.to_string())?,
-        None => None,
-    };
-    match kept {
-        Some(entry) => serde_json::from_str(&entry).map(Some).map_err(|error| format!("the state store: {error}")),
-        None => in_audit(&loaded, &id),
+    // The audit goes back further than any ring, and needs no edge.
+    match read(config).and_then(|loaded| in_audit(&loaded, &id)) {
+        Ok(None) => {}
+        Ok(found) => return Ok(found),
+        Err(error) => trouble.push(error),
     }
+    if trouble.is_empty() { Ok(None) } else { Err(trouble.join("\n")) }
+}
+
+fn in_store(loaded: &Loaded, id: &str) -> Result<Option<Value>, String> {
+    let Some(store) = look(loaded)? else { return Ok(None) };
+    let Some(entry) = store.decision(id).map_err(|error| error.to_string())? else { return Ok(None) };
+    serde_json::from_str(&entry).map(Some).map_err(|error| format!("the state store: {error}"))
 }
 
 /// All that are remembered, oldest first.
@@ -44,7 +57,7 @@ pub fn all(config: Option<&Path>) -> Result<Vec<Value>, String> {
             Value::Array(all) => all,
             _ => return Err("what answers at [admin] is no fedgate of this version".to_owned()),
         },
-        None => match open(&read(config)?)? {
+        None => match look(&read(config)?)? {
             Some(store) => {
                 let all = store.decisions(usize::try_from(RING).unwrap_or(usize::MAX));
                 let all = all.map_err(|error| error.to_string())?;
@@ -74,17 +87,18 @@ fn read(config: Option<&Path>) -> Result<Loaded, String> {
     super::load(config).map_err(|problems| super::problems_text(&problems))
 }
 
-/// `None`: there is no store, or none yet.
-fn open(loaded: &Loaded) -> Result<Option<Embedded>, String> {
+/// Without changing it. `None`: there is no store, or none yet.
+fn look(loaded: &Loaded) -> Result<Option<Embedded>, String> {
     let State::Embedded { path } = &loaded.edge.state else { return Ok(None) };
-    if !path.exists() {
+    if path.try_exists().is_ok_and(|exists| !exists) {
         return Ok(None);
     }
-    match Embedded::open(path) {
+    match Embedded::look(path) {
         Ok(store) => Ok(Some(store)),
-        Err(StoreError::Locked { .. }) => {
-            Err(format!("{} is in use by an edge that [admin] of this file does not lead to", path.display()))
-        }
+        Err(StoreError::Locked { .. }) => Err(format!(
+            "{} is in use by an edge that [admin] of this file does not lead to; ask by the file that the edge was started with",
+            path.display()
+        )),
         Err(error) => Err(error.to_string()),
     }
 }

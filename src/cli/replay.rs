@@ -8,6 +8,7 @@ use crate::gate::reject::Reason;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -132,5 +133,8 @@ fn question(entry: &Value, loaded: &Loaded) -> Option<Ask> {
     let protocol = Protocol::parse(word("protocol")?)?;
     // Inside is always XMPP or SIP of a node: the entry for the outside half says how the partner speaks.
     let protocol = (word("side")? == "outside").then_some(protocol);
-    Some(Ask::new(&loaded.gate.policy, address("from")?, address("to")?, action, protocol))
+    let ask = Ask::new(&loaded.gate.policy, address("from")?, address("to")?, action, protocol);
+    // What came by no connection of the partner's has no peer.
+    let peer_ip = word("peer").and_then(|peer| peer.parse::<SocketAddr>().ok()).map(|peer| peer.ip());
+    Some(Ask { peer_ip, ..ask })
 }

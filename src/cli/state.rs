@@ -104,10 +104,6 @@ fn import(store: &Path, from: &Path, replace: bool) -> Result<Counts, TransferEr
         return transfer::import(store, &mut io::stdin().lock(), "standard input", replace);
     }
     let name = from.display().to_string();
-    let file = File::open(from).map_err(|error| TransferError::Line {
-        file: name.clone(),
-        line: 0,
-        what: format!("can't be read: {error}"),
-    })?;
+    let file = File::open(from).map_err(|cause| TransferError::Read { file: name.clone(), cause })?;
     transfer::import(store, &mut BufReader::new(file), &name, replace)
 }

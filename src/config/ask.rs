@@ -5,6 +5,7 @@ use crate::gate::border::aol;
 use crate::gate::partner::{Action, Profile, Protocol, Side};
 use crate::gate::policy::{Question, Table};
 use crate::wire::address::Address;
+use std::net::IpAddr;
 
 /// A hypothetical request.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -19,6 +20,8 @@ pub struct Ask {
     pub side: Side,
     /// The protocol of the outside half.
     pub protocol: Protocol,
+    /// Where the partner connects from. `None`: no connection is asked about, so an entry's networks don't count.
+    pub peer_ip: Option<IpAddr>,
 }
 
 /// A typed address and the protocol its scheme names.
@@ -26,7 +29,7 @@ pub type Typed = (Address, Option<Protocol>);
 
 impl Ask {
     /// The side follows from whose the addresses are; the protocol, if neither `protocol` nor the outside address's scheme names it,
-    /// from the entry for the outside domain.
+    /// from the entry for the outside domain. Of no connection.
     pub fn new(table: &Table, from: Typed, to: Typed, action: Action, protocol: Option<Protocol>) -> Self {
         let side = if table.is_local(from.0.domain()) && !table.is_local(to.0.domain()) {
             Side::Inside
@@ -40,10 +43,10 @@ impl Ask {
         let listed = || table.partner_towards(remote.domain()).map(|id| table.partner(id).protocol);
         let protocol = protocol.or(scheme).or_else(listed).unwrap_or(Protocol::Sip);
         let [from, to] = [from.0, to.0].map(|address| respell(table, address, protocol));
-        Self { from, to, action, side, protocol }
+        Self { from, to, action, side, protocol, peer_ip: None }
     }
 
-    /// As policy takes it. No connection is asked about, so an entry's networks don't count.
+    /// As policy takes it.
     pub fn question(&self) -> Question<'_> {
         Question {
             from: &self.from,
@@ -51,7 +54,7 @@ impl Ask {
             action: self.action,
             side: self.side,
             protocol: self.protocol,
-            peer_ip: None,
+            peer_ip: self.peer_ip,
         }
     }
 }

@@ -121,6 +121,17 @@ async fn status_is_told_by_either_way() {
     assert!(code == Some(1) && error.contains("fedgate.toml:") && error.contains("admin.socket"), "{error}");
 }
 
+/// The edge remembers the newest decisions, its audit file more.
+#[tokio::test]
+async fn an_id_that_the_edge_has_forgotten_is_found_in_its_audit() {
+    let world = World::start().await;
+    std::fs::write(world.dir.path().join("audit.jsonl"), "{\"id\":\"7ZQ4M0T1XK\",\"verdict\":\"allowed\"}\n").unwrap();
+    let (status, text, error) = world.verb(SOCKET, &["explain", "--json", "7zq4mot1xk"]).await;
+    assert!(status == Some(0) && text.contains("7ZQ4M0T1XK"), "{text}{error}");
+    let (status, _, error) = world.verb(SOCKET, &["explain", "AAAAAAAAAA"]).await;
+    assert!(status == Some(1) && error.contains("no decision AAAAAAAAAA is remembered"), "{error}");
+}
+
 #[tokio::test]
 async fn reload_is_done_or_says_why_not() {
     let world = World::start().await;

@@ -6,6 +6,7 @@
 
 use super::error::{Fault, StoreError, guarded};
 use super::lock::Lock;
+use super::overlay::Overlay;
 use super::{Change, RING, Store, tables};
 use crate::gate::Record;
 use redb::backends::FileBackend;
@@ -67,6 +68,21 @@ impl Embedded {
             existing(&file.metadata()?)?;
             FileBackend::new(file).map_err(io::Error::other)
         })
+    }
+
+    /// Opens a file that must be there only to read it: it is not changed, others may look at the same time, and where somebody writes it is
+    /// [`Locked`](StoreError::Locked). What is committed here is gone with this.
+    pub fn look(path: &Path) -> Result<Self, StoreError> {
+        let lock = Lock::shared(path)?;
+        let file = path.to_owned();
+        let disk = move || {
+            let file = File::open(&file)?;
+            existing(&file.metadata()?)?;
+            Overlay::new(FileBackend::new(file).map_err(io::Error::other)?)
+        };
+        let mut store = Self::on(path, disk)?;
+        store.lock = lock;
+        Ok(store)
     }
 
     fn holding(mut self, lock: Lock) -> Self {

@@ -27,7 +27,17 @@ pub enum TransferError {
     /// The lines can't be written.
     #[error("the export can't be written: {0}; make room there, or name another file")]
     Write(io::Error),
-    /// A line can't be read.
+    /// Nor can the lines be read.
+    #[error(
+        "{file}: can't be read: {cause}; nothing was imported: name a file of `fedgate state export` that this user may read"
+    )]
+    Read {
+        /// The file of lines.
+        file: String,
+        /// The system's words.
+        cause: io::Error,
+    },
+    /// A line is not as it was written.
     #[error("{file}:{line}: {what}; nothing was imported: mend the line, or take another export")]
     Line {
         /// The file of lines.
@@ -218,7 +228,8 @@ impl Lines<'_> {
             Ok(0) => Ok(None),
             Ok(read) if read as u64 == LINE => Err(self.wrong(format!("longer than {LINE} bytes"))),
             Ok(_) => Ok(Some(text)),
-            Err(error) => Err(self.wrong(format!("can't be read: {error}"))),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(self.wrong("it is no text in UTF-8")),
+            Err(cause) => Err(TransferError::Read { file: self.name.to_owned(), cause }),
         }
     }
 
