@@ -20,7 +20,7 @@
 //! component                        before anything else: imp-1 is a server whose component we are
 //! streams only                     at the top: of streams between servers, or of domains that no component has as its name; not played
 //!                                  where all nodes take components
-//! reload: | restart | drain | drain for good | the store fails | the store is well | the store lags | the store commits
+//! reload: | restart | restart after: 2h | drain | drain for good | the store fails | the store is well | the store lags | the store commits
 //!                                  what happens to the edge; `drained`: nothing is owed any more
 //! imp-1 asks for an ack: 2         XEP-0198: of so many stanzas that came on its stream
 //! lync.example answers: 200        the last request it received; `answers INVITE: 200` the last of that method; `| ` lines are a body
@@ -150,6 +150,11 @@ impl Player {
         if let Some(time) = text.strip_prefix("after: ") {
             let time = duration(time)?;
             self.world().advance(time);
+            return Ok(());
+        }
+        if let Some(time) = text.strip_prefix("restart after: ") {
+            let time = duration(time)?;
+            self.world().restart_after(time);
             return Ok(());
         }
         if let Some(name) = text.strip_prefix("first: ") {

@@ -666,8 +666,14 @@ impl Contacts {
         let at = turn.jittered(limits::ASK_AFTER_RESTART);
         // What the partner asked for holds over a restart.
         let asks_at = at.max(hold_until);
-        // A refresh brings a NOTIFY, and so the state that was lost.
-        let leg = kept.leg.map(|kept| Leg::resumed(kept, turn.settings.presence.expires, turn.now, asks_at));
+        // A refresh brings a NOTIFY, and so the state that was lost. One that ran out while we were down is begun anew, and as little at
+        // once with all the others.
+        let mut leg = kept.leg.map(|kept| Leg::resumed(kept, turn.settings.presence.expires, turn.now, asks_at));
+        leg.take_if(|leg| leg.expires_at <= turn.now);
+        if let Some(leg) = leg.as_mut().filter(|_| hold_until <= at) {
+            // It runs out sooner than it is refreshed: the partner's answer to that says whether it has ended.
+            leg.expires_at = leg.expires_at.max(asks_at + limits::TIMER_F);
+        }
         let standing = match (kept.over, kept.granted) {
             (true, _) => Standing::Over,
             (_, true) => Standing::Granted,

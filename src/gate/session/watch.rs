@@ -511,15 +511,18 @@ impl Watches {
         let due = (watch.standing != Standing::Granted).then(|| turn.jittered(limits::ASK_AFTER_RESTART));
         for mut kept in kept.dialogs {
             kept.dialog.resume();
+            let expires_at = Time::from_unix_nanos(kept.expires_at_unix_nanos);
+            // It ran out while we were down, as perhaps all others did: its end is not told at once either.
+            let has_expired = expires_at <= turn.now;
             watch.subscribers.push(Subscriber {
                 dialog: kept.dialog,
                 event_id: kept.event_id,
-                expires_at: Time::from_unix_nanos(kept.expires_at_unix_nanos),
+                expires_at,
                 in_flight: false,
-                due,
+                due: if has_expired { Some(turn.jittered(limits::ASK_AFTER_RESTART)) } else { due },
                 last_sent: None,
                 failures: 0,
-                ending: None,
+                ending: has_expired.then_some(Ending::Timeout),
             });
         }
         self.table.insert(&key, watch);
