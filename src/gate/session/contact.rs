@@ -269,11 +269,13 @@ impl Contacts {
         let document = read::document(request)?;
         let Some(contact) = self.table.get_mut(key) else { return Ok(()) };
         let Some(leg) = contact.leg.as_mut() else { return Ok(()) };
-        if !leg.confirmed {
+        let is_first = !leg.confirmed;
+        if is_first {
             leg.dialog.confirm(request)?;
             leg.confirmed = true;
         }
-        leg.dialog.follow(request)?;
+        // Who is told 200 may rely on the dialog, and on where its next request goes.
+        let must_keep = leg.dialog.follow(request)? || is_first;
         turn.step(Step::Event(Event::Settled(Settled {
             partner: contact.partner.clone(),
             side: Side::Outside,
@@ -281,19 +283,18 @@ impl Contacts {
             action: Action::Presence,
             outcome: Outcome::Delivered,
         })));
-        self.heard(turn, key, &state, document.as_ref(), at);
+        self.heard(turn, key, (&state, document.as_ref(), at), must_keep);
         self.go_on(turn, clients, key);
         Ok(())
     }
 
-    /// What a NOTIFY says.
+    /// What a NOTIFY says. `must_keep`: its dialog is new, or has another target.
     fn heard(
         &mut self,
         turn: &mut Turn<'_>,
         key: &ContactKey,
-        state: &SubscriptionState,
-        document: Option<&Document>,
-        at: Time,
+        (state, document, at): (&SubscriptionState, Option<&Document>, Time),
+        must_keep: bool,
     ) {
         if self.leaving {
             if state.state == "terminated" {
@@ -319,6 +320,9 @@ impl Contacts {
             "pending" => {
                 leg.granted_for(turn.now, state.expires);
                 contact.failures = 0;
+                if must_keep {
+                    self.keep(turn, key);
+                }
             }
             _ => {
                 leg.granted_for(turn.now, state.expires);
@@ -328,6 +332,8 @@ impl Contacts {
                 let was_unannounced = std::mem::take(&mut contact.unannounced) || is_node_lost;
                 if standing == Standing::Pending {
                     contact.standing = Standing::Granted;
+                }
+                if must_keep || standing == Standing::Pending {
                     self.keep(turn, key);
                 }
                 if was_unannounced || standing == Standing::Pending {
@@ -420,7 +426,7 @@ impl Contacts {
                 }
                 self.keep(turn, key);
                 if let Some((_, state, document)) = piggyback {
-                    self.heard(turn, key, &state, Some(&document), turn.now);
+                    self.heard(turn, key, (&state, Some(&document), turn.now), false);
                 }
             }
             Ended::Answered(423, response) => {
