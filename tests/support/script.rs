@@ -17,6 +17,7 @@
 //! forget: call                     what was captured as {call}
 //! first: watched                   what scenarios/first/watched.scn says
 //! config: | policy: | policy too:  before anything else; added to what most worlds have, in its place, added to it
+//! config now: a line               from the next reload or restart on: what is below is in its place
 //! component                        before anything else: imp-1 is a server whose component we are
 //! streams only                     at the top: of streams between servers, or of domains that no component has as its name; not played
 //!                                  where all nodes take components
@@ -26,6 +27,7 @@
 //! lync.example answers: 200        the last request it received; `answers INVITE: 200` the last of that method; `| ` lines are a body
 //! imp-1 disconnects                also: is unreachable, is slow (to connect), is reachable, is disconnected, is connected, is up,
 //!                                  is down, is attached as: DOMAIN DOMAIN; PARTY shows: HOST by AUTHORITY
+//! noticed: a sentence              the operator was told this, once more than it was asked for
 //! logged: refused uncertain        the last decision; `settled: delivered`: the last outcome; `kept: 1`: how many records are kept (budgets apart)
 //! ```
 
@@ -157,6 +159,11 @@ impl Player {
             self.world().restart_after(time);
             return Ok(());
         }
+        if let Some(line) = text.strip_prefix("config now: ") {
+            let world = self.world();
+            world.config = world.config.replace(line, &below.join("\n"));
+            return Ok(());
+        }
         if let Some(name) = text.strip_prefix("first: ") {
             let path = format!("{}/tests/scenarios/first/{name}.scn", env!("CARGO_MANIFEST_DIR"));
             let text = std::fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?;
@@ -180,6 +187,12 @@ impl Player {
                 _ => None,
             });
             return if found.map(Outcome::as_str) == Some(outcome) { Ok(()) } else { Err(format!("it was {found:?}")) };
+        }
+        if let Some(what) = text.strip_prefix("noticed: ") {
+            let events = &mut self.world().events;
+            let at = events.iter().position(|event| matches!(event, Event::Noticed { what: told } if told == what));
+            // Once said, once asked for.
+            return at.map(|at| drop(events.remove(at))).ok_or_else(|| "it was not".to_owned());
         }
         if let Some(reason) = text.strip_prefix("logged: ") {
             let found = self.world().events.iter().rev().find_map(|event| match event {

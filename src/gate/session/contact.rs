@@ -21,7 +21,7 @@ use crate::gate::lane::Lane;
 use crate::gate::limits;
 use crate::gate::partner::{Action, Profile, Protocol, Side};
 use crate::gate::policy::{Permit, Question};
-use crate::gate::record::{Kept, Record, RecordId};
+use crate::gate::record::{Kept, Record, RecordId, Restored};
 use crate::gate::reject::{Reason, Reject};
 use crate::gate::route::{node_hop, table};
 use crate::gate::time::Time;
@@ -165,7 +165,11 @@ impl Contacts {
 
     /// `unsubscribe` from a user.
     pub fn unsubscribe(&mut self, turn: &mut Turn<'_>, clients: &mut Clients, key: &ContactKey) {
-        let Some(contact) = self.table.get_mut(key) else { return };
+        let Some(contact) = self.table.get_mut(key) else {
+            // One that was not resumed may still be kept.
+            turn.step(Step::Forget { lane: Lane::of(key), id: record_id(key) });
+            return;
+        };
         if matches!(contact.standing, Standing::Leaving | Standing::Over) {
             return;
         }
@@ -657,15 +661,19 @@ impl Contacts {
         self.arm(turn, key);
     }
 
-    /// Takes a kept contact back after a restart. `false`: no longer possible.
-    pub fn restore(&mut self, turn: &mut Turn<'_>, clients: &mut Clients, kept: KeptContact) -> bool {
+    /// Takes a kept contact back after a restart. Who is authorised stays so, also while its partner or node is not in the settings.
+    pub fn restore(&mut self, turn: &mut Turn<'_>, clients: &mut Clients, kept: KeptContact) -> Restored {
         let (Ok(watcher), Ok(presentity)) = (Jid::parse(&kept.watcher), Jid::parse(&kept.presentity)) else {
-            return false;
+            return Restored::Gone;
         };
         let key = (watcher.bare, presentity.bare);
-        let Some(id) = turn.settings.policy.partner_for(key.1.domain(), Protocol::Sip) else { return false };
+        let Some(id) = turn.settings.policy.partner_for(key.1.domain(), Protocol::Sip) else {
+            return Restored::Later("no [[partner]] entry has their contact's domain");
+        };
         let partner = turn.settings.policy.partner(id);
-        let Ok(node) = table::node_between(turn.settings, key.1.domain(), &key.0) else { return false };
+        let Ok(node) = table::node_between(turn.settings, key.1.domain(), &key.0) else {
+            return Restored::Later("no [[node]] serves them");
+        };
         let (label, of) = (partner.label.clone(), partner.profile);
         let ends = Ends { node: &node.name, seen_by: node.profile, partner: &label, of };
         let hold_until = Time::from_unix_nanos(kept.hold_until_unix_nanos);
@@ -698,7 +706,7 @@ impl Contacts {
             self.decide_again(turn, clients, &key);
         }
         self.arm(turn, &key);
-        true
+        Restored::Live
     }
 
     /// Our subscriptions: (partner, state, how many).

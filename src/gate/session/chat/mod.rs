@@ -20,7 +20,7 @@ use crate::gate::limits;
 use crate::gate::partner::{Action, LinkId, Profile, Protocol, Side};
 use crate::gate::policy::Question;
 use crate::gate::policy::table::STRANGER_PROFILE;
-use crate::gate::record::{Kept, Record, RecordId};
+use crate::gate::record::{Kept, Record, RecordId, Restored};
 use crate::gate::reject::{Reason, Reject};
 use crate::gate::route::{node_hop, table};
 use crate::gate::time::Time;
@@ -242,12 +242,14 @@ impl Chats {
         self.proceed(turn, beside, key);
     }
 
-    /// Takes a kept session back after a restart; it is decided again. `false`: no longer possible.
-    pub fn restore(&mut self, turn: &mut Turn<'_>, mut beside: Beside<'_>, kept: KeptChat) -> bool {
-        let (Ok(local), Ok(remote)) = (Jid::parse(&kept.local), Jid::parse(&kept.remote)) else { return false };
+    /// Takes a kept session back after a restart; it is decided again.
+    pub fn restore(&mut self, turn: &mut Turn<'_>, mut beside: Beside<'_>, kept: KeptChat) -> Restored {
+        let (Ok(local), Ok(remote)) = (Jid::parse(&kept.local), Jid::parse(&kept.remote)) else {
+            return Restored::Gone;
+        };
         let key = (local.bare, remote.bare);
         if self.table.contains_key(&key) {
-            return false;
+            return Restored::Gone;
         }
         let id = turn.settings.policy.partner_for(key.1.domain(), Protocol::Sip);
         let mut dialog = kept.dialog;
@@ -267,7 +269,7 @@ impl Chats {
         self.table.insert(key.clone(), chat);
         self.arm(turn, &key);
         self.decide_again(turn, &mut beside, &key);
-        true
+        Restored::Live
     }
 
     /// We stop: what is under way is said, then every session ends.
