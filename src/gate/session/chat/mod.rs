@@ -100,6 +100,8 @@ struct Open {
     takes_composing: bool,
     /// Our 200 to their INVITE, until its ACK is there.
     unacked: Option<Unacked>,
+    /// Resumed: whether our 200 had arrived is not known until they say something inside the dialog.
+    is_unsure: bool,
     /// The XMPP user has left: BYE as soon as everything is said.
     leaving: bool,
     /// When we said last that the XMPP user types.
@@ -252,15 +254,16 @@ impl Chats {
             return Restored::Gone;
         }
         let id = turn.settings.policy.partner_for(key.1.domain(), Protocol::Sip);
-        let mut dialog = kept.dialog;
-        dialog.resume();
-        self.dialogs.insert(dialog.local_tag.clone(), key.clone());
+        let mut open = Open::new(kept.dialog, kept.takes_composing);
+        open.dialog.resume();
+        open.is_unsure = !kept.opened_by_us;
+        self.dialogs.insert(open.dialog.local_tag.clone(), key.clone());
         let partner = id.map_or("other", |id| turn.settings.policy.partner(id).label.as_str()).to_owned();
         let chat = Chat {
             partner,
             opened_by: if kept.opened_by_us { Side::Inside } else { Side::Outside },
             thread: kept.thread,
-            state: State::Open(Box::new(Open::new(dialog, kept.takes_composing))),
+            state: State::Open(Box::new(open)),
             sent: None,
             waiting: VecDeque::new(),
             idle_at: turn.now + turn.settings.chat_idle,
@@ -461,6 +464,7 @@ impl Open {
             dialog,
             takes_composing,
             unacked: None,
+            is_unsure: false,
             leaving: false,
             typing_told: None,
             typing_refused: false,
