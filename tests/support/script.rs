@@ -28,11 +28,10 @@
 //! imp-1 disconnects                also: is unreachable, is slow (to connect), is reachable, is disconnected, is connected, is up,
 //!                                  is down, is attached as: DOMAIN DOMAIN; PARTY shows: HOST by AUTHORITY
 //! noticed: a sentence              the operator was told this, once more than it was asked for
-//! logged: refused uncertain        the last decision; `settled: delivered`: the last outcome; `kept: 1`: how many records are kept (budgets apart)
+//! logged: refused uncertain        the last decision; `settled: delivered`, `settled: delivered as chat`: the last outcome; `kept: 1`: how many records are kept (budgets apart)
 //! ```
 
 use super::world::{Seen, World};
-use fedgate::gate::event::Outcome;
 use fedgate::gate::{Event, Input};
 use fedgate::wire::sip::header::Name;
 use fedgate::wire::sip::{self, Start};
@@ -183,10 +182,13 @@ impl Player {
         }
         if let Some(outcome) = text.strip_prefix("settled: ") {
             let found = self.world().events.iter().rev().find_map(|event| match event {
-                Event::Settled(settled) => Some(settled.outcome),
+                Event::Settled(settled) => Some((settled.outcome.as_str(), settled.action.as_str())),
                 _ => None,
             });
-            return if found.map(Outcome::as_str) == Some(outcome) { Ok(()) } else { Err(format!("it was {found:?}")) };
+            let (outcome, action) =
+                outcome.split_once(" as ").map_or((outcome, None), |(outcome, action)| (outcome, Some(action)));
+            let is_it = found.is_some_and(|(is, of)| is == outcome && action.is_none_or(|action| action == of));
+            return if is_it { Ok(()) } else { Err(format!("it was {found:?}")) };
         }
         if let Some(what) = text.strip_prefix("noticed: ") {
             let events = &mut self.world().events;
