@@ -43,7 +43,7 @@ use partner::Action;
 use policy::rate::Rates;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use record::Kept;
+use record::{Kept, LeftForLater, Restored};
 use reject::{Reason, Reject};
 use route::Hops;
 use session::deadlines::Deadlines;
@@ -78,6 +78,7 @@ pub struct Gate {
     nodes_up: BTreeMap<String, bool>,
     draining: Option<Draining>,
     writing: Writing,
+    left_for_later: LeftForLater,
 }
 
 /// How the edge stops.
@@ -125,6 +126,7 @@ impl Gate {
             nodes_up,
             draining: None,
             writing: Writing::default(),
+            left_for_later: LeftForLater::default(),
         };
         gate.attach_all(now);
         gate
@@ -132,6 +134,10 @@ impl Gate {
 
     /// Takes one input, at a time that never goes back.
     pub fn handle_input(&mut self, now: Time, input: Input) {
+        if !matches!(input, Input::Restored(_)) {
+            let told = self.left_for_later.tell().map(|what| Output::Event(Box::new(Event::Noticed { what })));
+            self.outputs.extend(told);
+        }
         match input {
             Input::Received { link, at, message } => self.received(now, link, at, message),
             Input::Proven(proven) => self.proven(now, *proven),
@@ -317,29 +323,25 @@ impl Gate {
 
     fn restored(&mut self, now: Time, record: Record) {
         let (mut turn, sessions) = self.turn(now);
-        match record.kept {
-            Kept::Watch(kept) => {
-                if !sessions.watches.restore(&mut turn, kept) {
-                    turn.step(Step::Forget { lane: Lane::Free, id: record.id });
-                }
+        let (what, restored) = match record.kept {
+            Kept::Watch(kept) => ("subscriptions of SIP watchers", sessions.watches.restore(&mut turn, kept)),
+            Kept::Contact(kept) => {
+                let restored = sessions.contacts.restore(&mut turn, &mut sessions.clients, kept);
+                ("subscriptions of XMPP watchers", restored)
             }
             Kept::Chat(kept) => {
                 let (chats, beside) = sessions.chats();
-                if !chats.restore(&mut turn, beside, kept) {
-                    turn.step(Step::Forget { lane: Lane::Free, id: record.id });
-                }
-            }
-            Kept::Contact(kept) => {
-                if !sessions.contacts.restore(&mut turn, &mut sessions.clients, kept) {
-                    turn.step(Step::Forget { lane: Lane::Free, id: record.id });
-                }
+                ("IM sessions", chats.restore(&mut turn, beside, kept))
             }
             Kept::Budget(kept) => {
-                if !self.rates.restore(now, kept) {
-                    self.steps.push_back(Step::Forget { lane: Lane::Free, id: record.id });
-                }
+                ("budgets", if self.rates.restore(now, kept) { Restored::Live } else { Restored::Gone })
             }
-            Kept::Envelope(envelope) => sessions.pages.restore(&mut turn, &mut sessions.barriers, envelope),
+            Kept::Envelope(envelope) => return sessions.pages.restore(&mut turn, &mut sessions.barriers, envelope),
+        };
+        match restored {
+            Restored::Live => {}
+            Restored::Later(why) => self.left_for_later.add(what, why),
+            Restored::Gone => self.steps.push_back(Step::Forget { lane: Lane::Free, id: record.id }),
         }
     }
 

@@ -17,20 +17,21 @@
 //! forget: call                     what was captured as {call}
 //! first: watched                   what scenarios/first/watched.scn says
 //! config: | policy: | policy too:  before anything else; added to what most worlds have, in its place, added to it
+//! config now: a line               from the next reload or restart on: what is below is in its place
 //! component                        before anything else: imp-1 is a server whose component we are
 //! streams only                     at the top: of streams between servers, or of domains that no component has as its name; not played
 //!                                  where all nodes take components
-//! reload: | restart | drain | drain for good | the store fails | the store is well | the store lags | the store commits
+//! reload: | restart | restart after: 2h | drain | drain for good | the store fails | the store is well | the store lags | the store commits
 //!                                  what happens to the edge; `drained`: nothing is owed any more
 //! imp-1 asks for an ack: 2         XEP-0198: of so many stanzas that came on its stream
 //! lync.example answers: 200        the last request it received; `answers INVITE: 200` the last of that method; `| ` lines are a body
 //! imp-1 disconnects                also: is unreachable, is an impostor, is slow (to connect), is reachable, is disconnected, is connected, is up,
 //!                                  is down, is attached as: DOMAIN DOMAIN; PARTY shows: HOST by AUTHORITY
-//! logged: refused uncertain        the last decision; `settled: delivered`: the last outcome; `kept: 1`: how many records are kept (budgets apart)
+//! noticed: a sentence              the operator was told this, once more than it was asked for
+//! logged: refused uncertain        the last decision; `settled: delivered`, `settled: delivered as chat`: the last outcome; `kept: 1`: how many records are kept (budgets apart)
 //! ```
 
 use super::world::{Seen, World};
-use fedgate::gate::event::Outcome;
 use fedgate::gate::{Event, Input};
 use fedgate::wire::sip::header::Name;
 use fedgate::wire::sip::{self, Start};
@@ -152,6 +153,16 @@ impl Player {
             self.world().advance(time);
             return Ok(());
         }
+        if let Some(time) = text.strip_prefix("restart after: ") {
+            let time = duration(time)?;
+            self.world().restart_after(time);
+            return Ok(());
+        }
+        if let Some(line) = text.strip_prefix("config now: ") {
+            let world = self.world();
+            world.config = world.config.replace(line, &below.join("\n"));
+            return Ok(());
+        }
         if let Some(name) = text.strip_prefix("first: ") {
             let path = format!("{}/tests/scenarios/first/{name}.scn", env!("CARGO_MANIFEST_DIR"));
             let text = std::fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?;
@@ -171,10 +182,19 @@ impl Player {
         }
         if let Some(outcome) = text.strip_prefix("settled: ") {
             let found = self.world().events.iter().rev().find_map(|event| match event {
-                Event::Settled(settled) => Some(settled.outcome),
+                Event::Settled(settled) => Some((settled.outcome.as_str(), settled.action.as_str())),
                 _ => None,
             });
-            return if found.map(Outcome::as_str) == Some(outcome) { Ok(()) } else { Err(format!("it was {found:?}")) };
+            let (outcome, action) =
+                outcome.split_once(" as ").map_or((outcome, None), |(outcome, action)| (outcome, Some(action)));
+            let is_it = found.is_some_and(|(is, of)| is == outcome && action.is_none_or(|action| action == of));
+            return if is_it { Ok(()) } else { Err(format!("it was {found:?}")) };
+        }
+        if let Some(what) = text.strip_prefix("noticed: ") {
+            let events = &mut self.world().events;
+            let at = events.iter().position(|event| matches!(event, Event::Noticed { what: told } if told == what));
+            // Once said, once asked for.
+            return at.map(|at| drop(events.remove(at))).ok_or_else(|| "it was not".to_owned());
         }
         if let Some(reason) = text.strip_prefix("logged: ") {
             let found = self.world().events.iter().rev().find_map(|event| match event {

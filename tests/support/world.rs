@@ -211,6 +211,12 @@ impl World {
 
     /// The process dies and a new one starts from what was kept. What was not durable is lost, and what waited for it.
     pub fn restart(&mut self) {
+        self.restart_after(Duration::ZERO);
+    }
+
+    /// As [`restart`](Self::restart), after so long a time without an edge.
+    pub fn restart_after(&mut self, down: Duration) {
+        self.now = self.now + down;
         self.restarts = self.restarts.wrapping_add(1);
         self.deaths += 1;
         self.committed_at_death = self.committed;
@@ -224,6 +230,8 @@ impl World {
         for record in self.records.values().cloned().collect::<Vec<_>>() {
             self.input(Input::Restored(record));
         }
+        // All has been read.
+        self.input(Input::Timeout);
     }
 
     pub fn reload(&mut self, policy: &str) {

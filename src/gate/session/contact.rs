@@ -21,7 +21,7 @@ use crate::gate::lane::Lane;
 use crate::gate::limits;
 use crate::gate::partner::{Action, Profile, Protocol, Side};
 use crate::gate::policy::{Permit, Question};
-use crate::gate::record::{Kept, Record, RecordId};
+use crate::gate::record::{Kept, Record, RecordId, Restored};
 use crate::gate::reject::{Reason, Reject};
 use crate::gate::route::{node_hop, table};
 use crate::gate::time::Time;
@@ -165,7 +165,11 @@ impl Contacts {
 
     /// `unsubscribe` from a user.
     pub fn unsubscribe(&mut self, turn: &mut Turn<'_>, clients: &mut Clients, key: &ContactKey) {
-        let Some(contact) = self.table.get_mut(key) else { return };
+        let Some(contact) = self.table.get_mut(key) else {
+            // One that was not resumed may still be kept.
+            turn.step(Step::Forget { lane: Lane::of(key), id: record_id(key) });
+            return;
+        };
         if matches!(contact.standing, Standing::Leaving | Standing::Over) {
             return;
         }
@@ -269,11 +273,13 @@ impl Contacts {
         let document = read::document(request)?;
         let Some(contact) = self.table.get_mut(key) else { return Ok(()) };
         let Some(leg) = contact.leg.as_mut() else { return Ok(()) };
-        if !leg.confirmed {
+        let is_first = !leg.confirmed;
+        if is_first {
             leg.dialog.confirm(request)?;
             leg.confirmed = true;
         }
-        leg.dialog.follow(request)?;
+        // Who is told 200 may rely on the dialog, and on where its next request goes.
+        let must_keep = leg.dialog.follow(request)? || is_first;
         turn.step(Step::Event(Event::Settled(Settled {
             partner: contact.partner.clone(),
             side: Side::Outside,
@@ -281,19 +287,18 @@ impl Contacts {
             action: Action::Presence,
             outcome: Outcome::Delivered,
         })));
-        self.heard(turn, key, &state, document.as_ref(), at);
+        self.heard(turn, key, (&state, document.as_ref(), at), must_keep);
         self.go_on(turn, clients, key);
         Ok(())
     }
 
-    /// What a NOTIFY says.
+    /// What a NOTIFY says. `must_keep`: its dialog is new, or has another target.
     fn heard(
         &mut self,
         turn: &mut Turn<'_>,
         key: &ContactKey,
-        state: &SubscriptionState,
-        document: Option<&Document>,
-        at: Time,
+        (state, document, at): (&SubscriptionState, Option<&Document>, Time),
+        must_keep: bool,
     ) {
         if self.leaving {
             if state.state == "terminated" {
@@ -319,6 +324,9 @@ impl Contacts {
             "pending" => {
                 leg.granted_for(turn.now, state.expires);
                 contact.failures = 0;
+                if must_keep {
+                    self.keep(turn, key);
+                }
             }
             _ => {
                 leg.granted_for(turn.now, state.expires);
@@ -328,6 +336,8 @@ impl Contacts {
                 let was_unannounced = std::mem::take(&mut contact.unannounced) || is_node_lost;
                 if standing == Standing::Pending {
                     contact.standing = Standing::Granted;
+                }
+                if must_keep || standing == Standing::Pending {
                     self.keep(turn, key);
                 }
                 if was_unannounced || standing == Standing::Pending {
@@ -420,7 +430,7 @@ impl Contacts {
                 }
                 self.keep(turn, key);
                 if let Some((_, state, document)) = piggyback {
-                    self.heard(turn, key, &state, Some(&document), turn.now);
+                    self.heard(turn, key, (&state, Some(&document), turn.now), false);
                 }
             }
             Ended::Answered(423, response) => {
@@ -655,23 +665,33 @@ impl Contacts {
         self.arm(turn, key);
     }
 
-    /// Takes a kept contact back after a restart. `false`: no longer possible.
-    pub fn restore(&mut self, turn: &mut Turn<'_>, clients: &mut Clients, kept: KeptContact) -> bool {
+    /// Takes a kept contact back after a restart. Who is authorised stays so, also while its partner or node is not in the settings.
+    pub fn restore(&mut self, turn: &mut Turn<'_>, clients: &mut Clients, kept: KeptContact) -> Restored {
         let (Ok(watcher), Ok(presentity)) = (Jid::parse(&kept.watcher), Jid::parse(&kept.presentity)) else {
-            return false;
+            return Restored::Gone;
         };
         let key = (watcher.bare, presentity.bare);
-        let Some(id) = turn.settings.policy.partner_for(key.1.domain(), Protocol::Sip) else { return false };
+        let Some(id) = turn.settings.policy.partner_for(key.1.domain(), Protocol::Sip) else {
+            return Restored::Later("no [[partner]] entry has their contact's domain");
+        };
         let partner = turn.settings.policy.partner(id);
-        let Ok(node) = table::node_between(turn.settings, key.1.domain(), &key.0) else { return false };
+        let Ok(node) = table::node_between(turn.settings, key.1.domain(), &key.0) else {
+            return Restored::Later("no [[node]] serves them");
+        };
         let (label, of) = (partner.label.clone(), partner.profile);
         let ends = Ends { node: &node.name, seen_by: node.profile, partner: &label, of };
         let hold_until = Time::from_unix_nanos(kept.hold_until_unix_nanos);
         let at = turn.jittered(limits::ASK_AFTER_RESTART);
         // What the partner asked for holds over a restart.
         let asks_at = at.max(hold_until);
-        // A refresh brings a NOTIFY, and so the state that was lost.
-        let leg = kept.leg.map(|kept| Leg::resumed(kept, turn.settings.presence.expires, turn.now, asks_at));
+        // A refresh brings a NOTIFY, and so the state that was lost. One that ran out while we were down is begun anew, and as little at
+        // once with all the others.
+        let mut leg = kept.leg.map(|kept| Leg::resumed(kept, turn.settings.presence.expires, turn.now, asks_at));
+        leg.take_if(|leg| leg.expires_at <= turn.now);
+        if let Some(leg) = leg.as_mut().filter(|_| hold_until <= at) {
+            // It runs out sooner than it is refreshed: the partner's answer to that says whether it has ended.
+            leg.expires_at = leg.expires_at.max(asks_at + limits::TIMER_F);
+        }
         let standing = match (kept.over, kept.granted) {
             (true, _) => Standing::Over,
             (_, true) => Standing::Granted,
@@ -690,7 +710,7 @@ impl Contacts {
             self.decide_again(turn, clients, &key);
         }
         self.arm(turn, &key);
-        true
+        Restored::Live
     }
 
     /// Our subscriptions: (partner, state, how many).

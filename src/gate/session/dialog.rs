@@ -134,10 +134,10 @@ impl Dialog {
     }
 
     /// Takes note of a request of theirs inside the dialog: its CSeq must grow (RFC 3261 §12.2.2), its Contact refreshes the target.
-    pub fn follow(&mut self, request: &Message) -> Result<(), Reject> {
+    /// `true`: the target is another now, to be kept before the request is answered.
+    pub fn follow(&mut self, request: &Message) -> Result<bool, Reject> {
         self.count(request)?;
-        self.retarget(request);
-        Ok(())
+        Ok(self.retarget(request))
     }
 
     /// As [`follow`](Self::follow), without the target: most methods do not refresh it, and a refused one does not (RFC 6141 §4.1).
@@ -150,12 +150,14 @@ impl Dialog {
         Ok(())
     }
 
-    /// The Contact of a target refresh that is accepted.
-    pub fn retarget(&mut self, request: &Message) {
-        if let Some(contact) = contact_uri(request)
-            && contact.text.len() <= limits::DIALOG_BYTES
-        {
-            self.target = contact.text.to_owned();
+    /// The Contact of a target refresh that is accepted: whether it is another than before.
+    pub fn retarget(&mut self, request: &Message) -> bool {
+        match contact_uri(request) {
+            Some(contact) if contact.text.len() <= limits::DIALOG_BYTES && contact.text != self.target => {
+                self.target = contact.text.to_owned();
+                true
+            }
+            _ => false,
         }
     }
 

@@ -135,7 +135,9 @@ impl Pages {
         mut envelope: Envelope,
         (from, text, at): (Jid, &Text, Time),
     ) {
+        // After a restart too it counts as what it is now.
         envelope.chat = false;
+        keep(turn, &envelope);
         let id = turn.settings.policy.partner_for(key.domain(), Protocol::Sip);
         let profile = id.map_or(STRANGER_PROFILE, |id| turn.settings.policy.partner(id).profile);
         let random = turn.token();
@@ -167,9 +169,7 @@ impl Pages {
             partner: carried.partner.to_owned(),
             chat,
         };
-        // Only what acknowledges its stanza waits for it, never the message.
-        let record = Record { id: envelope.record_id(), kept: Kept::Envelope(envelope.clone()) };
-        turn.step(Step::Keep { lane: Lane::Free, record });
+        keep(turn, &envelope);
         envelope
     }
 
@@ -262,8 +262,7 @@ impl Pages {
         }
         let id = envelope.record_id();
         // Its server may hear that the message is handled before it reads the error.
-        let record = Record { id: id.clone(), kept: Kept::Envelope(envelope.clone()) };
-        turn.step(Step::Keep { lane: Lane::Free, record });
+        keep(turn, &envelope);
         self.bounces.insert(id.clone(), Bounce { envelope, error, tries: 0 });
         self.bounce(turn, barriers, &id);
     }
@@ -401,6 +400,12 @@ impl Pages {
         let purpose = Purpose::Page(key.clone());
         clients.send(turn, hop, Sent { branch, method: Method::Message, purpose, bytes, transit, lane: Lane::Free });
     }
+}
+
+/// Only what acknowledges its stanza waits for it, never the message.
+fn keep(turn: &mut Turn<'_>, envelope: &Envelope) {
+    let record = Record { id: envelope.record_id(), kept: Kept::Envelope(envelope.clone()) };
+    turn.step(Step::Keep { lane: Lane::Free, record });
 }
 
 impl Envelope {

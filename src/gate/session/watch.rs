@@ -15,7 +15,7 @@ use crate::gate::limits;
 use crate::gate::partner::{Action, Node, Profile, Protocol, Side};
 use crate::gate::policy::table::STRANGER_PROFILE;
 use crate::gate::policy::{Permit, Question};
-use crate::gate::record::{Kept, Record, RecordId};
+use crate::gate::record::{Kept, Record, RecordId, Restored};
 use crate::gate::reject::{Reason, Reject};
 use crate::gate::route::{node_hop, table};
 use crate::gate::time::Time;
@@ -115,6 +115,12 @@ struct KeptDialog {
     dialog: Dialog,
     event_id: Option<String>,
     expires_at_unix_nanos: u64,
+}
+
+impl KeptDialog {
+    fn expires_at(&self) -> Time {
+        Time::from_unix_nanos(self.expires_at_unix_nanos)
+    }
 }
 
 /// The answer to a SUBSCRIBE that was taken.
@@ -494,40 +500,50 @@ impl Watches {
         }
     }
 
-    /// Takes a kept watch back after a restart; it is decided again, and its presentity's server asked. `false`: no longer possible.
-    pub fn restore(&mut self, turn: &mut Turn<'_>, kept: KeptWatch) -> bool {
+    /// Takes a kept watch back after a restart; it is decided again, and its presentity's server asked. One whose partner or node is no
+    /// longer in the settings waits for the next start, unless it has run out.
+    pub fn restore(&mut self, turn: &mut Turn<'_>, kept: KeptWatch) -> Restored {
         let parsed =
             (crate::wire::address::Jid::parse(&kept.watcher), crate::wire::address::Jid::parse(&kept.presentity));
-        let (Ok(watcher), Ok(presentity)) = parsed else { return false };
+        let (Ok(watcher), Ok(presentity)) = parsed else { return Restored::Gone };
+        let later = |why| match kept.dialogs.iter().any(|dialog| dialog.expires_at() > turn.now) {
+            true => Restored::Later(why),
+            false => Restored::Gone,
+        };
         let key = (watcher.bare, presentity.bare);
         let policy = &turn.settings.policy;
         let (label, seen_by) = match policy.partner_for(key.0.domain(), Protocol::Sip).map(|id| policy.partner(id)) {
             Some(partner) => (partner.label.as_str(), partner.profile),
             None if policy.stranger.is_some() => ("other", STRANGER_PROFILE),
-            None => return false,
+            None => return later("no [[partner]] entry has their domain"),
         };
-        let Ok(node) = table::node_between(turn.settings, key.0.domain(), &key.1) else { return false };
+        let Ok(node) = table::node_between(turn.settings, key.0.domain(), &key.1) else {
+            return later("no [[node]] serves their presentity");
+        };
         let mut watch = Watch::new((label, seen_by), node, kept.standing);
         watch.ask_at = Some(turn.jittered(limits::ASK_AFTER_RESTART));
         // What was owed when we died is not known, so each is told once; who may see presence, when it is known again.
         let due = (watch.standing != Standing::Granted).then(|| turn.jittered(limits::ASK_AFTER_RESTART));
         for mut kept in kept.dialogs {
             kept.dialog.resume();
+            let expires_at = kept.expires_at();
+            // It ran out while we were down, as perhaps all others did: its end is not told at once either.
+            let has_expired = expires_at <= turn.now;
             watch.subscribers.push(Subscriber {
                 dialog: kept.dialog,
                 event_id: kept.event_id,
-                expires_at: Time::from_unix_nanos(kept.expires_at_unix_nanos),
+                expires_at,
                 in_flight: false,
-                due,
+                due: if has_expired { Some(turn.jittered(limits::ASK_AFTER_RESTART)) } else { due },
                 last_sent: None,
                 failures: 0,
-                ending: None,
+                ending: has_expired.then_some(Ending::Timeout),
             });
         }
         self.table.insert(&key, watch);
         self.decide_again(turn, &key);
         self.arm(turn, &key);
-        true
+        Restored::Live
     }
 
     /// Live subscriptions: (partner, state, how many).

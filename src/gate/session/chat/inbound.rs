@@ -34,7 +34,10 @@ impl Chats {
             );
         }
         table::node_between(turn.settings, key.1.domain(), &key.0)?;
-        if self.is_same_invite(&key, request) {
+        if let Some(must_answer) = self.is_same_invite(&key, request) {
+            if must_answer {
+                self.answer_offer(turn, &key, (link, request), &im);
+            }
             return Ok(());
         }
         let dialog = Dialog::from_request(request, turn.token())?;
@@ -88,6 +91,7 @@ impl Chats {
         }
         .print();
         if is_invite {
+            open.is_unsure = false;
             open.unacked = Some(Unacked {
                 answer: bytes.to_vec().into(),
                 link,
@@ -106,6 +110,7 @@ impl Chats {
     pub fn acked(&mut self, turn: &mut Turn<'_>, mut beside: Beside<'_>, key: &ChatKey, request: &Message) {
         let Some(State::Open(open)) = self.table.get_mut(key).map(|chat| &mut chat.state) else { return };
         let number = request.cseq().map_or(0, |(number, _)| number);
+        open.is_unsure &= !open.dialog.is_of(request);
         if open.dialog.is_of(request) && open.unacked.as_ref().is_some_and(|unacked| unacked.cseq == number) {
             open.unacked = None;
             self.proceed(turn, &mut beside, key);
@@ -129,6 +134,7 @@ impl Chats {
                 if let Err(reject) = open.dialog.count(request) {
                     return Some(Err(reject));
                 }
+                open.is_unsure = false;
             }
             // Their answer to our INVITE comes on another connection and may be overtaken; our tag is proof enough.
             State::Inviting { local_tag, .. }
@@ -173,11 +179,12 @@ impl Chats {
         self.proceed(turn, &mut beside, key);
     }
 
-    /// Whether this INVITE made the session that is there: its answer is sent again anyway, or has arrived.
-    fn is_same_invite(&self, key: &ChatKey, request: &Message) -> bool {
+    /// Whether this INVITE made the session that is there, and if so, whether it is answered once more: its 200 is sent again anyway or has
+    /// arrived, unless a restart came between the two.
+    fn is_same_invite(&self, key: &ChatKey, request: &Message) -> Option<bool> {
         match self.table.get(key).map(|chat| &chat.state) {
-            Some(State::Open(open)) => open.dialog.is_made_by(request),
-            _ => false,
+            Some(State::Open(open)) => open.dialog.is_made_by(request).then_some(open.is_unsure),
+            _ => None,
         }
     }
 }

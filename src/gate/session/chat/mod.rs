@@ -20,7 +20,7 @@ use crate::gate::limits;
 use crate::gate::partner::{Action, LinkId, Profile, Protocol, Side};
 use crate::gate::policy::Question;
 use crate::gate::policy::table::STRANGER_PROFILE;
-use crate::gate::record::{Kept, Record, RecordId};
+use crate::gate::record::{Kept, Record, RecordId, Restored};
 use crate::gate::reject::{Reason, Reject};
 use crate::gate::route::{node_hop, table};
 use crate::gate::time::Time;
@@ -100,6 +100,8 @@ struct Open {
     takes_composing: bool,
     /// Our 200 to their INVITE, until its ACK is there.
     unacked: Option<Unacked>,
+    /// Resumed: whether our 200 had arrived is not known until they say something inside the dialog.
+    is_unsure: bool,
     /// The XMPP user has left: BYE as soon as everything is said.
     leaving: bool,
     /// When we said last that the XMPP user types.
@@ -242,23 +244,26 @@ impl Chats {
         self.proceed(turn, beside, key);
     }
 
-    /// Takes a kept session back after a restart; it is decided again. `false`: no longer possible.
-    pub fn restore(&mut self, turn: &mut Turn<'_>, mut beside: Beside<'_>, kept: KeptChat) -> bool {
-        let (Ok(local), Ok(remote)) = (Jid::parse(&kept.local), Jid::parse(&kept.remote)) else { return false };
+    /// Takes a kept session back after a restart; it is decided again.
+    pub fn restore(&mut self, turn: &mut Turn<'_>, mut beside: Beside<'_>, kept: KeptChat) -> Restored {
+        let (Ok(local), Ok(remote)) = (Jid::parse(&kept.local), Jid::parse(&kept.remote)) else {
+            return Restored::Gone;
+        };
         let key = (local.bare, remote.bare);
         if self.table.contains_key(&key) {
-            return false;
+            return Restored::Gone;
         }
         let id = turn.settings.policy.partner_for(key.1.domain(), Protocol::Sip);
-        let mut dialog = kept.dialog;
-        dialog.resume();
-        self.dialogs.insert(dialog.local_tag.clone(), key.clone());
+        let mut open = Open::new(kept.dialog, kept.takes_composing);
+        open.dialog.resume();
+        open.is_unsure = !kept.opened_by_us;
+        self.dialogs.insert(open.dialog.local_tag.clone(), key.clone());
         let partner = id.map_or("other", |id| turn.settings.policy.partner(id).label.as_str()).to_owned();
         let chat = Chat {
             partner,
             opened_by: if kept.opened_by_us { Side::Inside } else { Side::Outside },
             thread: kept.thread,
-            state: State::Open(Box::new(Open::new(dialog, kept.takes_composing))),
+            state: State::Open(Box::new(open)),
             sent: None,
             waiting: VecDeque::new(),
             idle_at: turn.now + turn.settings.chat_idle,
@@ -267,7 +272,7 @@ impl Chats {
         self.table.insert(key.clone(), chat);
         self.arm(turn, &key);
         self.decide_again(turn, &mut beside, &key);
-        true
+        Restored::Live
     }
 
     /// We stop: what is under way is said, then every session ends.
@@ -459,6 +464,7 @@ impl Open {
             dialog,
             takes_composing,
             unacked: None,
+            is_unsure: false,
             leaving: false,
             typing_told: None,
             typing_refused: false,
