@@ -334,12 +334,26 @@ impl Sim {
     }
 
     fn die(&mut self) {
+        // Now and then for longer than anything lasts; what has arrived is not left unread for hours.
+        let down = if self.rng.random_bool(0.3) { self.rng.random_range(0..7_200) } else { 0 };
+        if down > 0 {
+            self.peers_act();
+        }
         let deaths = self.world.deaths;
         // Also between the commit and what waits for it.
         if self.rng.random_bool(0.5) {
             self.world.commit_in_secret();
         }
-        self.world.restart();
+        let waiting = self.world.inbox.get(PARTNER).map_or(0, |inbox| inbox.len());
+        self.world.restart_after(Duration::from_secs(down));
+        // Also what only waits for its record.
+        self.world.commit();
+        let hurried = self.world.inbox.get(PARTNER).map_or(0, |inbox| inbox.len()) - waiting;
+        assert_eq!(
+            hurried, 0,
+            "seed {}: {down} s after its death the edge tells the partner things at once",
+            self.seed
+        );
         self.died_since(deaths);
     }
 
