@@ -346,6 +346,8 @@ impl Sim {
         }
         let waiting = self.world.inbox.get(PARTNER).map_or(0, |inbox| inbox.len());
         self.world.restart_after(Duration::from_secs(down));
+        // Also what only waits for its record.
+        self.world.commit();
         let hurried = self.world.inbox.get(PARTNER).map_or(0, |inbox| inbox.len()) - waiting;
         assert_eq!(
             hurried, 0,

@@ -82,6 +82,8 @@ impl Core {
                 core.gate.handle_input(core.edge.clock.now(), Input::Restored(record));
             })
             .map_err(|error| format!("[state] {error}"))?;
+        // What was left for later is said now.
+        core.gate.handle_input(core.edge.clock.now(), Input::Timeout);
         let took = begun.elapsed();
         core.edge.telemetry.metrics.store("restore", took);
         if count > 0 {
