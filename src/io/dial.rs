@@ -108,7 +108,7 @@ async fn to_sip_partner(
                 continue;
             }
             let attempt = timeout_at(by, try_sip(edge, at, candidate, domain, identity)).await;
-            match attempt.unwrap_or_else(|_| Err(("no end of the handshake in time".to_owned(), false))) {
+            match attempt.unwrap_or_else(|_| Err(("no handshake in its share of the time".to_owned(), false))) {
                 Ok((stream, chain)) => {
                     let dialled = candidate.name().map(|host| (host, candidate.typed));
                     let start =
@@ -356,14 +356,14 @@ mod tests {
     use crate::io::settings::Dns;
     use tokio::net::TcpListener;
 
-    /// What the gate is told when a partner is not reached.
-    async fn cause(dns: Dns, next_hop: Option<HostPort>) -> String {
+    /// What the gate is told when a partner is not reached, and whether somebody else was there.
+    async fn failure(dns: Dns, next_hop: Option<HostPort>) -> (String, bool) {
         let (edge, mut arrivals, _gone) = for_tests(dns);
         let domain = Domain::parse("lync.example").unwrap();
         dial(edge, HopId(7), Target::SipPartner { domain, next_hop, identity: 0 }).await;
         match arrivals.recv().await {
             Some(Arrival::Input(input)) => match *input {
-                Input::Unreachable { hop: HopId(7), cause, .. } => cause,
+                Input::Unreachable { hop: HopId(7), cause, unproven } => (cause, unproven),
                 other => panic!("{other:?}"),
             },
             _ => panic!("no input"),
@@ -389,7 +389,8 @@ mod tests {
         let here = "127.0.0.1".parse().unwrap();
         dns.hosts.insert("first.lync.example".to_owned(), vec!["127.0.0.2".parse().unwrap(), here]);
         dns.hosts.insert("second.lync.example".to_owned(), vec![here]);
-        let cause = cause(dns, None).await;
+        let (cause, unproven) = failure(dns, None).await;
+        assert!(!unproven, "nobody was there to prove anything");
         let parts: Vec<&str> = cause.split("; ").collect();
         assert_eq!(parts.len(), 3, "{cause}");
         assert!(parts[0].starts_with(&format!("first.lync.example 127.0.0.2:{closed}: ")), "{cause}");
@@ -402,8 +403,8 @@ mod tests {
     async fn a_typed_next_hop_asks_no_dns() {
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
         let next_hop = HostPort { host: "127.0.0.1".to_owned(), port: closed };
-        let cause =
-            cause(Dns { servers: vec!["127.0.0.1:1".parse().unwrap()], ..Dns::default() }, Some(next_hop)).await;
+        let dns = Dns { servers: vec!["127.0.0.1:1".parse().unwrap()], ..Dns::default() };
+        let (cause, _) = failure(dns, Some(next_hop)).await;
         assert!(cause.starts_with(&format!("127.0.0.1 127.0.0.1:{closed}: ")) && !cause.contains("DNS"), "{cause}");
     }
 
@@ -418,7 +419,8 @@ mod tests {
                 let _ = TlsAcceptor::from(other.live.load().tls.streams()).accept(socket).await;
             }
         });
-        let cause = cause(Dns::default(), Some(HostPort { host: "127.0.0.1".to_owned(), port })).await;
+        let (cause, unproven) = failure(Dns::default(), Some(HostPort { host: "127.0.0.1".to_owned(), port })).await;
+        assert!(unproven, "somebody was");
         assert!(cause.contains("the peer's certificate (sip.corp.example;"), "{cause}");
         assert!(cause.contains("[tls] trust is empty"), "{cause}");
     }

@@ -1,11 +1,8 @@
 //! Certificates that their authority has taken back (`[tls] revocation`), both ways.
 
 use crate::partner::Partner;
-use crate::world::{World, ask, change, message};
-use rcgen::{
-    CertificateParams, CertificateRevocationListParams, DnType, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
-    RevokedCertParams, SerialNumber,
-};
+use crate::world::{World, ask, authority, change, message};
+use rcgen::{CertificateRevocationListParams, KeyIdMethod, RevokedCertParams, SerialNumber};
 use rustls::HandshakeKind;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -23,10 +20,6 @@ fn revoke(base: &Path, folder: &str, name: &str, is_overdue: bool) {
     let pem = |file: &str| CertificateDer::from_pem_file(base.join(folder).join(file)).unwrap();
     let certificate = pem(&format!("{name}.pem"));
     let serial = x509_parser::certificate::X509Certificate::from_der(&certificate).unwrap().1.raw_serial().to_vec();
-    let mut authority = CertificateParams::default();
-    authority.distinguished_name.push(DnType::CommonName, "fedgate example CA");
-    authority.key_usages = vec![KeyUsagePurpose::CrlSign];
-    let key = KeyPair::from_pem(&std::fs::read_to_string(base.join(folder).join("ca.key")).unwrap()).unwrap();
     let now = SystemTime::now();
     let list = CertificateRevocationListParams {
         this_update: (now - DAY * 3).into(),
@@ -41,7 +34,7 @@ fn revoke(base: &Path, folder: &str, name: &str, is_overdue: bool) {
         }],
         key_identifier_method: KeyIdMethod::Sha256,
     };
-    let list = list.signed_by(&Issuer::new(authority, key)).unwrap();
+    let list = list.signed_by(&authority(base, folder)).unwrap();
     std::fs::write(base.join("pki/list.pem"), list.pem().unwrap()).unwrap();
 }
 

@@ -1,7 +1,9 @@
 //! `[outside] sip` from the partner's end of the wire.
 
-use crate::world::{PATIENCE, World, ask, message};
+use crate::partner::Partner;
+use crate::world::{PATIENCE, World, ask, authority, change, message};
 use fedgate::wire::certificate::Chain;
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair};
 use rustls::version::{TLS12, TLS13};
 use rustls::{AlertDescription, HandshakeKind, SupportedProtocolVersion};
 use std::time::Duration;
@@ -72,6 +74,35 @@ async fn a_certificate_proves_its_own_domain_only() {
     // Its own gets past proof and policy, to a node that is not there.
     let answer = ask(&mut stream, &message("own", "juliet@lync.example", "alice@corp.example")).await;
     assert!(answer.starts_with("SIP/2.0 503 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_certificate_for_servers_only_will_do_unless_the_entry_says_otherwise() {
+    let world = World::start().await;
+    let base = world.dir.path();
+    let mut params = CertificateParams::new(vec!["sip.lync.example".to_owned()]).unwrap();
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, &authority(base, "pki")).unwrap();
+    std::fs::write(base.join("pki/server.pem"), certificate.pem()).unwrap();
+    std::fs::write(base.join("pki/server.key"), key.serialize_pem()).unwrap();
+    let mut partner = Partner::start(&world, "127.0.0.1:0", world.pki("pki", "server"), &VERSIONS).await;
+
+    let client = world.client(Some(world.pki("pki", "server")), &VERSIONS);
+    let mut stream = world.connect(&client, "sip.corp.example").await.unwrap();
+    let answer = ask(&mut stream, &message("any", "juliet@lync.example", "alice@corp.example")).await;
+    assert!(answer.starts_with("SIP/2.0 503 "), "past its proof: {answer}");
+
+    let entry = format!("profile = \"lync\"\neku = \"client\"\nnext_hop = \"127.0.0.1:{}\"", partner.port);
+    change(base, "policies/10.toml", "profile = \"lync\"", &entry);
+    world.edge.reload().await.unwrap();
+    let answer = ask(&mut stream, &message("client", "juliet@lync.example", "alice@corp.example")).await;
+    assert!(answer.contains("unproven"), "{answer}");
+    let because = world.decisions().await[0]["because"].as_str().unwrap().to_owned();
+    assert!(because.contains("eku = \"any\""), "{because}");
+    // Where it is the server, it needs to be no client.
+    world.provoke("1", "romeo@lync.example", "alice@corp.example").await;
+    partner.next().await;
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use fedgate::cli::certs::{self, Spec};
 use fedgate::config::{self, Options};
 use fedgate::gate::Time;
 use fedgate::io::listen::Kind;
+use rcgen::{CertificateParams, DnType, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -139,6 +140,15 @@ impl World {
         let socket = TcpStream::connect(self.sip()).await.unwrap();
         client.connect(ServerName::try_from(sni).unwrap(), socket).await
     }
+}
+
+/// The authority of a folder of certificates, to sign more.
+pub fn authority(base: &Path, folder: &str) -> Issuer<'static, KeyPair> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "fedgate example CA");
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let key = std::fs::read_to_string(base.join(folder).join("ca.key")).unwrap();
+    Issuer::new(params, KeyPair::from_pem(&key).unwrap())
 }
 
 /// Puts `after` in the place of `before` in a file of the folder: `world.toml`, `policies/10.toml`.
