@@ -9,7 +9,7 @@ use super::orders::{Handle, Order, Overfull};
 use super::settings::{Load, Loaded};
 use super::store::Store;
 use crate::gate::{Gate, Input, Lane, LinkId, Output};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -24,6 +24,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 const STALE: Duration = Duration::from_secs(32);
 /// A store that takes longer over one commit is in trouble, whatever it says later.
 const SLOW: Duration = Duration::from_secs(5);
+/// What one commit lets go for two addresses leaves on one connection first, and so much later on the other: a NOTIFY that overtakes the 200 which
+/// makes its dialog is allowed (RFC 6665 §4.1.2.4), and lost on some user agents.
+const BEHIND: Duration = Duration::from_millis(10);
 /// What may wait for the store in all, in bytes; beyond, the link it is for is ended.
 const HELD: usize = 64 * 1024 * 1024;
 /// For links to write out their last bytes.
@@ -33,8 +36,8 @@ const GOODBYE: Duration = Duration::from_secs(2);
 struct Waiting {
     link: LinkId,
     order: Order,
-    /// An acknowledgement of all that came before it stays true; anything else is stale in time.
-    ages: bool,
+    /// In its order; an acknowledgement of all that came before it ([`Lane::All`]) stays true, anything else is stale in time.
+    lane: Lane,
     since: Instant,
 }
 
@@ -47,6 +50,8 @@ pub struct Core {
     held: Held<Waiting>,
     /// What they weigh.
     held_bytes: usize,
+    /// Links whose orders wait a moment more ([`BEHIND`]), all of them, so that they stay in order.
+    behind: BTreeMap<LinkId, (Instant, Vec<Order>)>,
     /// Since when the store owes a commit.
     owed_since: Option<Instant>,
     links: HashMap<LinkId, Handle>,
@@ -66,6 +71,7 @@ impl Core {
             keeper: None,
             held,
             held_bytes: 0,
+            behind: BTreeMap::new(),
             owed_since: None,
             links,
             load,
@@ -107,7 +113,8 @@ impl Core {
         loop {
             let due = self.gate.poll_timeout().map(|at| self.edge.clock.instant(at));
             let slow = self.owed_since.filter(|_| !self.is_in_trouble()).map(|since| since + SLOW);
-            let deadline = [due, self.drain_by, slow].into_iter().flatten().min();
+            let behind = self.behind.values().map(|(at, _)| *at).min();
+            let deadline = [due, self.drain_by, slow, behind].into_iter().flatten().min();
             tokio::select! {
                 n = arrivals.recv_many(&mut batch, BATCH) => {
                     if n == 0 {
@@ -124,11 +131,12 @@ impl Core {
                 self.gate.handle_input(now, Input::Timeout);
             }
             self.act();
+            self.follow();
             if self.owed_since.is_some_and(|since| since.elapsed() >= SLOW) && !self.is_in_trouble() {
                 self.stored(Word::Failing(format!("the state store has written nothing for {} s", SLOW.as_secs())));
             }
             if let Some(by) = self.drain_by
-                && ((self.gate.is_drained() && self.held.is_empty()) || Instant::now() >= by)
+                && ((self.gate.is_drained() && self.held.is_empty() && self.behind.is_empty()) || Instant::now() >= by)
             {
                 if !self.gate.is_drained() {
                     tracing::warn!("not all was settled within {DRAIN:?}; stopping all the same");
@@ -142,6 +150,10 @@ impl Core {
     /// Links write out what they were given and say goodbye; a node's stream with its last acknowledgement (XEP-0198 §4).
     async fn close(mut self, mut arrivals: mpsc::Receiver<Arrival>, gone: &mut mpsc::Receiver<()>) {
         self.is_closing = true;
+        for (at, _) in self.behind.values_mut() {
+            *at = Instant::now();
+        }
+        self.follow();
         for handle in self.links.values() {
             let _ = handle.give(Order::Close(None));
         }
@@ -174,6 +186,9 @@ impl Core {
                 self.links.insert(link, handle);
             }
             Arrival::Input(input) => {
+                if let Input::Closed { link, .. } = &*input {
+                    self.behind.remove(link);
+                }
                 if let Input::Closed { link, .. } = &*input
                     && self.links.remove(link).is_some()
                     && !self.held.is_empty()
@@ -275,6 +290,24 @@ impl Core {
 
     /// A link that takes nothing is ended; the others never notice. Its end reaches the gate as [`Input::Closed`] from its task.
     fn order(&mut self, link: LinkId, order: Order) {
+        match self.behind.get_mut(&link) {
+            Some((_, orders)) => orders.push(order),
+            None => self.give(link, order),
+        }
+    }
+
+    /// What waited a moment more.
+    fn follow(&mut self) {
+        let now = Instant::now();
+        let due: Vec<LinkId> = self.behind.iter().filter(|(_, (at, _))| *at <= now).map(|(link, _)| *link).collect();
+        for link in due {
+            for order in self.behind.remove(&link).map(|(_, orders)| orders).unwrap_or_default() {
+                self.give(link, order);
+            }
+        }
+    }
+
+    fn give(&mut self, link: LinkId, order: Order) {
         let Some(handle) = self.links.get(&link) else { return };
         if handle.give(order) == Err(Overfull)
             && let Some(handle) = self.links.remove(&link)
@@ -290,7 +323,7 @@ impl Core {
         }
         let weight = order.weight();
         let Some(Waiting { link, order, .. }) =
-            self.held.push(lane, Waiting { link, order, ages: lane != Lane::All, since: Instant::now() })
+            self.held.push(lane, Waiting { link, order, lane, since: Instant::now() })
         else {
             self.held_bytes += weight;
             if self.held_bytes > HELD
@@ -324,9 +357,20 @@ impl Core {
             Word::Committed(mark) => {
                 let mut released = Vec::new();
                 self.held.committed(mark, |waiting| released.push(waiting));
-                for Waiting { link, order, .. } in released {
+                let mut before = None;
+                for Waiting { link, order, lane, .. } in released {
                     self.held_bytes = self.held_bytes.saturating_sub(order.weight());
-                    self.order(link, order);
+                    match before {
+                        Some((other, first)) if other == lane && first != link && lane != Lane::All => {
+                            let behind = || (Instant::now() + BEHIND, Vec::new());
+                            self.behind.entry(link).or_insert_with(behind).1.push(order);
+                        }
+                        Some((other, _)) if other == lane => self.order(link, order),
+                        _ => {
+                            before = Some((lane, link));
+                            self.order(link, order);
+                        }
+                    }
                 }
                 self.owed_since = (!self.held.is_settled()).then(Instant::now);
                 if self.edge.store_trouble.swap(None).is_some() {
@@ -345,7 +389,7 @@ impl Core {
                     );
                     self.gate.handle_input(self.edge.clock.now(), Input::StoreTrouble(Some(why)));
                 }
-                let dropped = self.drop_held(|waiting| waiting.ages && waiting.since.elapsed() >= STALE);
+                let dropped = self.drop_held(|waiting| waiting.lane != Lane::All && waiting.since.elapsed() >= STALE);
                 if dropped > 0 {
                     tracing::error!(dropped, "not sent: their records could not be written in time");
                 }
@@ -420,7 +464,7 @@ mod tests {
         core.take(Arrival::Stored(Word::Failing("no room".to_owned())));
         assert!(core.is_in_trouble());
         // As after STALE.
-        assert_eq!(core.drop_held(|waiting| waiting.ages), 1);
+        assert_eq!(core.drop_held(|waiting| waiting.lane != Lane::All), 1);
         core.send(Lane::Pair(1), LinkId(1), send(b"fresh"));
         core.take(Arrival::Stored(Word::Committed(first)));
         assert!(!core.is_in_trouble());
@@ -446,5 +490,32 @@ mod tests {
         }
         assert!(orders.kill.await.unwrap().contains("waits for the state store"));
         assert_eq!((core.held.len(), core.held_bytes), (0, 0), "the others have room again");
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_not_overtaken_by_what_it_allows() {
+        let mut core = core();
+        let ends: Vec<_> = (1..=2)
+            .map(|id| {
+                let (handle, orders) = orders::pair();
+                core.take(Arrival::Linked(LinkId(id), handle));
+                orders
+            })
+            .collect();
+        let send = |text: &'static [u8]| Order::Send { bytes: Bytes::from_static(text), transit: None };
+        let mark = core.held.mark(Lane::Pair(1));
+        core.send(Lane::Pair(1), LinkId(1), send(b"200"));
+        core.send(Lane::Pair(1), LinkId(2), send(b"NOTIFY"));
+        core.take(Arrival::Stored(Word::Committed(mark)));
+        core.send(Lane::Free, LinkId(2), send(b"later"));
+        let [mut answers, mut requests] = <[_; 2]>::try_from(ends).ok().unwrap();
+        assert!(answers.queue.next().await.is_some());
+        assert!(tokio::time::timeout(BEHIND / 2, requests.queue.next()).await.is_err());
+        tokio::time::sleep(BEHIND).await;
+        core.follow();
+        for expected in ["NOTIFY", "later"] {
+            let Some(Order::Send { bytes, .. }) = requests.queue.next().await else { panic!("no {expected}") };
+            assert_eq!(bytes, expected);
+        }
     }
 }
