@@ -330,7 +330,11 @@ pub fn written_secret(files: &Files, place: &Place<'_>, text: &str) -> Option<Ve
 /// 256 random bits in hex, readable by the owner only.
 fn make_secret(path: &Path) -> std::io::Result<Vec<u8>> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder)?;
+        // The state store's too, as a rule: nobody else's to read.
+        let mut builder = std::fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.recursive(true).create(folder)?;
     }
     let bits: [u8; 32] = rand::rng().random();
     let text: String = bits.iter().map(|byte| format!("{byte:02x}")).collect();
