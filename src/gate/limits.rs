@@ -97,6 +97,8 @@ pub const ROUND_SLICE: u32 = 100;
 pub const ROUND_PAUSE: Duration = Duration::from_millis(1);
 /// How long draining may take.
 pub const DRAIN: Duration = Duration::from_secs(8);
+/// After a trouble of the store as long as this, every node is told and asked again: what waits longer than a transaction lasts is given up.
+pub const STORE_TROUBLE_LONG: Duration = Duration::from_secs(16);
 /// Distinct targets of one partner's hour that are kept over a restart; beyond, they are counted in this run alone.
 pub const KEPT_TARGETS: usize = 1_000;
 /// Requests of one link that we owe an answer.

@@ -161,7 +161,7 @@ impl Gate {
             Input::Reload(settings) => self.reload(now, *settings),
             Input::Drain { last } => self.drain(now, last),
             Input::Timeout => self.timeout(now),
-            Input::StoreTrouble(why) => self.writing.told(now, why),
+            Input::StoreTrouble(why) => self.store_told(now, why),
         }
         self.carry(now);
     }
@@ -481,6 +481,17 @@ impl Gate {
             Reject::new(Reason::Timeout, "the node could not be reached in time")
         };
         self.did_not_arrive(now, awaiting.owed, reject, written);
+    }
+
+    /// Presence that waited too long for the store was given up: what its users show is asked for, and what they were shown told, again.
+    fn store_told(&mut self, now: Time, trouble: Option<String>) {
+        if self.writing.told(now, trouble) {
+            let nodes: Vec<String> = self.settings.nodes.iter().map(|node| node.name.clone()).collect();
+            let (mut turn, sessions) = self.turn(now);
+            for node in nodes {
+                node_lost(&mut turn, sessions, &node);
+            }
+        }
     }
 
     /// Whether anything new may begin that must outlive this run.
