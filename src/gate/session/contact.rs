@@ -5,33 +5,35 @@
 //!
 //! A contact always waits for something: an answer, a NOTIFY, an expiry or another try. One that waits for nothing is forgotten.
 
+mod kept;
 mod leg;
 mod read;
+mod telling;
 
-use self::leg::{KeptLeg, Leg};
+pub use self::kept::KeptContact;
+
+use self::leg::Leg;
 use super::dialog::Dialog;
 use super::rounds::{Round, Rounds};
 use super::table::{Counts, Pair, Row, Table};
 use super::transaction::{Clients, Ended, Purpose, Sent};
-use super::{Parcel, Passage, Step, Turn, partner_hop};
-use crate::gate::Path;
+use super::{Step, Turn, partner_hop};
 use crate::gate::border::aol;
 use crate::gate::event::{Event, Outcome, Settled};
 use crate::gate::lane::Lane;
 use crate::gate::limits;
 use crate::gate::partner::{Action, Profile, Protocol, Side};
 use crate::gate::policy::{Permit, Question};
-use crate::gate::record::{Kept, Record, RecordId, Restored};
+use crate::gate::record::RecordId;
 use crate::gate::reject::{Reason, Reject};
-use crate::gate::route::{node_hop, table};
+use crate::gate::route::table;
 use crate::gate::time::Time;
-use crate::gate::translate::{error, presence};
-use crate::wire::address::{Address, Jid};
+use crate::gate::translate::error;
+use crate::wire::address::Address;
 use crate::wire::pidf::Document;
 use crate::wire::sip::header::{Name, SubscriptionState, delta_seconds};
 use crate::wire::sip::{Message, Method};
 use crate::wire::xmpp::{Element, NS_SERVER};
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -84,21 +86,6 @@ struct Contact {
     /// When all is told again to a node that could not be reached, and how often that came to nothing.
     tell_at: Option<Time>,
     tell_failures: u32,
-}
-
-/// What is kept of a contact.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct KeptContact {
-    watcher: String,
-    presentity: String,
-    granted: bool,
-    /// Refused, and the watcher may not know yet.
-    #[serde(default)]
-    over: bool,
-    leg: Option<KeptLeg>,
-    /// Until when the partner asked not to be asked; 0 if it did not.
-    #[serde(default)]
-    hold_until_unix_nanos: u64,
 }
 
 /// Who serves the two ends.
@@ -605,55 +592,6 @@ impl Contacts {
         }
     }
 
-    /// Presence could not be handed to the node: everything is told again later.
-    pub fn say_later(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
-        let Some(contact) = self.table.get_mut(key) else { return };
-        let has_left = contact.standing == Standing::Over && contact.leg.is_some();
-        if has_left {
-            return;
-        }
-        contact.unannounced = true;
-        if contact.tell_at.is_some_and(|at| at > turn.now) {
-            return;
-        }
-        contact.tell_failures = contact.tell_failures.saturating_add(1);
-        let wait = limits::ASK_AGAIN_FIRST * (1 << contact.tell_failures.min(7).saturating_sub(1));
-        let at = turn.jittered(wait.min(limits::ASK_AGAIN));
-        contact.tell_at = Some(at);
-        if contact.standing == Standing::Over {
-            contact.retry_at = contact.retry_at.max(Some(at + limits::CONTACT_OVER));
-        }
-        self.arm(turn, key);
-    }
-
-    /// Tells the watcher everything again: how it stands, and what is shown.
-    fn tell(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
-        let Some(contact) = self.table.get_mut(key) else { return };
-        contact.tell_at = None;
-        if contact.standing == Standing::Over {
-            // Who left by itself, and only awaits the last NOTIFY, knows.
-            if contact.leg.is_none() {
-                self.say_type(turn, key, "unsubscribed");
-            }
-            return;
-        }
-        self.tell_subscribed(turn, key);
-        self.tell_again(turn, key);
-    }
-
-    fn tell_subscribed(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
-        if self.table.get(key).is_some_and(|contact| contact.standing == Standing::Granted) {
-            self.say_type(turn, key, "subscribed");
-        }
-    }
-
-    fn tell_again(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
-        let shown = self.table.get(key).and_then(|contact| contact.shown.as_deref());
-        if let Some(Ok(shown)) = shown.map(|shown| Element::parse(shown.as_bytes(), NS_SERVER)) {
-            self.say(turn, key, shown, false, None);
-        }
-    }
-
     fn tell_soon(&mut self, turn: &mut Turn<'_>, key: &ContactKey, node: &str) {
         if self.table.get(key).is_none_or(|contact| contact.node != node) {
             return;
@@ -663,54 +601,6 @@ impl Contacts {
         contact.unannounced = true;
         contact.tell_at = Some(at);
         self.arm(turn, key);
-    }
-
-    /// Takes a kept contact back after a restart. Who is authorised stays so, also while its partner or node is not in the settings.
-    pub fn restore(&mut self, turn: &mut Turn<'_>, clients: &mut Clients, kept: KeptContact) -> Restored {
-        let (Ok(watcher), Ok(presentity)) = (Jid::parse(&kept.watcher), Jid::parse(&kept.presentity)) else {
-            return Restored::Gone;
-        };
-        let key = (watcher.bare, presentity.bare);
-        let Some(id) = turn.settings.policy.partner_for(key.1.domain(), Protocol::Sip) else {
-            return Restored::Later("no [[partner]] entry has their contact's domain");
-        };
-        let partner = turn.settings.policy.partner(id);
-        let Ok(node) = table::node_between(turn.settings, key.1.domain(), &key.0) else {
-            return Restored::Later("no [[node]] serves them");
-        };
-        let (label, of) = (partner.label.clone(), partner.profile);
-        let ends = Ends { node: &node.name, seen_by: node.profile, partner: &label, of };
-        let hold_until = Time::from_unix_nanos(kept.hold_until_unix_nanos);
-        let at = turn.jittered(limits::ASK_AFTER_RESTART);
-        // What the partner asked for holds over a restart.
-        let asks_at = at.max(hold_until);
-        // A refresh brings a NOTIFY, and so the state that was lost. One that ran out while we were down is begun anew, and as little at
-        // once with all the others.
-        let mut leg = kept.leg.map(|kept| Leg::resumed(kept, turn.settings.presence.expires, turn.now, asks_at));
-        leg.take_if(|leg| leg.expires_at <= turn.now);
-        if let Some(leg) = leg.as_mut().filter(|_| hold_until <= at) {
-            // It runs out sooner than it is refreshed: the partner's answer to that says whether it has ended.
-            leg.expires_at = leg.expires_at.max(asks_at + limits::TIMER_F);
-        }
-        let standing = match (kept.over, kept.granted) {
-            (true, _) => Standing::Over,
-            (_, true) => Standing::Granted,
-            (_, false) => Standing::Pending,
-        };
-        let mut contact = Contact::new(turn.now, ends, standing, leg.is_none().then_some(asks_at));
-        contact.leg = leg;
-        contact.hold_until = hold_until.max(turn.now);
-        contact.unannounced = true;
-        if kept.over {
-            contact.retry_at = Some(turn.now + limits::CONTACT_OVER);
-            contact.tell_at = Some(at);
-        }
-        self.table.insert(&key, contact);
-        if !kept.over {
-            self.decide_again(turn, clients, &key);
-        }
-        self.arm(turn, &key);
-        Restored::Live
     }
 
     /// Our subscriptions: (partner, state, how many).
@@ -800,14 +690,6 @@ impl Contacts {
         self.lose_sight(turn, key);
     }
 
-    /// What was shown is no longer known.
-    fn lose_sight(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
-        let is_blind = |contact: &Contact| contact.standing == Standing::Granted && contact.leg.is_none();
-        if self.table.get(key).is_some_and(is_blind) {
-            self.show(turn, key, None, turn.now);
-        }
-    }
-
     /// The partner refuses for good.
     fn refused(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
         self.drop_leg(turn, key);
@@ -815,16 +697,7 @@ impl Contacts {
         contact.standing = Standing::Over;
         contact.shown = None;
         contact.retry_at = Some(turn.now + limits::CONTACT_OVER);
-        // Until the node has it: a refusal that is lost would be asked for at every login.
-        let kept = KeptContact {
-            watcher: key.0.to_jid(),
-            presentity: key.1.to_jid(),
-            granted: false,
-            over: true,
-            leg: None,
-            hold_until_unix_nanos: 0,
-        };
-        turn.step(Step::Keep { lane: Lane::of(key), record: Record { id: record_id(key), kept: Kept::Contact(kept) } });
+        self.keep_refusal(turn, key);
         self.say_type(turn, key, "unsubscribed");
         self.arm(turn, key);
     }
@@ -850,52 +723,6 @@ impl Contacts {
         turn.step(Step::Forget { lane: Lane::of(key), id: record_id(key) });
     }
 
-    fn show(&mut self, turn: &mut Turn<'_>, key: &ContactKey, document: Option<&Document>, at: Time) {
-        let Some(contact) = self.table.get_mut(key) else { return };
-        let shown = presence::to_stanza(document, contact.of, contact.seen_by);
-        let printed = shown.print(NS_SERVER);
-        if contact.shown.as_ref() == Some(&printed) {
-            return;
-        }
-        contact.shown = Some(printed);
-        self.say(turn, key, shown, false, Some((at, Path::SipXmpp)));
-    }
-
-    fn say_type(&mut self, turn: &mut Turn<'_>, key: &ContactKey, type_: &str) {
-        self.say(turn, key, Element::new("presence", NS_SERVER).attr("type", type_), true, None);
-    }
-
-    /// Presence from the contact to the watcher: authorisation from the bare address, state from the one resource it has.
-    fn say(&mut self, turn: &mut Turn<'_>, key: &ContactKey, said: Element, bare: bool, transit: Option<(Time, Path)>) {
-        let Some(contact) = self.table.get(key) else { return };
-        let from = if bare { key.1.to_jid() } else { format!("{}/{RESOURCE}", key.1.to_jid()) };
-        let stanza = said.attr("from", &from).attr("to", &key.0.to_jid());
-        let hop = node_hop(turn.settings, &contact.node, key.1.domain(), key.0.domain());
-        let bytes = Bytes::from(stanza.print(NS_SERVER));
-        let parcel = Parcel { bytes, passage: Passage::Contact(key.clone()), transit, lane: Lane::of(key) };
-        turn.step(Step::Pass { hop, parcel });
-    }
-
-    fn keep(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
-        let Some(contact) = self.table.get(key) else { return };
-        let granted = match contact.standing {
-            Standing::Pending => false,
-            Standing::Granted => true,
-            // Forgotten already.
-            Standing::Leaving | Standing::Over => return,
-        };
-        let leg = contact.leg.as_ref().and_then(Leg::kept).filter(|_| !self.leaving);
-        let kept = KeptContact {
-            watcher: key.0.to_jid(),
-            presentity: key.1.to_jid(),
-            granted,
-            over: false,
-            leg,
-            hold_until_unix_nanos: if contact.hold_until > turn.now { contact.hold_until.unix_nanos() } else { 0 },
-        };
-        turn.step(Step::Keep { lane: Lane::of(key), record: Record { id: record_id(key), kept: Kept::Contact(kept) } });
-    }
-
     fn arm(&mut self, turn: &mut Turn<'_>, key: &ContactKey) {
         let Some(contact) = self.table.get(key) else { return };
         let leg = contact.leg.iter().flat_map(|leg| {
@@ -909,9 +736,6 @@ impl Contacts {
         self.table.arm(key, at);
     }
 }
-
-/// SIP devices are not shown apart to XMPP, so a contact has one resource; presence comes from a full JID (RFC 6121 §4.2).
-const RESOURCE: &str = "sip";
 
 impl Contact {
     fn new(now: Time, ends: Ends<'_>, standing: Standing, retry_at: Option<Time>) -> Self {
