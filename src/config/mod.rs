@@ -268,6 +268,9 @@ fn read(files: &Files, config: &str, options: Options, problems: &Problems) -> O
         nodes: nodes.clone(),
         presence,
         chat_idle,
+        secrets: secrets.clone(),
+        inside_networks: inside.networks.clone(),
+        inside_trust: Arc::default(),
         limits,
     };
     let link = gate::link::Settings { policy, nodes, inside_tls: inside.tls, secrets, limits };

@@ -118,6 +118,8 @@ fn read_one<'s>(
         routing: routing.unwrap_or(true),
         priority: short(priority, 0),
         weight: short(weight, 1),
+        public_port: 0,
+        facing: None,
         profile: profile.unwrap_or(Profile::Generic),
         // Follows when the policies are known.
         component: None,

@@ -94,6 +94,11 @@ impl Gate {
                 let (domain, next_hop) = self.settings.way_to(domain)?;
                 Some(Target::SipPartner { domain, next_hop, identity: *identity })
             }
+            HopKey::SipNode { node } => {
+                let found = self.settings.nodes.iter().find(|n| n.name == *node)?;
+                let (address, tls_name) = (found.address.clone(), found.tls_name.clone());
+                Some(Target::SipNode { node: node.clone(), address, tls_name })
+            }
             HopKey::Node { node, from, to } => {
                 let address = self.settings.nodes.iter().find(|n| n.name == *node)?.address.clone();
                 Some(Target::XmppNode { node: node.clone(), address, from: from.clone(), to: to.clone() })
@@ -110,7 +115,7 @@ impl Gate {
     pub(super) fn hop_up(&mut self, now: Time, hop: HopId, link: LinkId) {
         let key = self.hops.key(hop).cloned();
         let queue = self.hops.up(now, hop, link);
-        if let Some(HopKey::Node { node, .. } | HopKey::Component { node, .. }) = key {
+        if let Some(HopKey::SipNode { node } | HopKey::Node { node, .. } | HopKey::Component { node, .. }) = key {
             self.node_is(&node);
         }
         for parcel in queue {
@@ -130,11 +135,12 @@ impl Gate {
             HopKey::Partner { domain, .. } => {
                 (self.label(Some(domain.as_str()), Protocol::Sip), Side::Outside, Protocol::Sip)
             }
+            HopKey::SipNode { node } => (node.clone(), Side::Inside, Protocol::Sip),
             HopKey::Node { node, .. } | HopKey::Component { node, .. } => (node.clone(), Side::Inside, Protocol::Xmpp),
         };
         let event = Event::Unreachable { who, side, protocol, cause: reject.detail.clone() };
         self.outputs.push_back(Output::Event(Box::new(event)));
-        if let HopKey::Node { node, .. } | HopKey::Component { node, .. } = &key {
+        if let HopKey::SipNode { node } | HopKey::Node { node, .. } | HopKey::Component { node, .. } = &key {
             self.node_is(node);
         }
         self.attach(now, &key);
@@ -307,7 +313,7 @@ impl Gate {
 
 fn unreachable(key: &HopKey, cause: &str, unproven: bool) -> Reject {
     match key {
-        HopKey::Node { node, .. } | HopKey::Component { node, .. } => {
+        HopKey::SipNode { node } | HopKey::Node { node, .. } | HopKey::Component { node, .. } => {
             Reject::new(Reason::NoNode, format!("node {node} cannot be reached: {cause}"))
         }
         HopKey::Partner { domain, .. } => {

@@ -111,6 +111,8 @@ pub struct Proven {
     pub peer: SocketAddr,
     /// Set when this link is the outcome of [`Output::Connect`].
     pub hop: Option<HopId>,
+    /// The node on whose `public_port` it came in.
+    pub door: Option<String>,
     /// How.
     pub proof: Proof,
 }
@@ -145,7 +147,7 @@ pub enum Proof {
     },
 }
 
-/// Something the gate wants connected: one for each (partner, identity), (node, pair of domains) or (node, component domain).
+/// Something the gate wants connected: one for each (partner, identity), SIP node, (node, pair of domains) or (node, component domain).
 /// Chosen by the gate.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct HopId(pub u64);
@@ -161,6 +163,15 @@ pub enum Target {
         next_hop: Option<HostPort>,
         /// Index of the identity whose certificate we show.
         identity: usize,
+    },
+    /// A SIP connection to an inside node.
+    SipNode {
+        /// The node's name.
+        node: String,
+        /// Where it listens.
+        address: HostPort,
+        /// The name its certificate must carry; `None`: in the clear.
+        tls_name: Option<String>,
     },
     /// An XMPP stream to an inside node, in the name of a partner domain.
     XmppNode {

@@ -218,7 +218,7 @@ impl Gate {
     }
 
     fn proven(&mut self, now: Time, proven: Proven) {
-        let Proven { link, side, peer, hop, proof } = proven;
+        let Proven { link, side, peer, hop, proof, door: _ } = proven;
         let (who, protocol) = match &proof {
             Proof::Sip { chain, .. } => {
                 let who = chain.as_ref().map_or_else(|| peer.to_string(), |chain| chain.names.to_string());
@@ -382,6 +382,7 @@ impl Gate {
                 self.settings.policy.partner_towards(from).is_none()
                     || !self.settings.nodes.iter().any(|n| n.name == *node && n.domains.contains(to))
             }
+            route::HopKey::SipNode { node } => !self.settings.nodes.iter().any(|n| n.name == *node),
             route::HopKey::Component { .. } => false,
         });
         let partners: Vec<(LinkId, Domain)> = self

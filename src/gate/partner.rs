@@ -244,10 +244,23 @@ pub struct Node {
     pub priority: u16,
     /// SRV sense.
     pub weight: u16,
+    /// PAT: the port on the `[outside] sip` addresses whose new sessions go to this node, and that its dialogs name; 0 = none.
+    pub public_port: u16,
+    /// Where a SIP node reaches us, for Record-Route and Via towards it.
+    pub facing: Option<Facing>,
     /// Its users' client dialect: [`Profile::Generic`] or [`Profile::Jabber`].
     pub profile: Profile,
     /// As what we attach to it (XEP-0114): exactly when `protocol` is [`NodeProtocol::XmppComponent`].
     pub component: Option<Component>,
+}
+
+/// Our own address as a SIP node sees it: one of `[inside] sip`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Facing {
+    /// Host and port; never an unspecified address.
+    pub at: HostPort,
+    /// Whether that listener speaks TLS.
+    pub tls: bool,
 }
 
 /// As what we attach to an XMPP server: one stream for each partner domain.

@@ -2,9 +2,10 @@
 
 use crate::gate::limits::Limits;
 use crate::gate::partner::{DomainPattern, HostPort, LocalIdentity, Node, Partner, Presence, Protocol};
-use crate::gate::peer::TrustSets;
+use crate::gate::peer::{TrustSet, TrustSets};
 use crate::gate::policy::Table;
 use crate::wire::address::Domain;
+use ipnet::IpNet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,12 @@ pub struct Settings {
     pub presence: Presence,
     /// `[chat] idle`: an IM session without traffic ends after this long.
     pub chat_idle: Duration,
+    /// `[state] secrets`, current first: what masks the inside is derived from them.
+    pub secrets: Vec<Vec<u8>>,
+    /// `[inside] networks`: their addresses are not named outside.
+    pub inside_networks: Vec<IpNet>,
+    /// Whom the chains of inside nodes must lead to: `[inside] trust`.
+    pub inside_trust: Arc<TrustSet>,
     /// Bounds.
     pub limits: Limits,
 }

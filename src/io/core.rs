@@ -423,6 +423,9 @@ mod tests {
             nodes: Vec::new(),
             presence,
             chat_idle: std::time::Duration::from_secs(600),
+            secrets: Vec::new(),
+            inside_networks: Vec::new(),
+            inside_trust: Arc::default(),
             limits: crate::gate::limits::Limits::default(),
         };
         let gate = Gate::new(settings, [0; 32], edge.clock.now());

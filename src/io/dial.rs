@@ -66,6 +66,7 @@ pub async fn dial(edge: Arc<Edge>, hop: HopId, target: Target) {
         Target::SipPartner { domain, next_hop, identity } => {
             to_sip_partner(&edge, hop, &domain, next_hop, identity).await
         }
+        Target::SipNode { node, .. } => Err(Failure::from(format!("{node}: SIP nodes are not dialled yet"))),
         Target::XmppNode { node, address, from, to } => {
             to_xmpp_node(&edge, hop, node, &address, from, to).await.map_err(Failure::from)
         }
@@ -111,8 +112,15 @@ async fn to_sip_partner(
             match attempt.unwrap_or_else(|_| Err(("no handshake in its share of the time".to_owned(), false))) {
                 Ok((stream, chain)) => {
                     let dialled = candidate.name().map(|host| (host, candidate.typed));
-                    let start =
-                        sip::Start { side: Side::Outside, peer: at, hop: Some(hop), dialled, chain, permit: None };
+                    let start = sip::Start {
+                        side: Side::Outside,
+                        peer: at,
+                        hop: Some(hop),
+                        door: None,
+                        dialled,
+                        chain,
+                        permit: None,
+                    };
                     tokio::spawn(sip::run(Arc::clone(edge), stream, start));
                     return Ok(());
                 }

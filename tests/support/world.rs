@@ -357,7 +357,7 @@ impl World {
         }
         let link = self.new_link(Wire { party: node.to_owned(), ours: false, carries: theirs });
         let proof = Proof::Xmpp { from: pair.0, to: pair.1, ours: false, node: Some(node.to_owned()) };
-        let proven = Proven { link, side: Side::Inside, peer: address(1), hop: None, proof };
+        let proven = Proven { link, side: Side::Inside, peer: address(1), hop: None, door: None, proof };
         self.input(Input::Proven(Box::new(proven)));
         link
     }
@@ -374,7 +374,7 @@ impl World {
             self.certificates.get(party).cloned().unwrap_or_else(|| ("ca".to_owned(), format!("sip.{party}")));
         let chain = Some(pki().chain(&authority, &host));
         let proof = Proof::Sip { chain, dialled };
-        let proven = Proven { link, side: Side::Outside, peer: address(9), hop, proof };
+        let proven = Proven { link, side: Side::Outside, peer: address(9), hop, door: None, proof };
         self.input(Input::Proven(Box::new(proven)));
     }
 
@@ -471,7 +471,7 @@ impl World {
             Carries::Pair(from, to) => Proof::Xmpp { from, to, ours: true, node: Some(party) },
             Carries::Component(domain) => Proof::XmppComponent { node: party, domain },
         };
-        let proven = Proven { link, side: Side::Inside, peer: address(1), hop: Some(hop), proof };
+        let proven = Proven { link, side: Side::Inside, peer: address(1), hop: Some(hop), door: None, proof };
         self.gate.handle_input(self.now, Input::Proven(Box::new(proven)));
     }
 }

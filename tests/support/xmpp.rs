@@ -62,6 +62,8 @@ pub fn node(name: &str, verify: NodeProof, domains: &[&str]) -> Node {
         routing: true,
         priority: 0,
         weight: 1,
+        public_port: 0,
+        facing: None,
         profile: Profile::Generic,
         component: None,
     }

@@ -12,7 +12,7 @@ use webpki::{
 };
 
 /// Anchors and CRLs of one trust.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct TrustSet {
     anchors: Vec<TrustAnchor<'static>>,
     /// Each with the key that it says to be signed with.

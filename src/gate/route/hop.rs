@@ -22,6 +22,11 @@ pub enum HopKey {
         /// Index of our identity.
         identity: usize,
     },
+    /// A connection to an inside SIP node.
+    SipNode {
+        /// The node's name.
+        node: String,
+    },
     /// A stream to an inside XMPP node, in a partner domain's name.
     Node {
         /// The node's name.
@@ -203,7 +208,7 @@ impl Hops {
     /// Whether a connection to the node is up, or none was ever refused.
     pub fn node_is_up(&self, name: &str) -> bool {
         self.hops.iter().all(|(key, hop)| match key {
-            HopKey::Node { node, .. } if node == name => hop.failures == 0,
+            HopKey::SipNode { node } | HopKey::Node { node, .. } if node == name => hop.failures == 0,
             _ => true,
         })
     }

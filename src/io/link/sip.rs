@@ -29,6 +29,8 @@ pub struct Start {
     pub peer: SocketAddr,
     /// Set when we dialled for the gate.
     pub hop: Option<HopId>,
+    /// The node on whose `public_port` it came in.
+    pub door: Option<String>,
     /// The host name we dialled and whether it was typed.
     pub dialled: Option<(String, bool)>,
     /// The peer's chain.
@@ -41,11 +43,11 @@ pub struct Start {
 pub async fn run(edge: Arc<Edge>, stream: Stream, start: Start) {
     let Some(_alive) = edge.alive() else { return };
     let Ok((link, mut orders)) = edge.link().await else { return };
-    let Start { side, peer, hop, dialled, chain, permit } = start;
+    let Start { side, peer, hop, door, dialled, chain, permit } = start;
     if let (Side::Outside, Some(chain)) = (side, &chain) {
         note_expiry(&edge, chain);
     }
-    let proven = Proven { link, side, peer, hop, proof: Proof::Sip { chain, dialled } };
+    let proven = Proven { link, side, peer, hop, door, proof: Proof::Sip { chain, dialled } };
     if edge.input(Input::Proven(Box::new(proven))).await.is_err() {
         return;
     }
@@ -192,7 +194,8 @@ pub async fn accept_outside(
     match super::accept(socket, config, within).await {
         Ok((stream, chain)) => {
             edge.telemetry.metrics.handshake(begun.elapsed());
-            let start = Start { side: Side::Outside, peer, hop: None, dialled: None, chain, permit: Some(permit) };
+            let start =
+                Start { side: Side::Outside, peer, hop: None, door: None, dialled: None, chain, permit: Some(permit) };
             run(edge, stream, start).await;
         }
         Err(failure) => {
@@ -241,6 +244,6 @@ pub async fn accept_inside(edge: Arc<Edge>, socket: tokio::net::TcpStream, peer:
     } else {
         (Stream::Plain(socket), None)
     };
-    let start = Start { side: Side::Inside, peer, hop: None, dialled: None, chain, permit: None };
+    let start = Start { side: Side::Inside, peer, hop: None, door: None, dialled: None, chain, permit: None };
     run(edge, stream, start).await;
 }

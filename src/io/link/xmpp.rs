@@ -280,7 +280,7 @@ impl Task {
                 link
             }
         };
-        let proven = Proven { link, side: self.side, peer: self.peer, hop: self.hop, proof };
+        let proven = Proven { link, side: self.side, peer: self.peer, hop: self.hop, door: None, proof };
         self.edge.input(Input::Proven(Box::new(proven))).await
     }
 
