@@ -137,6 +137,10 @@ pub const TYPING_COUNTS: Duration = Duration::from_secs(120);
 pub const CHAT_SLICE: usize = 500;
 /// Parts of a multipart body that are looked at.
 pub const BODY_PARTS: usize = 16;
+/// The longest URI or Call-ID that is masked for a partner.
+pub const MASKED_BYTES: usize = 1_024;
+/// Multipart bodies in one another that are looked into.
+pub const BODY_DEPTH: usize = 4;
 /// Domains one link may claim.
 pub const CLAIMS_PER_LINK: usize = 64;
 

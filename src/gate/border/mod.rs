@@ -3,3 +3,5 @@
 pub mod aol;
 pub mod inward;
 pub mod leak;
+pub mod mask;
+pub mod topology;
