@@ -95,7 +95,7 @@ impl Gate {
             }
             return false;
         }
-        self.links.insert(link, Link { side: Side::Inside, peer, far: Far::Component { node, domain } });
+        self.links.insert(link, Link { side: Side::Inside, peer, door: None, far: Far::Component { node, domain } });
         true
     }
 

@@ -169,7 +169,7 @@ impl Hops {
     pub fn unreachable(&mut self, now: Time, id: HopId, reject: &Reject) -> (Option<HopKey>, VecDeque<Parcel>) {
         let Some(key) = self.ids.remove(&id) else { return (None, VecDeque::new()) };
         let Some(hop) = self.hops.get_mut(&key) else { return (None, VecDeque::new()) };
-        let queue = match hop.fail(now, reject) {
+        let queue = match hop.fail(now, reject, backoff(&key)) {
             State::Connecting { queue } => queue,
             _ => VecDeque::new(),
         };
@@ -187,7 +187,8 @@ impl Hops {
                 if now.since(since) >= limits::HOP_BACKOFF {
                     hop.failures = 0;
                 }
-                hop.fail(now, &Reject::new(Reason::NoNode, format!("the stream ended: {cause}")));
+                let reject = Reject::new(Reason::NoNode, format!("the stream ended: {cause}"));
+                hop.fail(now, &reject, limits::HOP_BACKOFF);
             } else {
                 hop.state = State::Down { failed: None };
             }
@@ -220,11 +221,19 @@ impl Hop {
     }
 
     /// Down until the back-off has passed; gives the state before.
-    fn fail(&mut self, now: Time, reject: &Reject) -> State {
+    fn fail(&mut self, now: Time, reject: &Reject, longest: Duration) -> State {
         self.failures = self.failures.saturating_add(1);
         let wait = Duration::from_secs(1 << self.failures.min(6).saturating_sub(1));
-        let failed = Some((now + wait.min(limits::HOP_BACKOFF), reject.clone()));
+        let failed = Some((now + wait.min(longest), reject.clone()));
         std::mem::replace(&mut self.state, State::Down { failed })
+    }
+}
+
+/// Longest pause before it is tried again.
+fn backoff(key: &HopKey) -> Duration {
+    match key {
+        HopKey::SipNode { .. } => limits::NODE_BACKOFF,
+        _ => limits::HOP_BACKOFF,
     }
 }
 

@@ -221,6 +221,14 @@ impl Message {
     pub fn cseq(&self) -> Option<(u32, Method)> {
         self.head.cseq.clone()
     }
+    /// CSeq number.
+    pub fn cseq_number(&self) -> Option<u32> {
+        self.head.cseq.as_ref().map(|(number, _)| *number)
+    }
+    /// A copy that pins no read buffer: for what outlives the input.
+    pub fn detached(&self) -> Self {
+        Self { bytes: Bytes::copy_from_slice(&self.bytes), head: Arc::clone(&self.head) }
+    }
     /// The top Via, when it parses: where the response goes, and the transaction.
     pub fn top_via(&self) -> Option<Via<'_>> {
         Via::parse(self.values(Name::Via).next()?).ok()
