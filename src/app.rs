@@ -1,18 +1,19 @@
 //! Builds everything once, runs it, drains it.
 
 use crate::config;
-use crate::gate::partner::LocalIdentity;
+use crate::gate::partner::{HostPort, LocalIdentity, Node};
 use crate::gate::{Gate, Time};
 use crate::io::admin::socket::SocketFile;
 use crate::io::core::Core;
 use crate::io::edge::{Arrival, Live};
 use crate::io::listen::{self, Doorstep, Kind};
-use crate::io::resolve::Resolver;
+use crate::io::resolve::{Resolver, our_address_towards};
 use crate::io::settings::Listeners;
 use crate::io::store::{Embedded, Store};
 use crate::io::telemetry::Telemetry;
 use crate::io::{self, Clock, Edge, Phase};
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -78,7 +79,15 @@ pub async fn start(mut loaded: Loaded, load: Option<Load>) -> Result<Running, St
     let telemetry = Telemetry::start(clock, loaded.io.audit.clone(), labels)?;
     loaded.io.describe(&telemetry);
     let listeners = listen::bind(&loaded.io.listeners)?;
-    name_port(&mut loaded.gate.identities, &listeners);
+    let ports = FreePorts::of(&listeners);
+    ports.name(&mut loaded.gate.identities, &mut loaded.gate.nodes);
+    let load = load.map(|load| -> Load {
+        Arc::new(move || {
+            let mut loaded = load()?;
+            ports.name(&mut loaded.gate.identities, &mut loaded.gate.nodes);
+            Ok(loaded)
+        })
+    });
     let admin = loaded.io.admin.listen.map(io::admin::bind).transpose()?;
     let socket = match &loaded.io.admin.socket {
         Some(path) => Some(io::admin::socket::bind(path).await.map_err(|error| format!("[admin] socket {error}"))?),
@@ -132,12 +141,42 @@ fn open(state: Option<&Path>) -> Result<Option<Box<dyn Store>>, String> {
     Ok(Some(Box::new(store)))
 }
 
-/// `[outside] sip` with port 0 takes whatever port is free: our Via and Contact must name that one.
-fn name_port(identities: &mut [LocalIdentity], listeners: &[(Kind, tokio::net::TcpListener)]) {
-    let outside = listeners.iter().find(|(kind, _)| *kind == Kind::OutsideSip);
-    let Some(Ok(at)) = outside.map(|(_, listener)| listener.local_addr()) else { return };
-    for identity in identities.iter_mut().filter(|identity| identity.sip_port == 0) {
-        identity.sip_port = at.port();
+/// What listeners with port 0, which take whatever port is free, came to: what we write of ourselves must name that one.
+#[derive(Clone, Debug)]
+struct FreePorts {
+    /// The first of `[outside] sip`.
+    outside: Option<u16>,
+    /// Those of `[inside] sip`, and whether they speak TLS.
+    inside: Vec<(bool, SocketAddr)>,
+}
+
+impl FreePorts {
+    fn of(listeners: &[(Kind, tokio::net::TcpListener)]) -> Self {
+        let of_kind = |wanted: Kind| {
+            let of_kind = listeners.iter().filter(move |(kind, _)| *kind == wanted);
+            of_kind.filter_map(|(_, listener)| listener.local_addr().ok())
+        };
+        let inside = of_kind(Kind::InsideSipTcp).map(|at| (false, at));
+        Self {
+            outside: of_kind(Kind::OutsideSip).next().map(|at| at.port()),
+            inside: inside.chain(of_kind(Kind::InsideSipTls).map(|at| (true, at))).collect(),
+        }
+    }
+
+    /// For Via, Contact and Record-Route.
+    fn name(&self, identities: &mut [LocalIdentity], nodes: &mut [Node]) {
+        if let Some(port) = self.outside {
+            for identity in identities.iter_mut().filter(|identity| identity.sip_port == 0) {
+                identity.sip_port = port;
+            }
+        }
+        for facing in nodes.iter_mut().filter_map(|node| node.facing.as_mut()).filter(|facing| facing.at.port == 0) {
+            let host = facing.at.host.parse::<IpAddr>();
+            let is_it = |at: &SocketAddr| at.ip().is_unspecified() || host.as_ref() == Ok(&at.ip());
+            if let Some((_, at)) = self.inside.iter().find(|(tls, at)| *tls == facing.tls && is_it(at)) {
+                facing.at.port = at.port();
+            }
+        }
     }
 }
 
@@ -214,21 +253,48 @@ impl Loaded {
     /// Looks up the nodes' addresses and hands each layer its part. Blocks.
     pub fn new(mut read: config::Loaded, mut notices: Vec<String>) -> Self {
         let dns = dns(&read.edge.dns);
-        if let (false, Ok(runtime)) = (read.unresolved.is_empty(), Handle::try_current()) {
-            let resolver = Resolver::new(dns.clone());
-            for node in std::mem::take(&mut read.unresolved) {
-                match runtime.block_on(resolver.addresses(&node.host)) {
-                    Ok(addresses) => read.resolve(node.node, &addresses),
-                    Err(error) => notices.push(format!(
-                        "node {}: {error}; it can't be told from others when it connects until a reload finds it, or write its `sources`",
-                        node.host
-                    )),
-                }
+        let resolver = Resolver::new(dns.clone());
+        let runtime = Handle::try_current().ok();
+        let addresses = |host: &str| match (host.parse(), &runtime) {
+            (Ok(ip), _) => Ok(vec![ip]),
+            (_, Some(runtime)) => runtime.block_on(resolver.addresses(host)).map_err(|error| error.to_string()),
+            (_, None) => Err(format!("{host} is not looked up here")),
+        };
+        for node in std::mem::take(&mut read.unresolved) {
+            match addresses(&node.host) {
+                Ok(addresses) => read.resolve(node.node, &addresses),
+                Err(error) => notices.push(format!(
+                    "node {}: {error}; it can't be told from others when it connects until a reload finds it, or write its `sources`",
+                    node.host
+                )),
+            }
+        }
+        for unfaced in std::mem::take(&mut read.unfaced) {
+            let Some(node) = read.gate.nodes.get(unfaced.node.0 as usize) else { continue };
+            let (name, HostPort { host, port }) = (node.name.clone(), node.address.clone());
+            match addresses(&host).and_then(|found| our_address(&found, port, unfaced.listener.at.ip())) {
+                Ok(ip) => read.face(&unfaced, ip),
+                Err(error) => notices.push(format!(
+                    "node {name}: which address of ours it reaches can't be told ({error}), so nothing is carried over SIP to or from it until \
+                     a reload finds it, or write the address in [inside] sip"
+                )),
             }
         }
         let config::Edge { identities, tls_minimum, outside, inside, admin, log, state, .. } = read.edge;
         let io = io::Settings {
-            listeners: Listeners { outside_sip: outside.sip, inside_xmpp: inside.xmpp, ..Listeners::default() },
+            listeners: Listeners {
+                doors: doors(&outside.sip, &read.gate.nodes),
+                outside_sip: outside.sip,
+                inside_sip_tcp: inside
+                    .sip
+                    .iter()
+                    .filter(|listener| !listener.tls)
+                    .map(|listener| listener.at)
+                    .collect(),
+                inside_sip_tls: inside.sip.iter().filter(|listener| listener.tls).map(|listener| listener.at).collect(),
+                inside_xmpp: inside.xmpp,
+                ..Listeners::default()
+            },
             inside_networks: inside.networks,
             proxy_protocol_from: outside.proxy_protocol_from,
             identities: identities
@@ -241,6 +307,7 @@ impl Loaded {
                 .collect(),
             tls13_only: tls_minimum == config::edge::TlsVersion::V1_3,
             trust: Arc::clone(&read.gate.trust),
+            inside_trust: Arc::clone(&read.gate.inside_trust),
             policy: Arc::clone(&read.gate.policy),
             nodes: read.gate.nodes.clone(),
             dns,
@@ -256,6 +323,25 @@ impl Loaded {
         };
         Self { io, gate: read.gate, notices }
     }
+}
+
+/// Every `public_port` on every address of `[outside] sip`.
+fn doors(outside: &[SocketAddr], nodes: &[Node]) -> Vec<SocketAddr> {
+    let addresses: BTreeSet<IpAddr> = outside.iter().map(SocketAddr::ip).collect();
+    let ports = nodes.iter().map(|node| node.public_port).filter(|port| *port != 0);
+    ports.flat_map(|port| addresses.iter().map(move |ip| SocketAddr::new(*ip, port))).collect()
+}
+
+/// Our address as whoever is at one of these sees it, where it reaches a listener on all addresses of the family of `listener` (`[::]`: both).
+fn our_address(far: &[IpAddr], port: u16, listener: IpAddr) -> Result<IpAddr, String> {
+    let mut error = "it has no address of the listener's family".to_owned();
+    for ip in far.iter().filter(|ip| listener.is_ipv6() || ip.is_ipv4()) {
+        match our_address_towards(SocketAddr::new(*ip, port)) {
+            Ok(ours) => return Ok(ours),
+            Err(failed) => error = format!("{ip}: {failed}"),
+        }
+    }
+    Err(error)
 }
 
 fn dns(read: &config::edge::Dns) -> io::settings::Dns {
@@ -286,7 +372,7 @@ mod tests {
         .unwrap();
         let identity = |sip_port| LocalIdentity { hostname: "sip.corp.example".into(), sip_port, domains: Vec::new() };
         let mut identities = [identity(0), identity(5061)];
-        name_port(&mut identities, &listener);
+        FreePorts::of(&listener).name(&mut identities, &mut []);
         let outside = listener.iter().find(|(kind, _)| *kind == Kind::OutsideSip).unwrap();
         assert_eq!(identities[0].sip_port, outside.1.local_addr().unwrap().port());
         assert_eq!(identities[1].sip_port, 5061, "what was written stands");

@@ -175,7 +175,7 @@ xmpp = ["[::]:5269"]
 
 [[node]]
 name = "imp-1"
-protocol = "sip"
+protocol = "smtp"
 address = "127.0.0.1"
 domains = ["corp.example", "else.example"]
 
@@ -192,7 +192,7 @@ expires = "1 hour"
         r#"fedgate.toml:8:7: error: identity[0].key: certs/none.key does not exist; name a file that the edge may read"#,
         r#"fedgate.toml:11:8: error: outside.sip[0]: "5061": invalid socket address syntax; write address:port, like "[::]:5061" or "192.0.2.1:5061""#,
         r#"fedgate.toml:12:8: error: outside.xmpp: outside.xmpp is not in this version; federate over SIP: [outside] sip"#,
-        r#"fedgate.toml:16:12: error: node[0].protocol: node[0].protocol = "sip" is not in this version; attach nodes over XMPP: protocol = "xmpp" and [inside] xmpp"#,
+        r#"fedgate.toml:16:12: error: node[0].protocol: "smtp" is none of its words; write one of "sip", "xmpp", "xmpp-component""#,
         r#"fedgate.toml:17:11: error: node[0].address: "127.0.0.1": has no port; write host:port or [v6]:port"#,
         r#"fedgate.toml:18:28: error: node[0].domains[1]: else.example is not a local domain; add it to the domains of an [[identity]]"#,
         r#"fedgate.toml:21:11: error: presence.expires: "1 hour": not a duration; write a duration like "10s", "5m", "1h" or "250ms""#,
@@ -265,9 +265,9 @@ fn every_key_is_read_or_refused_as_not_in_this_version() {
         ("[outside]\nxmpps = [\"[::]:5270\"]", unbuilt),
         ("[outside]\nproxy_protocol_from = [\"10.0.0.0/8\"]", built),
         ("[inside]\nsip = []\ntrust = []", built),
-        ("[inside]\nsip = [\"tcp:127.0.0.1:5062\"]", unbuilt),
+        ("[inside]\nsip = [\"tcp:127.0.0.1:5062\", \"tls:127.0.0.1:5063\"]", built),
         ("[inside]\nxmpp = [\"127.0.0.1:5270\"]\nnetworks = [\"127.0.0.0/8\"]\ntls = \"required\"", built),
-        ("[inside]\ntrust = [\"certs/ca.pem\"]", unbuilt),
+        ("[inside]\ntrust = [\"certs/ca.pem\"]", built),
         ("[inside]\nissuer = { certificate = \"certs/ca.pem\", key = \"certs/ca.key\" }", unbuilt),
         ("[dns]\nservers = [\"127.0.0.1\"]\n[dns.records]\n\"a.example\" = [\"127.0.0.9\"]", built),
         ("[chat]\nidle = \"10m\"", built),
@@ -313,7 +313,13 @@ fn every_key_is_read_or_refused_as_not_in_this_version() {
     for (text, is_built) in node {
         judge(text, is_built, &errors_with("protocol = \"xmpp\"", &format!("protocol = \"xmpp\"\n{text}")));
     }
-    judge("sip", unbuilt, &errors_with("protocol = \"xmpp\"", "protocol = \"sip\""));
+    let node = [
+        ("tls = false\nsources = []\nusers = [\"*\"]\nrole = \"member\"\npriority = 1\nweight = 2", built),
+        ("verify = \"network\"\nprofile = \"jabber\"\npublic_port = 5071\ncomponents = []", built),
+    ];
+    for (text, is_built) in node {
+        judge(text, is_built, &errors_with("protocol = \"xmpp\"", &format!("protocol = \"sip\"\n{text}")));
+    }
     judge("component", built, &errors_with("protocol = \"xmpp\"", "protocol = \"xmpp-component\"\nsecret = \"s\""));
     let partner = [
         ("also = []\ndirection = \"both\"\nallow = [\"subscribe\", \"presence\", \"message\", \"chat\"]", built),

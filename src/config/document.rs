@@ -125,14 +125,24 @@ impl<'s> Section<'s> {
 
     fn new(place: Place<'s>, table: Option<&'s DeTable<'s>>, schema: &str) -> Self {
         let mut section = Self { place, table, known: Vec::new(), refused: Vec::new() };
+        section.refuse_absent(schema);
+        section
+    }
+
+    /// Refuses what [`version`] says of this schema, too: for a table whose keys depend on what it says of itself.
+    pub fn refuse_absent(&mut self, schema: &str) {
         for absent in version::absent_in(schema) {
-            section.known.push(absent.key);
-            if let Some(value) = section.find(absent.key).filter(|value| absent.speaks_of(value.value)) {
+            self.known.push(absent.key);
+            if let Some(value) = self.find(absent.key).filter(|value| absent.speaks_of(value.value)) {
                 value.place.error(format!("{} is not in this version", value.show()), absent.instead);
-                section.refused.push(absent.key);
+                self.refused.push(absent.key);
             }
         }
-        section
+    }
+
+    /// Whether a key is written as this text. Reports nothing.
+    pub fn says(&self, key: &str, word: &str) -> bool {
+        self.find(key).is_some_and(|value| value.value.as_str() == Some(word))
     }
 
     /// Where it is.
@@ -317,6 +327,11 @@ impl<'s> Value<'s> {
     /// Whether it is a text.
     pub fn is_text(&self) -> bool {
         self.value.is_str()
+    }
+
+    /// Whether it is true or false.
+    pub fn is_flag(&self) -> bool {
+        self.value.is_bool()
     }
 
     /// Whether it is a table.

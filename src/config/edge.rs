@@ -6,7 +6,7 @@ use crate::config::scalar;
 use crate::config::version;
 use crate::config::{Context, Files};
 use crate::gate::limits::Limits;
-use crate::gate::partner::{LocalIdentity, Presence, TlsMode};
+use crate::gate::partner::{LocalIdentity, Node, Presence, TlsMode};
 use crate::wire::address::Domain;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
@@ -67,12 +67,23 @@ pub struct Outside {
 /// `[inside]`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Inside {
+    /// SIP listeners. Without a word of them and without a SIP node, none.
+    pub sip: Vec<SipListener>,
     /// XMPP server-to-server listeners.
     pub xmpp: Vec<SocketAddr>,
     /// Who may connect to them.
     pub networks: Vec<IpNet>,
     /// TLS on them and towards nodes.
     pub tls: TlsMode,
+}
+
+/// One of `[inside] sip`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SipListener {
+    /// Where.
+    pub at: SocketAddr,
+    /// `tls:`, not `tcp:`.
+    pub tls: bool,
 }
 
 /// `[dns]`.
@@ -159,9 +170,29 @@ pub(super) fn outside(mut section: Section<'_>) -> Outside {
     Outside { sip, advertise, proxy_protocol_from }
 }
 
-/// Reads `[inside]`.
-pub(super) fn inside(mut section: Section<'_>) -> Inside {
-    section.place().note(version::SIP_INSIDE_NOTE, "");
+/// Reads `[inside]`, and gives its `trust` to be read with the others. `[inside] sip` has a default where there is a SIP node only: nobody
+/// else could connect there.
+pub(super) fn inside(mut section: Section<'_>, has_sip_node: bool) -> (Inside, Option<Value<'_>>) {
+    let default = sip_listener("tcp:127.0.0.1:5062").ok();
+    let sip = match section.take("sip") {
+        Some(value) => {
+            let mend = "write \"tcp:address:port\" or \"tls:address:port\", like \"tcp:127.0.0.1:5062\"";
+            let mut listeners = value.list_of(|item| item.read(mend, sip_listener));
+            if listeners.is_empty() && !value.list().is_empty() {
+                // None could be read, and it was said why: that nodes reach none is no second problem.
+                listeners.extend(default);
+            }
+            if !has_sip_node && !listeners.is_empty() {
+                value.place().note(
+                    "no [[node]] is attached over SIP, so nobody may connect there",
+                    "write a [[node]] with protocol = \"sip\", or sip = []",
+                );
+            }
+            listeners
+        }
+        None => default.filter(|_| has_sip_node).into_iter().collect(),
+    };
+    let trust = section.take("trust");
     let xmpp = listeners(&mut section, "xmpp", "127.0.0.1:5270");
     let networks = match section.take("networks") {
         Some(value) => {
@@ -177,7 +208,16 @@ pub(super) fn inside(mut section: Section<'_>) -> Inside {
     };
     let tls = section.take("tls").and_then(|value| value.word(TlsMode::ALL, TlsMode::as_str));
     section.finish();
-    Inside { xmpp, networks, tls: tls.unwrap_or(TlsMode::Optional) }
+    (Inside { sip, xmpp, networks, tls: tls.unwrap_or(TlsMode::Optional) }, trust)
+}
+
+fn sip_listener(text: &str) -> Result<SipListener, &'static str> {
+    let (tls, at) = match text.split_once(':') {
+        Some(("tcp", at)) => (false, at),
+        Some(("tls", at)) => (true, at),
+        _ => return Err("begins with neither tcp: nor tls:"),
+    };
+    at.parse().map(|at| SipListener { at, tls }).map_err(|_| "has no address and port")
 }
 
 /// A CIDR or an address.
@@ -195,14 +235,52 @@ fn listeners(section: &mut Section<'_>, key: &'static str, default: &str) -> Vec
     }
 }
 
-/// Reports addresses that two listeners want.
-pub(super) fn check_listeners(place: &Place<'_>, outside: &Outside, inside: &Inside) {
-    let all: Vec<SocketAddr> = outside.sip.iter().chain(&inside.xmpp).copied().collect();
-    for (index, address) in all.iter().enumerate() {
-        // Port 0 is a different port each time.
-        if address.port() != 0 && all.iter().take(index).any(|earlier| earlier == address) {
-            place.error(format!("two listeners want {address}"), "give each its own address or port");
+/// Reports addresses that two listeners want, or that one takes from another. `doors` are the nodes with a `public_port`.
+pub(super) fn check_listeners(
+    place: &Place<'_>,
+    outside: &Outside,
+    inside: &Inside,
+    doors: &[Node],
+    admin: Option<SocketAddr>,
+) {
+    let mut all: Vec<(String, SocketAddr)> = Vec::new();
+    all.extend(outside.sip.iter().map(|at| ("[outside] sip".to_owned(), *at)));
+    for (index, node) in doors.iter().enumerate().filter(|(_, node)| node.public_port != 0) {
+        // Told where the nodes are read.
+        if doors.iter().take(index).any(|other| other.public_port == node.public_port) {
+            continue;
         }
+        let mut addresses: Vec<IpAddr> = outside.sip.iter().map(SocketAddr::ip).collect();
+        addresses.sort();
+        addresses.dedup();
+        let label = format!("the public_port of {}", node.name);
+        all.extend(addresses.into_iter().map(|ip| (label.clone(), SocketAddr::new(ip, node.public_port))));
+    }
+    all.extend(inside.sip.iter().map(|listener| ("[inside] sip".to_owned(), listener.at)));
+    all.extend(inside.xmpp.iter().map(|at| ("[inside] xmpp".to_owned(), *at)));
+    all.extend(admin.map(|at| ("[admin] listen".to_owned(), at)));
+    for (index, (label, at)) in all.iter().enumerate() {
+        // Port 0 is a different port each time.
+        let earlier = all.iter().take(index).filter(|(_, other)| other.port() == at.port() && at.port() != 0);
+        for (of, other) in earlier {
+            let mend = "give each its own address or port";
+            if at == other {
+                place.error(format!("two listeners want {at}: {of} and {label}"), mend);
+            } else if meet(at.ip(), other.ip(), of == label) {
+                place.error(format!("{label} at {at} and {of} at {other} take each other's connections"), mend);
+            }
+        }
+    }
+}
+
+/// Whether listeners of one port at two addresses are in each other's way. `[::]` takes IPv4 too, and leaves it to an IPv4 listener of the
+/// same port: right for two of one kind, else the one would lose IPv4 in silence.
+fn meet(a: IpAddr, b: IpAddr, same_kind: bool) -> bool {
+    let one_takes_all = a.is_unspecified() || b.is_unspecified();
+    let is_v6_for_all = |ip: IpAddr| ip.is_ipv6() && ip.is_unspecified();
+    match a.is_ipv4() == b.is_ipv4() {
+        true => one_takes_all,
+        false => !same_kind && (is_v6_for_all(a) || is_v6_for_all(b)),
     }
 }
 

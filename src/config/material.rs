@@ -207,6 +207,18 @@ impl TrustLists {
         }
     }
 
+    /// The set of `[inside] trust`, which no partner's entry can name: PEM files only, since public authorities know nothing of the inside.
+    pub fn inside(&self, files: &Files, value: Option<&Value<'_>>) -> TrustSet {
+        let items = value.map(Value::list).unwrap_or_default();
+        let anchors: Vec<_> = items.iter().filter_map(|item| certificates(files, item)).flatten().collect();
+        TrustSet::new(&anchors, &self.crls).unwrap_or_else(|error| {
+            if let Some(value) = value {
+                value.place().error(error, "name PEM files with CA certificates");
+            }
+            TrustSet::default()
+        })
+    }
+
     /// All sets, in the order of their [`TrustId`].
     pub fn into_sets(self) -> TrustSets {
         TrustSets::new(self.sets)

@@ -14,11 +14,12 @@ pub mod policies;
 pub mod problem;
 pub mod profile;
 pub mod scalar;
+pub mod sip_nodes;
 pub mod version;
 
 pub use edge::Edge;
 pub use files::Files;
-pub use nodes::Unresolved;
+pub use nodes::{Unfaced, Unresolved};
 pub use policies::Expectation;
 pub use problem::{Problem, Severity};
 
@@ -51,6 +52,8 @@ pub struct Loaded {
     pub link: gate::link::Settings,
     /// Nodes whose addresses `io` has to look up: [`Loaded::resolve`] takes them.
     pub unresolved: Vec<Unresolved>,
+    /// SIP nodes for which `io` has to find which address of ours they reach: [`Loaded::face`] takes it.
+    pub unfaced: Vec<Unfaced>,
     /// `[[expect]]`, all of them met.
     pub expectations: Vec<Expectation>,
 }
@@ -105,6 +108,15 @@ impl Loaded {
         for nodes in [&mut self.gate.nodes, &mut self.link.nodes] {
             if let Some(node) = nodes.get_mut(node.0 as usize) {
                 node.sources.clone_from(&sources);
+            }
+        }
+    }
+
+    /// Takes the address of ours that a SIP node reaches.
+    pub fn face(&mut self, unfaced: &Unfaced, ip: std::net::IpAddr) {
+        for nodes in [&mut self.gate.nodes, &mut self.link.nodes] {
+            if let Some(node) = nodes.get_mut(unfaced.node.0 as usize) {
+                node.facing = Some(nodes::facing(unfaced.listener, ip));
             }
         }
     }
@@ -200,8 +212,9 @@ fn read(files: &Files, config: &str, options: Options, problems: &Problems) -> O
     let folder = edge_section.take("policies");
     edge_section.finish();
     let outside = edge::outside(root.section("outside", "outside"));
-    let inside = edge::inside(root.section("inside", "inside"));
-    edge::check_listeners(&Place::start(&source, problems), &outside, &inside);
+    let node_sections = root.sections("node", "node");
+    let has_sip_node = node_sections.iter().any(|section| section.says("protocol", "sip"));
+    let (inside, inside_trust) = edge::inside(root.section("inside", "inside"), has_sip_node);
     let sip_port = outside.sip.first().map_or(5061, std::net::SocketAddr::port);
 
     let identity_sections = root.sections("identity", "identity");
@@ -218,7 +231,10 @@ fn read(files: &Files, config: &str, options: Options, problems: &Problems) -> O
     let tls_place = tls.place().clone();
     tls.finish();
 
-    let (mut nodes, unresolved, wishes) = nodes::read(&context, root.sections("node", "node"), &local, &inside);
+    let trusts = inside_trust.as_ref().is_some_and(|value| !value.list().is_empty());
+    let around = sip_nodes::Around { outside: &outside, inside: &inside, trusts };
+    let nodes::Read { mut nodes, unresolved, unfaced, wishes } = nodes::read(&context, node_sections, &local, around);
+    let inside_trust = Arc::new(trust.inside(files, inside_trust.as_ref()));
     let node_place = root.place().clone();
     for domain in local.iter().filter(|domain| !nodes.iter().any(|node| node.domains.contains(domain))) {
         node_place.warn(format!("no [[node]] serves {domain}"), "add it to the domains of a [[node]]");
@@ -232,6 +248,7 @@ fn read(files: &Files, config: &str, options: Options, problems: &Problems) -> O
     let (state, secrets) = edge::state(&context, root.section("state", "state"));
     let limits = edge::limits(root.section("limits", "limits"));
     let admin = edge::admin(files, root.section("admin", "admin"), Some(&outside));
+    edge::check_listeners(&Place::start(&source, problems), &outside, &inside, &nodes, admin.listen);
     let log = edge::log(&context, root.section("log", "log"));
     root.finish();
 
@@ -270,10 +287,10 @@ fn read(files: &Files, config: &str, options: Options, problems: &Problems) -> O
         chat_idle,
         secrets: secrets.clone(),
         inside_networks: inside.networks.clone(),
-        inside_trust: Arc::default(),
+        inside_trust,
         limits,
     };
     let link = gate::link::Settings { policy, nodes, inside_tls: inside.tls, secrets, limits };
     let edge = Edge { identities, tls_minimum, outside, inside, dns, state, admin, log };
-    Some(Loaded { edge, gate, link, unresolved, expectations })
+    Some(Loaded { edge, gate, link, unresolved, unfaced, expectations })
 }

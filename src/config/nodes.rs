@@ -3,9 +3,10 @@
 use crate::config::Context;
 use crate::config::components::{self, Wish};
 use crate::config::document::{Place, Section, Value};
-use crate::config::edge::{Inside, read_domains, read_network};
-use crate::config::scalar;
-use crate::gate::partner::{Node, NodeId, NodeProof, NodeProtocol, Profile};
+use crate::config::edge::{SipListener, read_domains, read_network};
+use crate::config::sip_nodes::{self, Around};
+use crate::config::{scalar, version};
+use crate::gate::partner::{Facing, HostPort, Node, NodeId, NodeProof, NodeProtocol, Profile};
 use crate::wire::address::Domain;
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
@@ -19,29 +20,60 @@ pub struct Unresolved {
     pub host: String,
 }
 
+/// A SIP node that sees a listener of ours on all addresses: which of them it reaches is to be found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unfaced {
+    /// The node.
+    pub node: NodeId,
+    /// The listener.
+    pub listener: SipListener,
+}
+
+/// What the `[[node]]`s say.
+#[derive(Debug, Default)]
+pub(super) struct Read<'s> {
+    pub nodes: Vec<Node>,
+    pub unresolved: Vec<Unresolved>,
+    pub unfaced: Vec<Unfaced>,
+    pub wishes: Vec<Wish<'s>>,
+}
+
 /// Reads the `[[node]]`s.
 pub(super) fn read<'s>(
     context: &Context<'_>,
     sections: Vec<Section<'s>>,
     local: &[Domain],
-    inside: &Inside,
-) -> (Vec<Node>, Vec<Unresolved>, Vec<Wish<'s>>) {
-    let mut found: Vec<(Place<'_>, Node)> = Vec::new();
-    let mut unresolved = Vec::new();
-    let mut wishes = Vec::new();
+    around: Around<'_>,
+) -> Read<'s> {
+    let mut found = Read::default();
     for section in sections {
         let place = section.place().clone();
-        let Some((node, resolve, wish)) = read_one(context, section, found.len(), local, inside) else { continue };
-        wishes.extend(wish);
-        if let Ok(index) = u32::try_from(found.len()) {
-            unresolved.extend(resolve.map(|host| Unresolved { node: NodeId(index), host }));
+        let index = found.nodes.len();
+        let Some((mut node, resolve, wish)) = read_one(context, section, index, local, around) else { continue };
+        found.wishes.extend(wish);
+        let id = NodeId(u32::try_from(index).unwrap_or(u32::MAX));
+        found.unresolved.extend(resolve.map(|host| Unresolved { node: id, host }));
+        if node.protocol == NodeProtocol::Sip {
+            sip_nodes::check_verify(&place, &node, around);
+            match sip_nodes::facing(&place, &node, around.inside) {
+                Some(listener) if listener.at.ip().is_unspecified() => {
+                    found.unfaced.push(Unfaced { node: id, listener })
+                }
+                listener => node.facing = listener.map(|listener| facing(listener, listener.at.ip())),
+            }
         }
-        for (_, other) in &found {
+        for other in &found.nodes {
             check_overlap(&place, &node, other);
+            sip_nodes::check_pair(&place, &node, other);
         }
-        found.push((place, node));
+        found.nodes.push(node);
     }
-    (found.into_iter().map(|(_, node)| node).collect(), unresolved, wishes)
+    found
+}
+
+/// A listener of ours as seen at this address.
+pub(super) fn facing(listener: SipListener, ip: IpAddr) -> Facing {
+    Facing { at: HostPort { host: ip.to_string(), port: listener.at.port() }, tls: listener.tls }
 }
 
 fn read_one<'s>(
@@ -49,7 +81,7 @@ fn read_one<'s>(
     mut section: Section<'s>,
     index: usize,
     local: &[Domain],
-    inside: &Inside,
+    around: Around<'_>,
 ) -> Option<(Node, Option<String>, Option<Wish<'s>>)> {
     let place = section.place().clone();
     let name = section.demand("name", "write name = \"imp-1\", for logs and metrics").and_then(|value| {
@@ -58,20 +90,25 @@ fn read_one<'s>(
             if !text.is_empty() && text.chars().all(fits) { Ok(text.to_owned()) } else { Err("not a name for a node") }
         })
     });
-    let protocol = section
-        .demand("protocol", "write protocol = \"xmpp\"")
-        .and_then(|value| value.word(&[NodeProtocol::Xmpp, NodeProtocol::XmppComponent], NodeProtocol::as_str));
+    let protocol = section.demand("protocol", "write protocol = \"xmpp\" or \"sip\"").and_then(|value| {
+        value.word(&[NodeProtocol::Sip, NodeProtocol::Xmpp, NodeProtocol::XmppComponent], NodeProtocol::as_str)
+    });
+    let is_sip = protocol == Some(NodeProtocol::Sip);
+    if protocol.is_some() && !is_sip {
+        section.refuse_absent(version::XMPP_NODE);
+    }
     let address = section
         .demand("address", "write address = \"host:port\", where the node listens")
         .and_then(|value| value.read("write host:port or [v6]:port", scalar::host_port));
     if let (Some(value), Some(address)) = (section.take("address"), &address) {
-        check_own_listener(&value, &address.host, address.port, inside);
+        check_own_listener(&value, address, around);
     }
     let wish = components::read(context, &mut section, protocol, index);
-    let verify = section
-        .take("verify")
-        .and_then(|value| value.word(&[NodeProof::Network, NodeProof::Dialback], NodeProof::as_str))
-        .unwrap_or(NodeProof::Network);
+    let sip = sip_nodes::read(&mut section, address.as_ref(), around);
+    let proofs =
+        if is_sip { [NodeProof::Network, NodeProof::Certificate] } else { [NodeProof::Network, NodeProof::Dialback] };
+    let verify =
+        section.take("verify").and_then(|value| value.word(&proofs, NodeProof::as_str)).unwrap_or(NodeProof::Network);
     let sources = section.take("sources").map(|value| value.list_of(read_network)).unwrap_or_default();
     let domains =
         section.demand("domains", "write domains = [\"your.domain\"]").map(|value| read_node_domains(&value, local));
@@ -101,7 +138,9 @@ fn read_one<'s>(
     if wish.is_some() {
         components::check_network(&place, &address.host);
     }
-    for source in sources.iter().filter(|source| !inside.networks.iter().any(|network| network.contains(*source))) {
+    for source in
+        sources.iter().filter(|source| !around.inside.networks.iter().any(|network| network.contains(*source)))
+    {
         let what = format!("{name} connects from {source}, which [inside] networks do not let in");
         place.warn(what, format!("add {source} to [inside] networks"));
     }
@@ -110,7 +149,7 @@ fn read_one<'s>(
         name,
         protocol,
         address,
-        tls_name: None,
+        tls_name: sip.tls_name,
         verify,
         sources,
         domains: domains.unwrap_or_default(),
@@ -118,7 +157,7 @@ fn read_one<'s>(
         routing: routing.unwrap_or(true),
         priority: short(priority, 0),
         weight: short(weight, 1),
-        public_port: 0,
+        public_port: sip.public_port,
         facing: None,
         profile: profile.unwrap_or(Profile::Generic),
         // Follows when the policies are known.
@@ -146,11 +185,11 @@ fn read_node_domains(value: &Value<'_>, local: &[Domain]) -> Vec<Domain> {
 }
 
 /// A node at our own listener is a loop.
-fn check_own_listener(value: &Value<'_>, host: &str, port: u16, inside: &Inside) {
-    let Ok(ip) = host.parse::<IpAddr>() else { return };
-    let address = SocketAddr::new(ip, port);
-    if inside.xmpp.contains(&address) {
-        value.place().error(format!("{address} is our own [inside] xmpp"), "write where the node listens");
+fn check_own_listener(value: &Value<'_>, address: &HostPort, around: Around<'_>) {
+    let Ok(ip) = address.host.parse::<IpAddr>() else { return };
+    let address = SocketAddr::new(ip, address.port);
+    if let Some(listener) = sip_nodes::own_listener(address, around) {
+        value.place().error(format!("{address} is our own {listener}"), "write where the node listens");
     }
 }
 
@@ -170,7 +209,10 @@ fn check_overlap(place: &Place<'_>, node: &Node, other: &Node) {
     }
     let shared = node.domains.iter().find(|domain| other.domains.contains(domain));
     let ranks_alike = node.routing && other.routing && node.priority == other.priority;
-    if let (Some(domain), true, true) = (shared, ranks_alike, node.users != other.users) {
+    // Nodes of one kind with the same users share the load; a user is either on SIP or on XMPP.
+    let is_sip = |node: &Node| node.protocol == NodeProtocol::Sip;
+    let divides = node.users != other.users || is_sip(node) != is_sip(other);
+    if let (Some(domain), true, true) = (shared, ranks_alike, divides) {
         let meet = node.users.iter().find_map(|mine| {
             other.users.iter().find(|theirs| scalar::globs_meet(mine, theirs)).map(|theirs| (mine, theirs))
         });

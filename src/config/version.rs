@@ -34,18 +34,17 @@ const fn absent(section: &'static str, key: &'static str, when: When, instead: &
 }
 
 const REMOVE: &str = "remove it";
-const SIP_INSIDE: &str = "attach nodes over XMPP: protocol = \"xmpp\" and [inside] xmpp";
+
+/// A `[[node]]` of another protocol than `"sip"`.
+pub const XMPP_NODE: &str = "node over XMPP";
 
 const ABSENT: &[Absent] = &[
     absent("outside", "xmpp", Not("[]"), "federate over SIP: [outside] sip"),
     absent("outside", "xmpps", Not("[]"), "federate over SIP: [outside] sip"),
-    absent("inside", "sip", Not("[]"), SIP_INSIDE),
-    absent("inside", "trust", Not("[]"), "nodes are known by network or dialback: [[node]] verify"),
     absent("inside", "issuer", Always, "use tls = \"off\" or \"optional\" towards nodes"),
-    absent("node", "protocol", Words(&["sip"]), SIP_INSIDE),
-    absent("node", "verify", Words(&["certificate"]), "write \"network\" or \"dialback\""),
-    absent("node", "tls", Not("false"), "[inside] tls says whether XMPP nodes are spoken to over TLS"),
-    absent("node", "public_port", Not("0"), REMOVE),
+    absent(XMPP_NODE, "verify", Words(&["certificate"]), "write \"network\" or \"dialback\""),
+    absent(XMPP_NODE, "tls", Not("false"), "[inside] tls says whether XMPP nodes are spoken to over TLS"),
+    absent(XMPP_NODE, "public_port", Not("0"), REMOVE),
     absent("state", "engine", Words(&["nats"]), "write \"embedded\": a file keeps the state of this edge alone"),
     absent("state", "url", Not("\"nats://127.0.0.1:4222\""), REMOVE),
     absent("publish", "listen", Not("\"\""), REMOVE),
@@ -62,8 +61,6 @@ pub const XMPP_OUTSIDE_NOTE: &str =
     "XMPP to partners is not in this version; the entry is checked and shown, no link is made";
 /// As [`XMPP_OUTSIDE_NOTE`], for XMPP listeners outside.
 pub const XMPP_LISTENER_NOTE: &str = "XMPP to partners is not in this version; nothing listens for it outside";
-/// As [`XMPP_OUTSIDE_NOTE`], for SIP inside.
-pub const SIP_INSIDE_NOTE: &str = "SIP towards nodes is not in this version; nothing listens for it inside";
 
 /// The absent keys of one table.
 pub(super) fn absent_in(section: &str) -> impl Iterator<Item = &'static Absent> {

@@ -5,12 +5,14 @@ use super::edge::Edge;
 use super::link::{self, Stream, sip, xmpp};
 use super::resolve::NotFound;
 use super::settings::Srv;
+use super::tls::Refusal;
 use crate::gate::link::{Verdict, VerifyRequest, XmppLink};
 use crate::gate::partner::{HostPort, Identity, LinkId, Node, NodeProtocol, Protocol, Side, TrustId};
-use crate::gate::peer::{Facts, Opened, attribute};
+use crate::gate::peer::{Facts, Opened, attribute, nodes};
 use crate::gate::{HopId, Input, Target};
 use crate::wire::address::Domain;
 use crate::wire::certificate::Chain;
+use rustls::ClientConfig;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,7 +68,11 @@ pub async fn dial(edge: Arc<Edge>, hop: HopId, target: Target) {
         Target::SipPartner { domain, next_hop, identity } => {
             to_sip_partner(&edge, hop, &domain, next_hop, identity).await
         }
-        Target::SipNode { node, .. } => Err(Failure::from(format!("{node}: SIP nodes are not dialled yet"))),
+        Target::SipNode { node: _, address: HostPort { host, port }, tls_name } => {
+            let candidates = [Candidate { host, port, typed: true }];
+            let far = Far::Node { tls_name: tls_name.as_deref() };
+            to_sip(&edge, hop, &candidates, far, Instant::now() + DIAL).await
+        }
         Target::XmppNode { node, address, from, to } => {
             to_xmpp_node(&edge, hop, node, &address, from, to).await.map_err(Failure::from)
         }
@@ -88,6 +94,35 @@ async fn to_sip_partner(
 ) -> Result<(), Failure> {
     let give_up = Instant::now() + DIAL;
     let candidates = sip_candidates(edge, domain, next_hop).await?;
+    to_sip(edge, hop, &candidates, Far::Partner { domain, identity }, give_up).await
+}
+
+/// Whom a SIP connection is to reach.
+#[derive(Clone, Copy, Debug)]
+enum Far<'a> {
+    /// A partner, for its domain, in the name of an identity of ours.
+    Partner { domain: &'a Domain, identity: usize },
+    /// An inside node whose certificate must carry this name; `None`: in the clear.
+    Node { tls_name: Option<&'a str> },
+}
+
+impl Far<'_> {
+    fn side(self) -> Side {
+        match self {
+            Far::Partner { .. } => Side::Outside,
+            Far::Node { .. } => Side::Inside,
+        }
+    }
+}
+
+/// Tries every address of every candidate, each for its share of the time.
+async fn to_sip(
+    edge: &Arc<Edge>,
+    hop: HopId,
+    candidates: &[Candidate],
+    far: Far<'_>,
+    give_up: Instant,
+) -> Result<(), Failure> {
     let mut failure = Failure::default();
     let not_tried = |what: &str| format!("{what}: not tried, {DIAL:?} are over");
     for (index, candidate) in candidates.iter().enumerate() {
@@ -108,12 +143,12 @@ async fn to_sip_partner(
                 failure.attempts.push(not_tried(&format!("{} {at}", candidate.host)));
                 continue;
             }
-            let attempt = timeout_at(by, try_sip(edge, at, candidate, domain, identity)).await;
+            let attempt = timeout_at(by, try_sip(edge, at, candidate, far)).await;
             match attempt.unwrap_or_else(|_| Err(("no handshake in its share of the time".to_owned(), false))) {
                 Ok((stream, chain)) => {
                     let dialled = candidate.name().map(|host| (host, candidate.typed));
                     let start = sip::Start {
-                        side: Side::Outside,
+                        side: far.side(),
                         peer: at,
                         hop: Some(hop),
                         door: None,
@@ -141,9 +176,67 @@ fn share(end: Instant, left: usize) -> Instant {
     now + (end.saturating_duration_since(now) / left).max(LEAST)
 }
 
-/// Connects, and judges whom: one target that is not the partner is no reason to leave the others out. The error is for people, with
-/// whether the other end failed to prove itself.
+/// Connects, and judges whom; the error is for people, with whether the other end failed to prove itself.
 async fn try_sip(
+    edge: &Arc<Edge>,
+    at: SocketAddr,
+    candidate: &Candidate,
+    far: Far<'_>,
+) -> Result<(Stream, Option<Arc<Chain>>), (String, bool)> {
+    match far {
+        Far::Partner { domain, identity } => try_partner(edge, at, candidate, domain, identity).await,
+        Far::Node { tls_name: Some(name) } => try_node(edge, at, name).await,
+        Far::Node { tls_name: None } => {
+            let socket = connect(at).await.map_err(|cause| (cause, false))?;
+            Ok((Stream::Plain(socket), None))
+        }
+    }
+}
+
+/// To a node over TLS: it is the host of that name, by `[inside] trust`, or nobody.
+async fn try_node(
+    edge: &Arc<Edge>,
+    at: SocketAddr,
+    name: &str,
+) -> Result<(Stream, Option<Arc<Chain>>), (String, bool)> {
+    let live = edge.live.load_full();
+    let socket = connect(at).await.map_err(|cause| (cause, false))?;
+    let (config, refusal) = live.tls.to_sip_node().map_err(|cause| (cause, false))?;
+    let (mut stream, chain) = shake(edge, socket, config, &refusal, name).await?;
+    let verdict = match &chain {
+        Some(chain) => nodes::speaks_as(chain, &live.settings.inside_trust, name, edge.clock.now()),
+        None => Err("it showed no certificate".to_owned()),
+    };
+    match verdict {
+        Ok(()) => Ok((stream, chain)),
+        Err(cause) => {
+            tokio::spawn(timeout_at(Instant::now() + LEAST, async move { stream.shutdown().await }));
+            Err((cause, true))
+        }
+    }
+}
+
+/// A handshake as client; a refusal of ours counts as the other end's failure to prove itself.
+async fn shake(
+    edge: &Edge,
+    socket: TcpStream,
+    config: Arc<ClientConfig>,
+    refusal: &Refusal,
+    name: &str,
+) -> Result<(Stream, Option<Arc<Chain>>), (String, bool)> {
+    let begun = Instant::now();
+    let within = edge.live.load().settings.limits.handshake;
+    match link::connect(socket, config, name, within).await {
+        Ok(done) => {
+            edge.telemetry.metrics.handshake(begun.elapsed());
+            Ok(done)
+        }
+        Err(failure) => Err(refusal.take().map_or_else(|| (failure.to_string(), false), |words| (words, true))),
+    }
+}
+
+/// Connects, and judges whom: one target that is not the partner is no reason to leave the others out.
+async fn try_partner(
     edge: &Arc<Edge>,
     at: SocketAddr,
     candidate: &Candidate,
@@ -161,12 +254,7 @@ async fn try_sip(
 
     let socket = connect(at).await.map_err(|cause| (cause, false))?;
     let (config, refusal) = live.tls.to_sip_partner(identity, trust).map_err(|cause| (cause, false))?;
-    let begun = Instant::now();
-    let (mut stream, chain) = match link::connect(socket, config, name, live.settings.limits.handshake).await {
-        Ok(done) => done,
-        Err(failure) => return Err(refusal.take().map_or_else(|| (failure.to_string(), false), |words| (words, true))),
-    };
-    edge.telemetry.metrics.handshake(begun.elapsed());
+    let (mut stream, chain) = shake(edge, socket, config, &refusal, name).await?;
     // The gate judges by the same, again, before it sends a byte.
     let opened = Opened::ByUs { domain: domain.clone(), host, typed: candidate.typed };
     let facts = Facts::Sip { chain: chain.as_deref(), opened: &opened };

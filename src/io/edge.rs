@@ -199,6 +199,7 @@ pub(super) fn for_tests(dns: super::settings::Dns) -> (Arc<Edge>, mpsc::Receiver
         identities: vec![Identity { hostname: "sip.corp.example".to_owned(), domains: Vec::new(), key: Arc::new(key) }],
         tls13_only: false,
         trust: Arc::default(),
+        inside_trust: Arc::default(),
         policy: Arc::clone(&policy),
         nodes: Vec::new(),
         dns,

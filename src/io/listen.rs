@@ -5,6 +5,7 @@ use super::link::{sip, xmpp};
 use super::settings::Listeners;
 use super::telemetry::Count;
 use crate::gate::partner::{Protocol, Side};
+use crate::gate::peer::nodes;
 use crate::gate::reject::{Reason, Reject};
 use crate::wire::proxy::{self, Origin, Progress};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
@@ -31,7 +32,7 @@ const BLOCKS: usize = 65_536;
 /// What is spoken on a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// `[outside] sip`
+    /// `[outside] sip`, and the `public_port`s of nodes
     OutsideSip,
     /// `[outside] xmpp`
     OutsideXmpp,
@@ -66,6 +67,7 @@ impl Kind {
 pub fn bind(listeners: &Listeners) -> Result<Vec<(Kind, TcpListener)>, String> {
     let of = |kind: Kind, addresses: &[SocketAddr]| addresses.iter().map(|at| (kind, *at)).collect::<Vec<_>>();
     let mut all = of(Kind::OutsideSip, &listeners.outside_sip);
+    all.extend(of(Kind::OutsideSip, &listeners.doors));
     all.extend(of(Kind::OutsideXmpp, &listeners.outside_xmpp));
     all.extend(of(Kind::OutsideXmpps, &listeners.outside_xmpps));
     all.extend(of(Kind::InsideSipTcp, &listeners.inside_sip_tcp));
@@ -153,6 +155,7 @@ fn block(address: IpAddr) -> [u8; 8] {
 /// Accepts until the edge drains.
 pub async fn serve(edge: Arc<Edge>, doorstep: Arc<Doorstep>, kind: Kind, listener: TcpListener) {
     let mut phase = edge.phase.subscribe();
+    let port = listener.local_addr().map_or(0, |at| at.port());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -162,7 +165,7 @@ pub async fn serve(edge: Arc<Edge>, doorstep: Arc<Doorstep>, kind: Kind, listene
             Ok((socket, peer)) => {
                 let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                 tune(&socket);
-                welcome(&edge, &doorstep, kind, socket, peer);
+                welcome(&edge, &doorstep, (kind, port), socket, peer);
             }
             // Out of file descriptors, or a connection that was gone before it was accepted: neither ends the listener.
             Err(error) => {
@@ -173,7 +176,8 @@ pub async fn serve(edge: Arc<Edge>, doorstep: Arc<Doorstep>, kind: Kind, listene
     }
 }
 
-fn welcome(edge: &Arc<Edge>, doorstep: &Arc<Doorstep>, kind: Kind, socket: TcpStream, peer: SocketAddr) {
+/// `port` is the listener's.
+fn welcome(edge: &Arc<Edge>, doorstep: &Arc<Doorstep>, (kind, port): (Kind, u16), socket: TcpStream, peer: SocketAddr) {
     let (side, protocol) = (kind.side(), kind.protocol());
     let edge = Arc::clone(edge);
     if side == Side::Inside {
@@ -186,7 +190,13 @@ fn welcome(edge: &Arc<Edge>, doorstep: &Arc<Doorstep>, kind: Kind, socket: TcpSt
         }
         match kind {
             Kind::InsideXmpp => drop(tokio::spawn(xmpp::accept(edge, socket, side, peer, None, false))),
-            _ => drop(tokio::spawn(sip::accept_inside(edge, socket, peer, kind == Kind::InsideSipTls))),
+            _ if edge.live.load().settings.nodes.iter().any(|node| nodes::connects_from(node, peer.ip())) => {
+                drop(tokio::spawn(sip::accept_inside(edge, socket, peer, kind == Kind::InsideSipTls)));
+            }
+            _ => {
+                let reject = nodes::not_a_source(peer.ip());
+                tokio::spawn(async move { edge.refused(side, protocol, peer, None, reject, None).await });
+            }
         }
         return;
     }
@@ -199,7 +209,7 @@ fn welcome(edge: &Arc<Edge>, doorstep: &Arc<Doorstep>, kind: Kind, socket: TcpSt
     let place = if admitted { Arc::clone(&doorstep.unproven).try_acquire_owned().ok() } else { None };
     let Some(permit) = place else { return limited(&edge, kind, peer) };
     if !is_balancer {
-        return come_in(edge, kind, socket, peer, permit);
+        return come_in(edge, (kind, port), socket, peer, permit);
     }
     let doorstep = Arc::clone(doorstep);
     tokio::spawn(async move {
@@ -209,7 +219,7 @@ fn welcome(edge: &Arc<Edge>, doorstep: &Arc<Doorstep>, kind: Kind, socket: TcpSt
         match origin.unwrap_or_else(|_| Err(format!("no PROXY header came within {within:?}"))) {
             Ok(Some(client)) if doorstep.admits(client.ip()) => {
                 tracing::debug!(balancer = %peer, %client, "through a load balancer");
-                come_in(edge, kind, socket, client, permit);
+                come_in(edge, (kind, port), socket, client, permit);
             }
             Ok(Some(client)) => limited(&edge, kind, client),
             Ok(None) => tracing::debug!(balancer = %peer, "a load balancer looked whether we are well"),
@@ -229,14 +239,22 @@ fn limited(edge: &Edge, kind: Kind, peer: SocketAddr) {
 }
 
 /// From here on it is the outside peer's connection.
-fn come_in(edge: Arc<Edge>, kind: Kind, socket: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
+fn come_in(
+    edge: Arc<Edge>,
+    (kind, port): (Kind, u16),
+    socket: TcpStream,
+    peer: SocketAddr,
+    permit: OwnedSemaphorePermit,
+) {
     match kind {
         Kind::OutsideXmpp | Kind::OutsideXmpps => {
             let direct = kind == Kind::OutsideXmpps;
             tokio::spawn(xmpp::accept(edge, socket, Side::Outside, peer, Some(permit), direct));
         }
         _ => {
-            tokio::spawn(sip::accept_outside(edge, socket, peer, permit));
+            // By the settings in force: a reload may give the port to another node.
+            let door = edge.live.load().settings.door(port);
+            tokio::spawn(sip::accept_outside(edge, socket, peer, door, permit));
         }
     }
 }

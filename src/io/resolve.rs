@@ -7,7 +7,7 @@ use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
 use rand::RngExt as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 /// SRV targets and addresses that are tried; the rest of a longer answer is left out.
@@ -24,6 +24,17 @@ const RETRIES: usize = 1;
 pub struct Resolver {
     records: Dns,
     client: Result<TokioResolver, String>,
+}
+
+/// The address of ours that whoever is at `far` sees: the one from which we would send there. Sends nothing.
+pub fn our_address_towards(far: SocketAddr) -> std::io::Result<IpAddr> {
+    let any: SocketAddr = match far {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(far)?;
+    Ok(socket.local_addr()?.ip())
 }
 
 /// A name resolved to nothing.

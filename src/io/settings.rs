@@ -5,7 +5,7 @@ use crate::gate;
 use crate::gate::limits::Limits;
 use crate::gate::link;
 use crate::gate::partner::Node;
-use crate::gate::peer::TrustSets;
+use crate::gate::peer::{TrustSet, TrustSets};
 use crate::gate::policy::Table;
 use crate::wire::address::Domain;
 use crate::wire::certificate::Chain;
@@ -31,6 +31,8 @@ pub struct Settings {
     pub tls13_only: bool,
     /// Whom chains of SIP partners must lead to.
     pub trust: Arc<TrustSets>,
+    /// `[inside] trust`: whom chains of SIP nodes that we dial must lead to.
+    pub inside_trust: Arc<TrustSet>,
     /// Partner entries: their trust when we dial them, their labels.
     pub policy: Arc<Table>,
     /// The inside.
@@ -56,6 +58,8 @@ pub struct Settings {
 pub struct Listeners {
     /// `[outside] sip`: TLS, always.
     pub outside_sip: Vec<SocketAddr>,
+    /// The `public_port`s of nodes on the addresses of `[outside] sip`.
+    pub doors: Vec<SocketAddr>,
     /// `[outside] xmpp`: STARTTLS.
     pub outside_xmpp: Vec<SocketAddr>,
     /// `[outside] xmpps`: direct TLS (XEP-0368).
@@ -132,6 +136,12 @@ impl Settings {
     /// The partner entries' labels, as metrics know them.
     pub fn labels(&self) -> Vec<String> {
         self.policy.partners.iter().map(|partner| partner.label.clone()).collect()
+    }
+
+    /// The node whose `public_port` this is.
+    pub fn door(&self, port: u16) -> Option<String> {
+        let of_node = self.nodes.iter().find(|node| node.public_port == port && port != 0);
+        of_node.map(|node| node.name.clone())
     }
 
     /// Tells telemetry what the settings name.

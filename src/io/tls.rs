@@ -6,7 +6,7 @@
 use super::settings::{Identity, Settings};
 use crate::gate::Time;
 use crate::gate::partner::TrustId;
-use crate::gate::peer::{TrustSets, Untrusted, Use};
+use crate::gate::peer::{TrustSet, TrustSets, Untrusted, Use};
 use crate::wire::certificate::Chain;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -34,6 +34,7 @@ pub struct Tls {
     versions: &'static [&'static SupportedProtocolVersion],
     identities: Vec<Identity>,
     trust: Arc<TrustSets>,
+    inside_trust: Arc<TrustSet>,
     certificates: Arc<Certificates>,
     sip_sessions: Arc<dyn StoresServerSessions>,
     streams: Arc<ServerConfig>,
@@ -63,6 +64,7 @@ impl Tls {
         let mut tls = Self {
             identities: settings.identities.clone(),
             trust: Arc::clone(&settings.trust),
+            inside_trust: Arc::clone(&settings.inside_trust),
             sip_sessions: ServerSessionMemoryCache::new(SESSIONS),
             streams: Arc::new(server(
                 &provider,
@@ -116,20 +118,27 @@ impl Tls {
     /// For a connection to a SIP partner: shows the identity's certificate; the partner's chain must lead to `trust` (or the common one).
     pub fn to_sip_partner(&self, identity: usize, trust: TrustId) -> Result<(Arc<ClientConfig>, Refusal), String> {
         let refusal = Refusal::default();
-        let config = self.client(identity, Some(trust), &refusal)?;
+        let config = self.client(identity, Authorities::Partners(Arc::clone(&self.trust), trust), &refusal)?;
+        Ok((Arc::new(config), refusal))
+    }
+
+    /// For a connection to a SIP node: shows the default identity's certificate, if asked; the node's chain must lead to `[inside] trust`.
+    pub fn to_sip_node(&self) -> Result<(Arc<ClientConfig>, Refusal), String> {
+        let refusal = Refusal::default();
+        let config = self.client(0, Authorities::Inside(Arc::clone(&self.inside_trust)), &refusal)?;
         Ok((Arc::new(config), refusal))
     }
 
     /// For an XMPP stream that we opened: any server certificate; facts only, dialback proves.
     pub fn to_stream(&self, identity: usize) -> Result<Arc<ClientConfig>, String> {
-        self.client(identity, None, &Refusal::default()).map(Arc::new)
+        self.client(identity, Authorities::Any, &Refusal::default()).map(Arc::new)
     }
 
-    fn client(&self, identity: usize, trust: Option<TrustId>, refusal: &Refusal) -> Result<ClientConfig, String> {
+    fn client(&self, identity: usize, trust: Authorities, refusal: &Refusal) -> Result<ClientConfig, String> {
         let identity = self.identities.get(identity).or_else(|| self.identities.first()).ok_or("no identity")?;
         let verifier = Arc::new(ServerFacts {
             algorithms: self.provider.signature_verification_algorithms,
-            trust: trust.map(|id| (Arc::clone(&self.trust), id)),
+            trust,
             refusal: refusal.clone(),
         });
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
@@ -268,10 +277,21 @@ impl ClientCertVerifier for ClientFacts {
     }
 }
 
+/// Whom the chain of a server must lead to.
+#[derive(Clone, Debug)]
+enum Authorities {
+    /// Nobody: facts only.
+    Any,
+    /// The set of a partner's entry.
+    Partners(Arc<TrustSets>, TrustId),
+    /// `[inside] trust`.
+    Inside(Arc<TrustSet>),
+}
+
 #[derive(Debug)]
 struct ServerFacts {
     algorithms: WebPkiSupportedAlgorithms,
-    trust: Option<(Arc<TrustSets>, TrustId)>,
+    trust: Authorities,
     refusal: Refusal,
 }
 
@@ -284,15 +304,18 @@ impl ServerCertVerifier for ServerFacts {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if let Some((sets, id)) = &self.trust {
-            let chain = read(leaf, intermediates)?;
-            let time = Time::from_unix_seconds(now.as_secs());
-            let verdict = match sets.get(*id) {
-                Some(set) => set.verify(&chain, Use::Any, time),
-                None => Err(Untrusted::Other("no authority is trusted here: [tls] trust is empty".to_owned())),
-            };
-            verdict.map_err(|why| self.refusal.refuse(&chain, &why))?;
-        }
+        let (set, key) = match &self.trust {
+            Authorities::Any => return Ok(ServerCertVerified::assertion()),
+            Authorities::Partners(sets, id) => (sets.get(*id), "[tls] trust"),
+            Authorities::Inside(set) => (Some(&**set).filter(|set| !set.is_empty()), "[inside] trust"),
+        };
+        let chain = read(leaf, intermediates)?;
+        let time = Time::from_unix_seconds(now.as_secs());
+        let verdict = match set {
+            Some(set) => set.verify(&chain, Use::Any, time),
+            None => Err(Untrusted::Other(format!("no authority is trusted here: {key} is empty"))),
+        };
+        verdict.map_err(|why| self.refusal.refuse(&chain, &why))?;
         Ok(ServerCertVerified::assertion())
     }
 

@@ -4,8 +4,10 @@
 //! refusal. Nothing here rewrites an address: identity is proven on what was written.
 
 mod names;
+pub mod nodes;
 pub mod trust;
 
+pub use nodes::node_of;
 pub use trust::{TrustSet, TrustSets, Untrusted, Use};
 
 use crate::gate::partner::{DomainPattern, Identity, LinkId, Partner, PartnerId, Protocol, TrustId};

@@ -173,11 +173,12 @@ async fn closed(edge: &Edge, link: crate::gate::LinkId, cause: String) {
     let _ = edge.input(Input::Closed { link, cause }).await;
 }
 
-/// An accepted connection on `[outside] sip`: mutual TLS first.
+/// An accepted connection on `[outside] sip`, or on the `public_port` of the node `door`: mutual TLS first.
 pub async fn accept_outside(
     edge: Arc<Edge>,
     socket: tokio::net::TcpStream,
     peer: SocketAddr,
+    door: Option<String>,
     permit: OwnedSemaphorePermit,
 ) {
     use crate::gate::reject::{Reason, Reject};
@@ -195,7 +196,7 @@ pub async fn accept_outside(
         Ok((stream, chain)) => {
             edge.telemetry.metrics.handshake(begun.elapsed());
             let start =
-                Start { side: Side::Outside, peer, hop: None, door: None, dialled: None, chain, permit: Some(permit) };
+                Start { side: Side::Outside, peer, hop: None, door, dialled: None, chain, permit: Some(permit) };
             run(edge, stream, start).await;
         }
         Err(failure) => {
