@@ -78,7 +78,7 @@ impl Gate {
         match self.hops.pass(now, key, parcel) {
             Passed::Write(link, parcel) => self.parcel_written(now, link, parcel),
             Passed::Queued => {}
-            Passed::Connect(hop) => match self.target(key) {
+            Passed::Connect(hop) => match self.target(now, key) {
                 Some(target) => self.outputs.push_back(Output::Connect { hop, target }),
                 None => self.hop_failed(
                     now,
@@ -94,12 +94,13 @@ impl Gate {
         }
     }
 
-    pub(super) fn target(&self, key: &HopKey) -> Option<Target> {
+    pub(super) fn target(&self, now: Time, key: &HopKey) -> Option<Target> {
         match key {
             // A key of before a reload leads where its domain is reached now.
             HopKey::Partner { domain, identity, .. } => {
                 let (domain, next_hop) = self.settings.way_to(domain)?;
-                Some(Target::SipPartner { domain, next_hop, identity: *identity })
+                let avoid = self.hops.avoided(key, now);
+                Some(Target::SipPartner { domain, next_hop, identity: *identity, avoid })
             }
             HopKey::SipNode { node } => {
                 let found = self.settings.nodes.iter().find(|n| n.name == *node)?;

@@ -71,7 +71,7 @@ impl Gate {
                 turn.deadlines.set(Deadline::Component(key.clone()), at);
             }
             Attempt::Connect(hop) => {
-                if let Some(target) = self.target(key) {
+                if let Some(target) = self.target(now, key) {
                     self.outputs.push_back(Output::Connect { hop, target });
                 }
             }

@@ -31,6 +31,8 @@ pub const TIMER_F: Duration = Duration::from_secs(32);
 
 /// RFC 3261 §16.6 step 11: Timer C, how long a relayed INVITE may ring without another word; more than three minutes.
 pub const TIMER_C: Duration = Duration::from_secs(200);
+/// How often a relayed request that was not taken is handed on again.
+pub const RELAY_TRIES: u8 = 3;
 /// Requests that are relayed from SIP to SIP and await their outcome, in all.
 pub const RELAYED: usize = 50_000;
 /// Those that one node or partner has not answered; beyond, the senders hear `overloaded`.
@@ -49,6 +51,10 @@ pub const NODE_MISSES: u32 = 2;
 pub const NODE_PROVES: u32 = 2;
 /// Longest time that a node's Retry-After keeps new sessions from it.
 pub const NODE_RESTS: Duration = Duration::from_secs(60);
+/// Addresses of one partner that others are tried before.
+pub const RESTING_ADDRESSES: usize = 16;
+/// How long others are tried before an address that said 503 without Retry-After, or nothing at all.
+pub const ADDRESS_RESTS: Duration = Duration::from_secs(30);
 /// Longest pause before a SIP node that could not be reached is tried again: sooner than others, as it is asked whether it is well.
 pub const NODE_BACKOFF: Duration = Duration::from_secs(4);
 /// Parcels that wait for one hop's connection.

@@ -246,6 +246,7 @@ impl Gate {
                 (node.clone().unwrap_or_else(|| format!("{from} to {to}")), Protocol::Xmpp)
             }
         };
+        let mut has_others = false;
         match proof {
             Proof::Sip { chain, .. } if side == Side::Inside => {
                 let node = match hop.and_then(|hop| self.hops.key(hop)) {
@@ -272,7 +273,8 @@ impl Gate {
                     }
                 }
             }
-            Proof::Sip { chain, dialled } => {
+            Proof::Sip { chain, dialled, others } => {
+                has_others = others;
                 let key = hop.and_then(|hop| self.hops.key(hop)).cloned();
                 let opened = match (&key, dialled) {
                     (Some(route::HopKey::Partner { domain, .. }), dialled) => {
@@ -319,6 +321,9 @@ impl Gate {
         self.outputs.push_back(Output::Event(Box::new(Event::LinkOpened { link, side, protocol, peer, who })));
         if let Some(hop) = hop {
             self.hop_up(now, hop, link);
+            if has_others {
+                self.hops.has_others(link, peer);
+            }
         }
     }
 

@@ -222,6 +222,9 @@ impl Player {
             "is mute" => {
                 self.world().mute.insert(party);
             }
+            "has other addresses" => {
+                self.world().elsewhere.insert(party);
+            }
             "is not mute" => {
                 self.world().mute.remove(&party);
             }

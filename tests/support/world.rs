@@ -102,6 +102,8 @@ pub struct World {
     sip_nodes: BTreeMap<String, IpAddr>,
     /// SIP nodes that do not answer when asked whether they are well.
     pub mute: BTreeSet<String>,
+    /// Partners that are known at several addresses.
+    pub elsewhere: BTreeSet<String>,
     /// Answers of the others.
     well: Vec<(LinkId, sip::Message)>,
     /// The process dies after so many more outputs.
@@ -155,6 +157,7 @@ impl World {
         let mut world = Self {
             sip_nodes: sip_nodes(&settings),
             mute: BTreeSet::new(),
+            elsewhere: BTreeSet::new(),
             well: Vec::new(),
             gate: Gate::new(settings, [7; 32], now),
             now,
@@ -385,7 +388,7 @@ impl World {
             return *link;
         }
         let link = self.new_link(Wire { party: node.to_owned(), ours: false, carries: Carries::Sip });
-        let proof = Proof::Sip { chain: None, dialled: None };
+        let proof = Proof::Sip { chain: None, dialled: None, others: false };
         let peer = SocketAddr::new(from, 40_000);
         let proven = Proven { link, side: Side::Inside, peer, hop: None, door: None, proof };
         self.input(Input::Proven(Box::new(proven)));
@@ -419,7 +422,7 @@ impl World {
         let (authority, host) =
             self.certificates.get(party).cloned().unwrap_or_else(|| ("ca".to_owned(), format!("sip.{party}")));
         let chain = Some(pki().chain(&authority, &host));
-        let proof = Proof::Sip { chain, dialled };
+        let proof = Proof::Sip { chain, dialled, others: self.elsewhere.contains(party) };
         let proven = Proven { link, side: Side::Outside, peer: address(9), hop, door: None, proof };
         self.input(Input::Proven(Box::new(proven)));
     }
@@ -535,7 +538,9 @@ impl World {
         }
         let link = self.new_link(Wire { party: party.clone(), ours: true, carries: carries.clone() });
         let proof = match carries {
-            Carries::Sip if self.sip_nodes.contains_key(&party) => Proof::Sip { chain: None, dialled: None },
+            Carries::Sip if self.sip_nodes.contains_key(&party) => {
+                Proof::Sip { chain: None, dialled: None, others: false }
+            }
             Carries::Sip => {
                 let host = format!("sip.{party}");
                 return self.prove_sip(link, &party, Some(hop), Some((host, false)));

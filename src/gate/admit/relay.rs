@@ -129,7 +129,7 @@ impl Gate {
             dialog,
             node,
         };
-        self.hand_on(now, (link, at), request.clone(), way, &routed, nodes)?;
+        self.hand_on(now, (link, at), request.clone(), way, &routed, (nodes, 0))?;
         Ok(Some(Taken::Later))
     }
 
@@ -209,7 +209,7 @@ impl Gate {
             dialog,
             node: node.name,
         };
-        self.hand_on(now, (link, at), request.clone(), way, &routed, Vec::new())?;
+        self.hand_on(now, (link, at), request.clone(), way, &routed, (Vec::new(), 0))?;
         Ok(Taken::Later)
     }
 
@@ -221,7 +221,7 @@ impl Gate {
         request: Message,
         way: Way,
         routed: &Routed,
-        others: Vec<String>,
+        (others, tries): (Vec<String>, u8),
     ) -> Result<(), Reject> {
         let hop = match way.side {
             Side::Outside => HopKey::SipNode { node: way.node.clone() },
@@ -252,11 +252,11 @@ impl Gate {
             self.steps.push_back(Step::Pass { hop, parcel });
             return Ok(());
         }
-        if method == Some(Method::Invite) {
+        if method == Some(Method::Invite) && tries == 0 {
             // RFC 3261 §16.2: at once, so that nobody asks again.
             self.answer(now, link, &request, 100, &[], None, false);
         }
-        let handed = Handed { link, request: request.detached(), way, hop, others, bytes, at };
+        let handed = Handed { link, request: request.detached(), way, hop, others, tries, bytes, at };
         let (mut turn, sessions) = self.turn(now);
         sessions.relays.hand(&mut turn, id, handed);
         Ok(())

@@ -125,7 +125,9 @@ impl Gate {
             let rest = Duration::from_secs(u64::from(seconds)).min(limits::NODE_RESTS);
             self.health.rests(&node, now + rest);
         }
-        if self.try_elsewhere(now, id) {
+        let rest = rest.map_or(limits::ADDRESS_RESTS, |seconds| Duration::from_secs(u64::from(seconds)));
+        let may_try = side == Side::Outside || self.turns_away(now, id, rest.min(limits::NODE_RESTS));
+        if may_try && self.try_elsewhere(now, id) {
             return;
         }
         let reject = match side {
@@ -187,36 +189,54 @@ impl Gate {
         self.steps.push_back(Step::Pass { hop: HopKey::SipNode { node: context.way.node.clone() }, parcel });
     }
 
-    /// Hands a request that nobody took to the next node. `false`: there is none.
+    /// Hands a request that nobody took to the next node, or to another address of the partner. `false`: there is none.
     fn try_elsewhere(&mut self, now: Time, id: RelayId) -> bool {
         let Some(context) = self.sessions.relays.get_mut(id) else { return false };
-        if !matches!(context.state, State::Proceeding { cancelled: false, .. }) {
+        if !matches!(context.state, State::Proceeding { cancelled: false, .. }) || context.tries >= limits::RELAY_TRIES
+        {
             return false;
         }
         let health = &self.health;
         context.others.retain(|node| health.takes_new(node, now));
-        if context.others.is_empty() {
+        if context.way.side == Side::Outside && context.others.is_empty() {
             return false;
         }
         let (mut turn, sessions) = self.turn(now);
-        let Some(Context { link, request, mut way, mut others, .. }) = sessions.relays.take(&mut turn, id) else {
+        let Some(Context { link, request, mut way, mut others, tries, .. }) = sessions.relays.take(&mut turn, id)
+        else {
             return false;
         };
-        way.node = others.remove(0);
-        way.dialog = Dialog::new(&self.border.masks, &way.node, way.dialog.opener, way.dialog.action);
+        if way.side == Side::Outside {
+            way.node = others.remove(0);
+            way.dialog = Dialog::new(&self.border.masks, &way.node, way.dialog.opener, way.dialog.action);
+        }
         let ends = Ends { partner: &way.partner, local: &way.local };
-        let handed = topology::routed_inward(&request, &self.border.masks, ends, &self.settings)
-            .and_then(|routed| self.hand_on(now, (link, now), request.clone(), way, &routed, others));
+        let routed = match way.side {
+            Side::Outside => topology::routed_inward(&request, &self.border.masks, ends, &self.settings),
+            Side::Inside => {
+                topology::routed_outward(&request, &self.border.masks, ends, &self.settings, &self.border.inside)
+            }
+        };
+        let handed = routed
+            .and_then(|routed| self.hand_on(now, (link, now), request.clone(), way, &routed, (others, tries + 1)));
         if let Err(reject) = handed {
             self.refuse_sip(now, link, &request, &reject);
         }
         true
     }
 
+    /// RFC 3263 §4.3: what a hop leads to can't take it, or says nothing; whether another address of the partner can be tried.
+    fn turns_away(&mut self, now: Time, id: RelayId, rest: Duration) -> bool {
+        let Some(context) = self.sessions.relays.get(id) else { return false };
+        let Some(link) = context.written() else { return false };
+        context.way.side == Side::Inside && self.hops.turn_away(&context.hop, link, now, now + rest)
+    }
+
     /// A relayed request has no answer, and will have none.
     pub(in crate::gate) fn relayed_unanswered(&mut self, now: Time, id: RelayId, why: Unanswered) {
         let Some(context) = self.sessions.relays.get(id) else { return };
         let method = context.request.method().cloned();
+        let of_node = context.way.side == Side::Outside;
         let whom = match context.way.side {
             Side::Outside => format!("node {}", context.way.node),
             Side::Inside => format!("the server of {}", context.way.label),
@@ -225,14 +245,15 @@ impl Gate {
         let may_repeat = matches!(method, Some(Method::Invite | Method::Subscribe | Method::Options));
         let uncertain = |what: &str| Reject::new(Reason::Uncertain, format!("{whom} {what}"));
         let (reject, outcome) = match why {
+            // Of a partner every address was tried.
             Unanswered::Unreachable(reject) => {
-                if self.try_elsewhere(now, id) {
+                if of_node && self.try_elsewhere(now, id) {
                     return;
                 }
                 (reject, Outcome::Failed)
             }
             Unanswered::LinkDied => {
-                if may_repeat && self.try_elsewhere(now, id) {
+                if of_node && may_repeat && self.try_elsewhere(now, id) {
                     return;
                 }
                 (uncertain("was given it, and the connection ended before the answer"), Outcome::Uncertain)
@@ -242,9 +263,13 @@ impl Gate {
                 (Reject::new(Reason::Timeout, detail), Outcome::Failed)
             }
             Unanswered::Silent if may_repeat => {
+                self.turns_away(now, id, limits::ADDRESS_RESTS);
                 (Reject::new(Reason::Timeout, format!("{whom} did not answer")), Outcome::Failed)
             }
-            Unanswered::Silent => (uncertain("was given it and did not answer"), Outcome::Uncertain),
+            Unanswered::Silent => {
+                self.turns_away(now, id, limits::ADDRESS_RESTS);
+                (uncertain("was given it and did not answer"), Outcome::Uncertain)
+            }
         };
         self.refuse_relayed(now, id, &reject, outcome);
     }

@@ -8,6 +8,7 @@ use crate::gate::session::Parcel;
 use crate::gate::time::Time;
 use crate::wire::address::Domain;
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// What a hop leads to.
@@ -58,6 +59,8 @@ pub struct Hops {
 struct Hop {
     state: State,
     failures: u32,
+    /// Addresses that said they can't, or nothing, and until when others are tried before them.
+    resting: Vec<(SocketAddr, Time)>,
 }
 
 #[derive(Debug)]
@@ -72,6 +75,8 @@ enum State {
     Up {
         link: LinkId,
         since: Time,
+        /// Where it leads, if there are others.
+        left_for_others: Option<SocketAddr>,
     },
 }
 
@@ -159,7 +164,7 @@ impl Hops {
             hop.failures = 0;
         }
         self.links.insert(link, key);
-        match std::mem::replace(&mut hop.state, State::Up { link, since: now }) {
+        match std::mem::replace(&mut hop.state, State::Up { link, since: now, left_for_others: None }) {
             State::Connecting { queue } => queue,
             _ => VecDeque::new(),
         }
@@ -180,7 +185,7 @@ impl Hops {
     pub fn closed(&mut self, now: Time, link: LinkId, cause: &str) -> Option<HopKey> {
         let key = self.links.remove(&link)?;
         if let Some(hop) = self.hops.get_mut(&key)
-            && let State::Up { link: of_hop, since } = hop.state
+            && let State::Up { link: of_hop, since, .. } = hop.state
             && of_hop == link
         {
             if let HopKey::Component { .. } = key {
@@ -194,6 +199,42 @@ impl Hops {
             }
         }
         Some(key)
+    }
+
+    /// The hop's link leads to this address, and there are others.
+    pub fn has_others(&mut self, link: LinkId, at: SocketAddr) {
+        if let Some(hop) = self.links.get(&link).and_then(|key| self.hops.get_mut(key))
+            && let State::Up { link: up, left_for_others, .. } = &mut hop.state
+            && *up == link
+        {
+            *left_for_others = Some(at);
+        }
+    }
+
+    /// What the hop leads to can't, or says nothing: the next parcel tries another address first, for so long (RFC 3263 §4.3). `false`: there is
+    /// none. The link stays for what is under way on it.
+    pub fn turn_away(&mut self, key: &HopKey, link: LinkId, now: Time, until: Time) -> bool {
+        let Some(hop) = self.hops.get_mut(key) else { return false };
+        match hop.state {
+            State::Up { link: up, left_for_others: Some(at), .. } if up == link => {
+                hop.resting.retain(|(other, until)| *other != at && *until > now);
+                if hop.resting.len() < limits::RESTING_ADDRESSES {
+                    hop.resting.push((at, until));
+                }
+                hop.state = State::Down { failed: None };
+                true
+            }
+            // It was turned away from already: another is up, or being connected.
+            State::Up { link: up, .. } => up != link,
+            State::Connecting { .. } => true,
+            State::Down { .. } => false,
+        }
+    }
+
+    /// Addresses that others are tried before.
+    pub fn avoided(&self, key: &HopKey, now: Time) -> Vec<SocketAddr> {
+        let resting = self.hops.get(key).map(|hop| hop.resting.as_slice()).unwrap_or_default();
+        resting.iter().filter(|(_, until)| *until > now).map(|(at, _)| *at).collect()
     }
 
     /// The hop of a link of ours.
@@ -217,7 +258,7 @@ impl Hops {
 
 impl Hop {
     fn new() -> Self {
-        Self { state: State::Down { failed: None }, failures: 0 }
+        Self { state: State::Down { failed: None }, failures: 0, resting: Vec::new() }
     }
 
     /// Down until the back-off has passed; gives the state before.

@@ -66,6 +66,8 @@ pub struct Context {
     pub hop: HopKey,
     /// Nodes still to be tried.
     pub others: Vec<String>,
+    /// How often it was handed on before.
+    pub tries: u8,
     /// As it was sent: of an INVITE for CANCEL and ACK; COMPAT(aol): for its Call-ID.
     pub sent: Option<Message>,
     /// How far it is.
@@ -103,6 +105,8 @@ pub struct Handed {
     pub hop: HopKey,
     /// Nodes to be tried after that.
     pub others: Vec<String>,
+    /// How often it was handed on before.
+    pub tries: u8,
     /// As it is to be sent.
     pub bytes: Bytes,
     /// When it was received whole.
@@ -167,7 +171,7 @@ impl Relays {
 
     /// Hands a request on; its answer comes to the context that is made. `id` is in the branch of `bytes`.
     pub fn hand(&mut self, turn: &mut Turn<'_>, id: RelayId, handed: Handed) {
-        let Handed { link, request, way, hop, others, bytes, at } = handed;
+        let Handed { link, request, way, hop, others, tries, bytes, at } = handed;
         let is_invite = request.method() == Some(&Method::Invite);
         let server = request.method().map_or(0, |method| server_key(link, &request, method));
         let parcel = Parcel {
@@ -185,7 +189,8 @@ impl Relays {
         }
         *self.waiting.entry(hop.clone()).or_insert(0) += 1;
         let state = State::Proceeding { provisional: false, cancelled: false };
-        let context = Context { link, request, way, hop: hop.clone(), others, sent, state, server, written: None };
+        let context =
+            Context { link, request, way, hop: hop.clone(), others, tries, sent, state, server, written: None };
         self.contexts.insert(id, context);
         self.servers.insert(server, id);
         turn.step(Step::Pass { hop, parcel });
