@@ -51,6 +51,8 @@ pub const NODE_MISSES: u32 = 2;
 pub const NODE_PROVES: u32 = 2;
 /// Longest time that a node's Retry-After keeps new sessions from it.
 pub const NODE_RESTS: Duration = Duration::from_secs(60);
+/// Hops beyond which those that lead nowhere are forgotten.
+pub const IDLE_HOPS: usize = 4_096;
 /// Addresses of one partner that others are tried before.
 pub const RESTING_ADDRESSES: usize = 16;
 /// How long others are tried before an address that said 503 without Retry-After, or nothing at all.

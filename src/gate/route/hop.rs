@@ -53,6 +53,8 @@ pub struct Hops {
     hops: BTreeMap<HopKey, Hop>,
     ids: BTreeMap<HopId, HopKey>,
     links: BTreeMap<LinkId, HopKey>,
+    /// How many are too many.
+    forget_at: usize,
 }
 
 #[derive(Debug)]
@@ -109,6 +111,7 @@ pub enum Passed {
 impl Hops {
     /// Hands a parcel to a hop.
     pub fn pass(&mut self, now: Time, key: &HopKey, parcel: Parcel) -> Passed {
+        self.forget_idle(now);
         let next = &mut self.next;
         let hop = self.hops.entry(key.clone()).or_insert_with(Hop::new);
         match &mut hop.state {
@@ -131,6 +134,7 @@ impl Hops {
 
     /// Has a hop connected though nothing waits for it.
     pub fn attempt(&mut self, now: Time, key: &HopKey) -> Attempt {
+        self.forget_idle(now);
         let hop = self.hops.entry(key.clone()).or_insert_with(Hop::new);
         match &hop.state {
             State::Up { .. } | State::Connecting { .. } => Attempt::Going,
@@ -143,6 +147,21 @@ impl Hops {
                 Attempt::Connect(id)
             }
         }
+    }
+
+    /// Of many hops those are forgotten that lead nowhere now and have nothing to remember: whoever may name a domain of a wildcard entry can make
+    /// no more of them than that.
+    fn forget_idle(&mut self, now: Time) {
+        if self.hops.len() < self.forget_at.max(limits::IDLE_HOPS) {
+            return;
+        }
+        self.hops.retain(|_, hop| match &hop.state {
+            State::Up { .. } | State::Connecting { .. } => true,
+            State::Down { failed: Some((until, _)) } => *until > now,
+            State::Down { failed: None } => false,
+        });
+        // Not at every parcel, if most are in use.
+        self.forget_at = self.hops.len() * 2;
     }
 
     /// Whether a hop is up.
@@ -309,5 +328,19 @@ mod tests {
             matches!(hops.pass(start, &key, parcel()), Passed::Connect(_)),
             "a connection that was good is no failure"
         );
+    }
+
+    #[test]
+    fn hops_that_lead_nowhere_are_forgotten_in_time() {
+        let (mut hops, start) = (Hops::default(), Time::from_unix_nanos(1_700_000_000_000_000_000));
+        let reject = Reject::new(Reason::Timeout, "nobody is there");
+        for number in 0..5 * limits::IDLE_HOPS {
+            let domain = Domain::parse(&format!("d{number}.partner.example")).unwrap();
+            let key = HopKey::Partner { domain, next_hop: None, identity: 0 };
+            let now = start + Duration::from_secs(number as u64);
+            let Passed::Connect(id) = hops.pass(now, &key, parcel()) else { panic!("it connects") };
+            hops.unreachable(now, id, &reject);
+        }
+        assert!(hops.hops.len() <= 2 * limits::IDLE_HOPS, "{}", hops.hops.len());
     }
 }
