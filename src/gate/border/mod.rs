@@ -4,4 +4,5 @@ pub mod aol;
 pub mod inward;
 pub mod leak;
 pub mod mask;
+pub mod media;
 pub mod topology;
