@@ -4,6 +4,7 @@
 mod configuration;
 
 use configuration::{FEDGATE, World};
+use fedgate::app;
 use fedgate::config::{Loaded, Severity};
 use fedgate::gate::partner::{NodeProof, NodeProtocol};
 use std::process::Command;
@@ -116,6 +117,20 @@ fn a_node_sees_the_listener_of_its_own_kind() {
         let facing = nodes[0].facing.as_ref().unwrap();
         assert_eq!((facing.at.host.as_str(), facing.at.port, facing.tls), ("10.0.0.1", 5064, false));
     }
+}
+
+#[test]
+fn a_listener_on_all_addresses_is_seen_at_the_one_on_the_way() {
+    let rest = "[inside]\nsip = [\"tcp:0.0.0.0:5064\", \"tls:[::]:5065\"]\ntrust = [\"certs/ca.pem\"]\n[outside]\nsip = [\"192.0.2.1:5061\"]\n";
+    let loaded = app::Loaded::new(loaded("127.0.0.1:5070", "public_port = 5071", rest), Vec::new());
+    let facing = loaded.gate.nodes[0].facing.as_ref().unwrap();
+    assert_eq!((facing.at.host.as_str(), facing.at.port, facing.tls), ("127.0.0.1", 5064, false));
+    let listeners = &loaded.io.listeners;
+    assert_eq!(listeners.inside_sip_tcp, ["0.0.0.0:5064".parse().unwrap()]);
+    assert_eq!(listeners.inside_sip_tls, ["[::]:5065".parse().unwrap()]);
+    assert_eq!(listeners.doors, ["192.0.2.1:5071".parse().unwrap()]);
+    assert_eq!((loaded.io.door(5071), loaded.io.door(5061), loaded.io.door(0)), (Some("imp-1".to_owned()), None, None));
+    assert!(loaded.notices.is_empty(), "{:?}", loaded.notices);
 }
 
 #[test]
