@@ -214,6 +214,13 @@ fn nodes_that_are_hard_to_tell_apart_are_warned_of() {
 }
 
 #[test]
+fn presence_tables_are_not_for_a_sip_node() {
+    let told = warnings("127.0.0.1:5070", "profile = \"jabber\"", "");
+    assert!(told.len() == 1 && told[0].contains("node[0].profile: says nothing here"), "{told:?}");
+    assert_eq!(warnings("127.0.0.1:5070", "profile = \"generic\"", ""), Vec::<String>::new());
+}
+
+#[test]
 fn a_user_on_two_protocols_is_warned_of() {
     let xmpp = |keys: &str| {
         format!(

@@ -5,12 +5,18 @@ use crate::world::{PATIENCE, World, change};
 use fedgate::io::listen::Kind;
 use fedgate::wire::certificate::Chain;
 use proxy_header::ProxyHeader;
+use rustls::client::ResolvesClientCert;
 use rustls::pki_types::ServerName;
+use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, SignatureScheme};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// A SIP node at 127.0.0.5 beside the XMPP node, with these keys.
@@ -86,7 +92,7 @@ async fn who_is_a_node_counts_from_the_next_reload() {
 }
 
 #[tokio::test]
-async fn tls_inside_asks_for_a_certificate_and_takes_none() {
+async fn tls_inside_takes_any_certificate_or_none() {
     let world = world("").await;
     for (shows, sni, carries) in [
         (None, "sip.corp.example", "corp.example"),
@@ -99,6 +105,33 @@ async fn tls_inside_asks_for_a_certificate_and_takes_none() {
         let chain = Chain::parse(der).unwrap();
         assert!(chain.names.dns.iter().any(|name| name == carries), "{sni}: {}", chain.names);
     }
+}
+
+/// Notes that it was asked for a certificate, and has none.
+#[derive(Debug, Default)]
+struct Asked(AtomicBool);
+
+impl ResolvesClientCert for Asked {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.store(true, Ordering::SeqCst);
+        None
+    }
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn tls_inside_asks_for_a_certificate() {
+    let world = world("").await;
+    let asked = Arc::new(Asked::default());
+    let mut config = ClientConfig::clone(world.client(None, &[&TLS12, &TLS13]).config());
+    config.client_auth_cert_resolver = Arc::<Asked>::clone(&asked);
+    let socket = from("127.0.0.5", world.edge.address(Kind::InsideSipTls).unwrap()).await;
+    let name = ServerName::try_from("sip.corp.example").unwrap();
+    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, socket).await.unwrap();
+    assert!(pongs(&mut stream).await);
+    assert!(asked.0.load(Ordering::SeqCst));
 }
 
 #[tokio::test]
