@@ -1,6 +1,7 @@
 //! The whole path of a message, on one screen for each protocol: understand → who says so ([`super::peer`]) → their words to ours
 //! ([`super::border`]) → may they ([`super::policy`]) → part of something known, or where to ([`super::session`], [`super::route`]).
 
+mod relay;
 mod session;
 
 use super::Draining;
@@ -78,7 +79,11 @@ impl Gate {
     }
 
     fn sip_request(&mut self, now: Time, link: LinkId, at: Time, request: &Message) {
-        match self.admit_sip(now, link, at, request) {
+        let admitted = match self.links.get(link).map(|link| &link.far) {
+            Some(Far::SipNode { .. }) => self.admit_from_node(now, link, at, request),
+            _ => self.admit_sip(now, link, at, request),
+        };
+        match admitted {
             Ok(Taken::Now { status, headers, to_tag, makes_dialog }) => {
                 self.answer(now, link, request, status, &headers, to_tag, makes_dialog);
             }
@@ -102,11 +107,16 @@ impl Gate {
         // Their words to ours.
         let (profile, budget, label) = self.entry(claim.partner());
         let from = inward::sender(request, &claim, profile)?;
-        if self.sessions.servers.is_repeated(link, request) {
+        if self.sessions.servers.is_repeated(link, request) || self.sessions.relays.is_repeated(link, request) {
             return Ok(Taken::Never);
         }
-        inward::no_other_route(request, &self.settings)?;
         inward::no_loop(request, &self.settings)?;
+        let entry = (profile, &budget, label.as_str());
+        if let Some(taken) = self.relay_inward(now, (link, at), &claim, &from, request, entry)? {
+            return Ok(taken);
+        }
+        inward::asserted(request, &claim)?;
+        inward::no_other_route(request, &self.settings)?;
         match method {
             Method::Ack => {
                 self.acked(now, &from, request);
@@ -348,14 +358,14 @@ impl Gate {
             _ => Action::Message,
         };
         let question = Question { from: &from.bare, to: &to.bare, action, side: Side::Inside, protocol, peer_ip: None };
-        let permit = match self.decided(question, partner, None) {
+        let permit = match self.decided(question, partner, (Protocol::Xmpp, None)) {
             // Who may only start still has an answer: a session is decided as what opened it.
             Err(reject) if reject.reason == Reason::NotAllowed && action == Action::Chat => {
                 if !self.sessions.chats.is_theirs(&key) {
                     return Err(reject);
                 }
                 let theirs = Question { from: &to.bare, to: &from.bare, side: Side::Outside, ..question };
-                self.decided(theirs, partner, None)?
+                self.decided(theirs, partner, (protocol, None))?
             }
             decided => decided?,
         };
@@ -455,7 +465,7 @@ impl Gate {
             protocol,
             peer_ip: None,
         };
-        let permit = self.decided(question, partner, None)?;
+        let permit = self.decided(question, partner, (Protocol::Xmpp, None))?;
         if protocol != Protocol::Sip || to.bare.local().is_none() {
             return Err(Reject::new(Reason::Unsupported, "only users of a SIP partner are watched"));
         }
@@ -530,7 +540,7 @@ impl Gate {
             protocol: claim.protocol(),
             peer_ip: peer.map(|peer| canonical(peer.ip())),
         };
-        self.decided(question, claim.partner(), peer)
+        self.decided(question, claim.partner(), (claim.protocol(), peer))
     }
 
     /// Asks policy; the first allow of a pair and action under this policy is told to the operator.
@@ -538,7 +548,7 @@ impl Gate {
         &mut self,
         question: Question<'_>,
         partner: Option<PartnerId>,
-        peer: Option<std::net::SocketAddr>,
+        (asker, peer): (Protocol, Option<std::net::SocketAddr>),
     ) -> Result<Permit, Reject> {
         let permit = self.settings.policy.decide(question).0?;
         let told = fingerprint((self.told_key, question.from, question.to, question.action));
@@ -554,10 +564,7 @@ impl Gate {
                 to: question.to.to_jid(),
                 action: question.action,
                 side: question.side,
-                protocol: match question.side {
-                    Side::Outside => question.protocol,
-                    Side::Inside => Protocol::Xmpp,
-                },
+                protocol: asker,
                 partner: self.entry(partner).2,
                 peer,
                 because: because.unwrap_or_default(),
@@ -585,7 +592,7 @@ impl Gate {
         partner.map_or(Html::ToText, |id| self.settings.policy.partner(id).html)
     }
 
-    fn refuse_sip(&mut self, now: Time, link: LinkId, request: &Message, reject: &Reject) {
+    pub(super) fn refuse_sip(&mut self, now: Time, link: LinkId, request: &Message, reject: &Reject) {
         let facts = self.facts_of(link, request);
         let hostname = self.settings.identities.first().map(|i| i.hostname.clone()).unwrap_or_default();
         let (mut turn, _) = self.turn(now);
@@ -615,7 +622,7 @@ impl Gate {
     }
 
     #[allow(clippy::too_many_arguments)] // one response, one place
-    fn answer(
+    pub(super) fn answer(
         &mut self,
         now: Time,
         link: LinkId,
@@ -645,13 +652,18 @@ impl Gate {
         let who = |uri: Option<crate::wire::sip::NameAddr<'_>>| {
             uri.map_or_else(String::new, |name| name.uri.text.chars().take(256).collect())
         };
-        let domain = inward::claimed_domain(request).ok();
+        let known = self.facts_of_link(link);
+        // The partner is who is outside.
+        let domain = match known.side {
+            Side::Outside => inward::claimed_domain(request).ok(),
+            Side::Inside => inward::to(request).ok().map(|to| to.domain().clone()),
+        };
         Facts {
             from: who(request.from()),
             to: who(request.to()),
             action: request.method().map_or(Action::Other, |method| action_of(method, request)),
             partner: self.label(domain.as_ref().map(|d| d.as_str()), Protocol::Sip),
-            ..self.facts_of_link(link)
+            ..known
         }
     }
 

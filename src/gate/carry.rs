@@ -1,5 +1,10 @@
 //! Handing on: what the sessions want becomes outputs; what could not be handed on goes back to whom it concerns.
 
+mod health;
+mod relay;
+
+pub(super) use relay::Unanswered;
+
 use super::Gate;
 use super::components;
 use super::event::{Event, Outcome, Settled};
@@ -57,8 +62,10 @@ impl Gate {
     }
 
     fn pass(&mut self, now: Time, key: &HopKey, parcel: Parcel) {
+        // What is relayed was looked at when it was rewritten.
         if let HopKey::Partner { .. } = key
-            && let Some(field) = self.inside.named_in(&parcel.bytes)
+            && !matches!(parcel.passage, Passage::Relayed(_))
+            && let Some(field) = self.border.inside.named_in(&parcel.bytes)
         {
             let reject = Reject::new(
                 Reason::NotAllowed,
@@ -71,7 +78,7 @@ impl Gate {
         match self.hops.pass(now, key, parcel) {
             Passed::Write(link, parcel) => self.parcel_written(now, link, parcel),
             Passed::Queued => {}
-            Passed::Connect(hop) => match self.target(key) {
+            Passed::Connect(hop) => match self.target(now, key) {
                 Some(target) => self.outputs.push_back(Output::Connect { hop, target }),
                 None => self.hop_failed(
                     now,
@@ -87,12 +94,13 @@ impl Gate {
         }
     }
 
-    pub(super) fn target(&self, key: &HopKey) -> Option<Target> {
+    pub(super) fn target(&self, now: Time, key: &HopKey) -> Option<Target> {
         match key {
             // A key of before a reload leads where its domain is reached now.
             HopKey::Partner { domain, identity, .. } => {
                 let (domain, next_hop) = self.settings.way_to(domain)?;
-                Some(Target::SipPartner { domain, next_hop, identity: *identity })
+                let avoid = self.hops.avoided(key, now);
+                Some(Target::SipPartner { domain, next_hop, identity: *identity, avoid })
             }
             HopKey::SipNode { node } => {
                 let found = self.settings.nodes.iter().find(|n| n.name == *node)?;
@@ -140,6 +148,9 @@ impl Gate {
         };
         let event = Event::Unreachable { who, side, protocol, cause: reject.detail.clone() };
         self.outputs.push_back(Output::Event(Box::new(event)));
+        if let HopKey::SipNode { node } = &key {
+            self.health.unreachable(node);
+        }
         if let HopKey::SipNode { node } | HopKey::Node { node, .. } | HopKey::Component { node, .. } = &key {
             self.node_is(node);
         }
@@ -150,7 +161,7 @@ impl Gate {
     }
 
     pub(super) fn node_is(&mut self, node: &str) {
-        let up = self.is_attached(node).unwrap_or_else(|| self.hops.node_is_up(node));
+        let up = self.is_attached(node).unwrap_or_else(|| self.hops.node_is_up(node) && self.health.is_up(node));
         if let Some(was) = self.nodes_up.get_mut(node)
             && *was != up
         {
@@ -163,6 +174,7 @@ impl Gate {
         let (_, sessions) = self.turn(now);
         // What its sender was told to have failed while the connection was made must not arrive after all.
         let is_awaited = match parcel.passage {
+            Passage::Relayed(id) => sessions.relays.written(id, link),
             Passage::Request(branch) => {
                 sessions.clients.written(&branch, link) || sessions.chats.written(&branch, link)
             }
@@ -178,6 +190,7 @@ impl Gate {
     fn parcel_failed(&mut self, now: Time, passage: Passage, reject: &Reject) {
         let (mut turn, sessions) = self.turn(now);
         match passage {
+            Passage::Relayed(id) => self.relayed_unanswered(now, id, Unanswered::Unreachable(reject.clone())),
             Passage::Request(branch) => self.request_ended(now, &branch, &Ended::Unreachable(reject.clone())),
             Passage::Message(pair, number) => {
                 if let Some(awaiting) = sessions.barriers.unwritten(&pair, number) {
@@ -207,6 +220,9 @@ impl Gate {
     /// A response, if anybody awaits it.
     pub(super) fn response(&mut self, now: Time, link: LinkId, response: &Message) {
         let Start::Response { status, .. } = response.start() else { return };
+        if self.relayed_response(now, link, response, status) {
+            return;
+        }
         let (mut turn, sessions) = self.turn(now);
         let (chats, beside) = sessions.chats();
         if chats.answered(&mut turn, beside, (link, response, status)) {
@@ -232,6 +248,7 @@ impl Gate {
                 sessions.contacts.answered(&mut turn, &mut sessions.clients, key, tag, ended)
             }
             Purpose::FetchNotify | Purpose::Bye => {}
+            Purpose::Health(node) => self.health_told(node, ended),
             Purpose::Line(key, tag) => {
                 let (chats, beside) = sessions.chats();
                 chats.line_ended(&mut turn, beside, (key, tag), ended);

@@ -71,7 +71,7 @@ impl Gate {
                 turn.deadlines.set(Deadline::Component(key.clone()), at);
             }
             Attempt::Connect(hop) => {
-                if let Some(target) = self.target(key) {
+                if let Some(target) = self.target(now, key) {
                     self.outputs.push_back(Output::Connect { hop, target });
                 }
             }
@@ -95,7 +95,7 @@ impl Gate {
             }
             return false;
         }
-        self.links.insert(link, Link { side: Side::Inside, peer, far: Far::Component { node, domain } });
+        self.links.insert(link, Link { side: Side::Inside, peer, door: None, far: Far::Component { node, domain } });
         true
     }
 

@@ -126,6 +126,8 @@ pub enum Proof {
         chain: Option<Arc<Chain>>,
         /// The host name we connected to, when it was us and it was a name; and whether an administrator typed it.
         dialled: Option<(String, bool)>,
+        /// Whether there are other addresses that we could have connected to.
+        others: bool,
     },
     /// An XMPP stream that may now carry stanzas from `from` to `to`. Stream negotiation has judged the proof by its settings.
     Xmpp {
@@ -163,6 +165,8 @@ pub enum Target {
         next_hop: Option<HostPort>,
         /// Index of the identity whose certificate we show.
         identity: usize,
+        /// Addresses to be tried last: they said lately that they can't, or nothing at all.
+        avoid: Vec<SocketAddr>,
     },
     /// A SIP connection to an inside node.
     SipNode {

@@ -29,6 +29,36 @@ pub const SETTLE_WITHIN: Duration = Duration::from_secs(28);
 /// RFC 3261 §17.1.2.2: Timer F, 64·T1.
 pub const TIMER_F: Duration = Duration::from_secs(32);
 
+/// RFC 3261 §16.6 step 11: Timer C, how long a relayed INVITE may ring without another word; more than three minutes.
+pub const TIMER_C: Duration = Duration::from_secs(200);
+/// How often a relayed request that was not taken is handed on again.
+pub const RELAY_TRIES: u8 = 3;
+/// Requests that are relayed from SIP to SIP and await their outcome, in all.
+pub const RELAYED: usize = 50_000;
+/// Those that one node or partner has not answered; beyond, the senders hear `overloaded`.
+pub const RELAYED_PER_HOP: usize = 5_000;
+/// Dialogs between SIP and SIP that are remembered, in all.
+pub const RELAYED_DIALOGS: usize = 500_000;
+/// How long a relayed dialog without an Expires of its own is remembered after it was last heard of.
+pub const RELAYED_DIALOG_IDLE: Duration = Duration::from_secs(12 * 3600);
+/// How much longer than its Expires a relayed subscription is remembered.
+pub const RELAYED_DIALOG_GRACE: Duration = Duration::from_secs(60);
+/// How often a SIP node is asked by OPTIONS whether it is well.
+pub const NODE_ASKED_EVERY: Duration = Duration::from_secs(5);
+/// Questions in a row that a SIP node leaves unanswered before new sessions go elsewhere.
+pub const NODE_MISSES: u32 = 2;
+/// Questions in a row that a SIP node that failed answers before it gets new sessions.
+pub const NODE_PROVES: u32 = 2;
+/// Longest time that a node's Retry-After keeps new sessions from it.
+pub const NODE_RESTS: Duration = Duration::from_secs(60);
+/// Hops beyond which those that lead nowhere are forgotten.
+pub const IDLE_HOPS: usize = 4_096;
+/// Addresses of one partner that others are tried before.
+pub const RESTING_ADDRESSES: usize = 16;
+/// How long others are tried before an address that said 503 without Retry-After, or nothing at all.
+pub const ADDRESS_RESTS: Duration = Duration::from_secs(30);
+/// Longest pause before a SIP node that could not be reached is tried again: sooner than others, as it is asked whether it is well.
+pub const NODE_BACKOFF: Duration = Duration::from_secs(4);
 /// Parcels that wait for one hop's connection.
 pub const HOP_QUEUE: usize = 1_000;
 /// Longest pause before a hop that could not be reached is tried again.
@@ -137,6 +167,10 @@ pub const TYPING_COUNTS: Duration = Duration::from_secs(120);
 pub const CHAT_SLICE: usize = 500;
 /// Parts of a multipart body that are looked at.
 pub const BODY_PARTS: usize = 16;
+/// The longest URI or Call-ID that is masked for a partner.
+pub const MASKED_BYTES: usize = 1_024;
+/// Multipart bodies in one another that are looked into.
+pub const BODY_DEPTH: usize = 4;
 /// Domains one link may claim.
 pub const CLAIMS_PER_LINK: usize = 64;
 

@@ -25,6 +25,8 @@ pub struct Link {
     pub side: Side,
     /// The other end.
     pub peer: SocketAddr,
+    /// The node on whose `public_port` it came in.
+    pub door: Option<String>,
     /// What is at the other end.
     pub far: Far,
 }
@@ -40,6 +42,15 @@ pub enum Far {
         opened: Opened,
         /// Found out before.
         claims: BTreeMap<Domain, (u64, Result<Claim, Reject>)>,
+    },
+    /// An inside SIP node; of several behind one address, those it may be.
+    SipNode {
+        /// Their names.
+        nodes: Vec<String>,
+        /// The certificate chain, if over TLS.
+        chain: Option<Arc<Chain>>,
+        /// Whether we opened the connection.
+        ours: bool,
     },
     /// An inside XMPP node, and the pairs of domains its stream may carry.
     XmppNode {
@@ -143,7 +154,7 @@ impl Link {
     /// Its protocol.
     pub fn protocol(&self) -> Protocol {
         match self.far {
-            Far::Sip { .. } => Protocol::Sip,
+            Far::Sip { .. } | Far::SipNode { .. } => Protocol::Sip,
             Far::XmppNode { .. } | Far::Component { .. } => Protocol::Xmpp,
         }
     }

@@ -37,7 +37,7 @@ pub use record::{Record, RecordId};
 pub use time::Time;
 
 use crate::wire::address::Domain;
-use border::leak::Inside;
+use border::Border;
 use links::{Far, Link, Links};
 use partner::Action;
 use policy::rate::Rates;
@@ -46,6 +46,7 @@ use rand::rngs::StdRng;
 use record::{Kept, LeftForLater, Restored};
 use reject::{Reason, Reject};
 use route::Hops;
+use route::health::Health;
 use session::deadlines::Deadlines;
 use session::table::fingerprint;
 use session::transaction::Ended;
@@ -62,7 +63,8 @@ use writing::Writing;
 #[derive(Debug)]
 pub struct Gate {
     settings: Settings,
-    inside: Inside,
+    border: Border,
+    health: Health,
     rng: StdRng,
     links: Links,
     hops: Hops,
@@ -111,7 +113,8 @@ impl Gate {
         let nodes_up =
             settings.nodes.iter().map(|node| (node.name.clone(), components::is_up_at_first(node))).collect();
         let mut gate = Self {
-            inside: Inside::of(&settings),
+            border: Border::of(&settings),
+            health: Health::default(),
             settings,
             rng: StdRng::from_seed(seed),
             links: Links::default(),
@@ -129,6 +132,7 @@ impl Gate {
             left_for_later: LeftForLater::default(),
         };
         gate.attach_all(now);
+        gate.watch_health(now);
         gate
     }
 
@@ -174,7 +178,7 @@ impl Gate {
     /// When [`Input::Timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Time> {
         let sessions = [self.sessions.watches.next_due(), self.sessions.contacts.next_due()];
-        sessions.into_iter().chain([self.deadlines.next()]).flatten().min()
+        sessions.into_iter().chain([self.deadlines.next(), self.sessions.relays.next_due()]).flatten().min()
     }
 
     /// After [`Input::Drain`]: whether nothing is owed any more.
@@ -186,7 +190,11 @@ impl Gate {
             Some(Draining::ToResume) => !s.clients.any_but_presence(),
             Some(Draining::ForGood) => s.clients.is_empty() && s.watches.is_empty() && !s.contacts.is_leaving(),
         };
-        are_subscriptions_settled && s.servers.is_empty() && s.pages.is_empty() && s.chats.is_empty()
+        are_subscriptions_settled
+            && s.servers.is_empty()
+            && s.pages.is_empty()
+            && s.chats.is_empty()
+            && s.relays.is_settled()
     }
 
     /// Figures for the status page and the gauges.
@@ -195,9 +203,18 @@ impl Gate {
         for (key, count) in self.sessions.contacts.counts() {
             *subscriptions.entry(key).or_insert(0) += count;
         }
+        let mut chats = self.sessions.chats.counted();
+        for (label, watched, others) in self.sessions.relays.dialogs.counted() {
+            if watched > 0 {
+                *subscriptions.entry((label.to_owned(), "active")).or_insert(0) += watched;
+            }
+            if others > 0 {
+                *chats.entry(label.to_owned()).or_insert(0) += others;
+            }
+        }
         Snapshot {
             subscriptions: subscriptions.into_iter().map(|((partner, state), n)| (partner, state, n)).collect(),
-            chats: self.sessions.chats.counted().into_iter().collect(),
+            chats: chats.into_iter().collect(),
             nodes_up: self.nodes_up.iter().map(|(node, up)| (node.clone(), *up)).collect(),
             links: self.links.counted().into_iter().map(|((side, protocol), n)| (side, protocol, n)).collect(),
             unresolved: self.sessions.pages.unresolved(),
@@ -218,7 +235,7 @@ impl Gate {
     }
 
     fn proven(&mut self, now: Time, proven: Proven) {
-        let Proven { link, side, peer, hop, proof, door: _ } = proven;
+        let Proven { link, side, peer, hop, proof, door } = proven;
         let (who, protocol) = match &proof {
             Proof::Sip { chain, .. } => {
                 let who = chain.as_ref().map_or_else(|| peer.to_string(), |chain| chain.names.to_string());
@@ -229,8 +246,35 @@ impl Gate {
                 (node.clone().unwrap_or_else(|| format!("{from} to {to}")), Protocol::Xmpp)
             }
         };
+        let mut has_others = false;
         match proof {
-            Proof::Sip { chain, dialled } => {
+            Proof::Sip { chain, .. } if side == Side::Inside => {
+                let node = match hop.and_then(|hop| self.hops.key(hop)) {
+                    Some(route::HopKey::SipNode { node }) => Some(node.clone()),
+                    _ => None,
+                };
+                let ours = node.is_some();
+                let nodes = match node {
+                    Some(node) => Ok(vec![node]),
+                    None => peer::nodes::node_of(&self.settings, peer.ip(), chain.as_deref(), now)
+                        .map(|nodes| nodes.iter().map(|node| node.name.clone()).collect()),
+                };
+                match nodes {
+                    Ok(nodes) => {
+                        let far = Far::SipNode { nodes, chain, ours };
+                        self.links.insert(link, Link { side, peer, door: None, far });
+                    }
+                    Err(reject) => {
+                        let facts = Facts { peer: Some(peer), ..self.facts_of_unknown(side, protocol) };
+                        let (mut turn, _) = self.turn(now);
+                        turn.refused(&reject, &facts);
+                        self.outputs.push_back(Output::Close { link, error: None });
+                        return;
+                    }
+                }
+            }
+            Proof::Sip { chain, dialled, others } => {
+                has_others = others;
                 let key = hop.and_then(|hop| self.hops.key(hop)).cloned();
                 let opened = match (&key, dialled) {
                     (Some(route::HopKey::Partner { domain, .. }), dialled) => {
@@ -239,7 +283,8 @@ impl Gate {
                     }
                     _ => peer::Opened::ByPeer,
                 };
-                self.links.insert(link, Link { side, peer, far: Far::Sip { chain, opened, claims: BTreeMap::new() } });
+                self.links
+                    .insert(link, Link { side, peer, door, far: Far::Sip { chain, opened, claims: BTreeMap::new() } });
                 // RFC 5922 §7.4: before a byte is sent, whom we reached must be whom we wanted.
                 if let (Some(hop), Some(route::HopKey::Partner { domain, .. })) = (hop, key)
                     && let Err(reject) = self.links.claim(&self.settings, link, &domain, now)
@@ -264,7 +309,7 @@ impl Gate {
                     Some(Far::XmppNode { pairs, .. }) => pairs.insert((from.clone(), to.clone())),
                     _ => {
                         let far = Far::XmppNode { node, pairs: BTreeSet::from([(from, to)]), ours };
-                        self.links.insert(link, Link { side, peer, far });
+                        self.links.insert(link, Link { side, peer, door: None, far });
                         false
                     }
                 };
@@ -276,6 +321,9 @@ impl Gate {
         self.outputs.push_back(Output::Event(Box::new(Event::LinkOpened { link, side, protocol, peer, who })));
         if let Some(hop) = hop {
             self.hop_up(now, hop, link);
+            if has_others {
+                self.hops.has_others(link, peer);
+            }
         }
     }
 
@@ -307,8 +355,15 @@ impl Gate {
                 node_lost(&mut turn, sessions, &node);
                 component = Some((node, domain));
             }
-            Far::Sip { .. } => {}
+            Far::SipNode { nodes, ours: true, .. } => {
+                for node in nodes {
+                    // Is it there still? New sessions should not have to find out.
+                    self.deadlines.set(Deadline::Health(node), now);
+                }
+            }
+            Far::Sip { .. } | Far::SipNode { .. } => {}
         }
+        self.relays_lost(now, id);
         for branch in branches {
             self.request_ended(now, &branch, &Ended::LinkDied);
         }
@@ -348,7 +403,7 @@ impl Gate {
     fn reload(&mut self, now: Time, mut settings: Settings) {
         Arc::make_mut(&mut settings.policy).version = self.settings.policy.version + 1;
         let version = settings.policy.version;
-        self.inside = Inside::of(&settings);
+        self.border = Border::of(&settings);
         let labels = settings.policy.partners.iter().map(|p| p.label.as_str()).chain(["other"]).collect();
         self.rates.retain(&labels);
         self.nodes_up = settings
@@ -362,6 +417,7 @@ impl Gate {
         let before = std::mem::replace(&mut self.settings, settings);
         self.allows_told.clear();
         self.outputs.push_back(Output::Event(Box::new(Event::Reloaded { version })));
+        self.watch_health(now);
         self.close_unwanted(now, &before);
         self.components_reloaded(now, &before);
         let (mut turn, sessions) = self.turn(now);
@@ -393,6 +449,18 @@ impl Gate {
                 _ => None,
             })
             .collect();
+        for (id, link) in self.links.iter() {
+            if let Far::SipNode { nodes, chain, ours } = &link.far {
+                let is_known = match ours {
+                    true => nodes.iter().all(|node| self.settings.nodes.iter().any(|n| n.name == *node)),
+                    false => peer::nodes::node_of(&self.settings, link.peer.ip(), chain.as_deref(), now)
+                        .is_ok_and(|found| found.len() == nodes.len() && found.iter().all(|n| nodes.contains(&n.name))),
+                };
+                if !is_known {
+                    unwanted.push(id);
+                }
+            }
+        }
         for (id, domain) in partners {
             if self.links.claim(&self.settings, id, &domain, now).is_err() {
                 unwanted.push(id);
@@ -425,9 +493,12 @@ impl Gate {
                 self.deadline(now);
             } else {
                 let (mut turn, sessions) = self.turn(now);
-                match sessions.watches.next_due() == Some(first) {
-                    true => sessions.watches.due(&mut turn, &mut sessions.clients),
-                    false => sessions.contacts.due(&mut turn, &mut sessions.clients),
+                if sessions.watches.next_due() == Some(first) {
+                    sessions.watches.due(&mut turn, &mut sessions.clients);
+                } else if sessions.contacts.next_due() == Some(first) {
+                    sessions.contacts.due(&mut turn, &mut sessions.clients);
+                } else {
+                    self.relays_due(now);
                 }
             }
             self.carry(now);
@@ -442,6 +513,8 @@ impl Gate {
             Deadline::Trying(id) => sessions.servers.trying(&mut turn, id),
             Deadline::Settle(id) => self.settle_late(now, id),
             Deadline::TimerF(branch) => self.request_ended(now, &branch, &Ended::TimedOut),
+            Deadline::Relayed(id) => self.relayed_due(now, id),
+            Deadline::Health(node) => self.ask_health(now, node),
             Deadline::Ping(pair) => self.ping_silent(now, &pair),
             Deadline::Fetch(id) => sessions.fetches.finish(&mut turn, &mut sessions.clients, id),
             Deadline::Bounce(record) => sessions.pages.bounce(&mut turn, &mut sessions.barriers, &record),
@@ -466,7 +539,9 @@ impl Gate {
                 let (chats, beside) = sessions.chats();
                 chats.give_up(&mut turn, beside);
                 sessions.pages.give_up(&mut turn, &mut sessions.barriers);
-                for id in sessions.servers.open_ids() {
+                let open = sessions.servers.open_ids();
+                self.give_up_relays(now);
+                for id in open {
                     self.settle_late(now, id);
                 }
             }
@@ -501,6 +576,12 @@ impl Gate {
             return Err(Reject::new(Reason::Overloaded, "stopping"));
         }
         self.writing.may_begin()
+    }
+
+    /// What is known of a peer that said nothing.
+    fn facts_of_unknown(&self, side: Side, protocol: Protocol) -> Facts {
+        let (from, to, partner) = ("unknown".to_owned(), String::new(), "other".to_owned());
+        Facts { from, to, action: Action::Other, side, protocol, partner, peer: None }
     }
 
     /// The label for metrics: a configured partner's, or `other`.

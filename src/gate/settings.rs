@@ -1,7 +1,7 @@
 //! What the gate needs of the configuration, built whole by `config` and swapped whole on reload.
 
 use crate::gate::limits::Limits;
-use crate::gate::partner::{DomainPattern, HostPort, LocalIdentity, Node, Partner, Presence, Protocol};
+use crate::gate::partner::{DomainPattern, HostPort, LocalIdentity, Node, NodeProtocol, Partner, Presence, Protocol};
 use crate::gate::peer::{TrustSet, TrustSets};
 use crate::gate::policy::Table;
 use crate::wire::address::Domain;
@@ -35,6 +35,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether any node inside speaks SIP.
+    pub fn has_sip_nodes(&self) -> bool {
+        self.nodes.iter().any(|node| node.protocol == NodeProtocol::Sip)
+    }
+
     /// Index of the identity that speaks for a local domain.
     pub fn identity_for(&self, domain: &Domain) -> usize {
         self.identities.iter().position(|i| i.domains.contains(domain)).unwrap_or(0)

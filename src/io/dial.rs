@@ -65,13 +65,13 @@ impl From<String> for Failure {
 /// Opens what the gate asked for, or tells it why not.
 pub async fn dial(edge: Arc<Edge>, hop: HopId, target: Target) {
     let outcome = match target {
-        Target::SipPartner { domain, next_hop, identity } => {
-            to_sip_partner(&edge, hop, &domain, next_hop, identity).await
+        Target::SipPartner { domain, next_hop, identity, avoid } => {
+            to_sip_partner(&edge, hop, &domain, next_hop, (identity, &avoid)).await
         }
         Target::SipNode { node: _, address: HostPort { host, port }, tls_name } => {
             let candidates = [Candidate { host, port, typed: true }];
             let far = Far::Node { tls_name: tls_name.as_deref() };
-            to_sip(&edge, hop, &candidates, far, Instant::now() + DIAL).await
+            to_sip(&edge, hop, &candidates, far, &[], Instant::now() + DIAL).await
         }
         Target::XmppNode { node, address, from, to } => {
             to_xmpp_node(&edge, hop, node, &address, from, to).await.map_err(Failure::from)
@@ -90,11 +90,11 @@ async fn to_sip_partner(
     hop: HopId,
     domain: &Domain,
     next_hop: Option<HostPort>,
-    identity: usize,
+    (identity, avoid): (usize, &[SocketAddr]),
 ) -> Result<(), Failure> {
     let give_up = Instant::now() + DIAL;
     let candidates = sip_candidates(edge, domain, next_hop).await?;
-    to_sip(edge, hop, &candidates, Far::Partner { domain, identity }, give_up).await
+    to_sip(edge, hop, &candidates, Far::Partner { domain, identity }, avoid, give_up).await
 }
 
 /// Whom a SIP connection is to reach.
@@ -115,16 +115,19 @@ impl Far<'_> {
     }
 }
 
-/// Tries every address of every candidate, each for its share of the time.
+/// Tries every address of every candidate, each for its share of the time; those to be avoided last.
 async fn to_sip(
     edge: &Arc<Edge>,
     hop: HopId,
     candidates: &[Candidate],
     far: Far<'_>,
+    avoid: &[SocketAddr],
     give_up: Instant,
 ) -> Result<(), Failure> {
     let mut failure = Failure::default();
     let not_tried = |what: &str| format!("{what}: not tried, {DIAL:?} are over");
+    let mut avoided = Vec::new();
+    let mut known = 0;
     for (index, candidate) in candidates.iter().enumerate() {
         if Instant::now() >= give_up {
             failure.attempts.push(not_tried(&candidate.host));
@@ -136,37 +139,65 @@ async fn to_sip(
             failure.attempts.push(format!("DNS {}: no answer in time", candidate.host));
             Vec::new()
         });
+        known += addresses.len();
+        let others = known > 1 || index + 1 < candidates.len();
         for (index, address) in addresses.iter().enumerate() {
             let at = SocketAddr::new(*address, candidate.port);
+            if avoid.contains(&at) {
+                avoided.push((at, candidate));
+                continue;
+            }
             let by = share(by, addresses.len() - index).min(give_up);
             if Instant::now() >= give_up {
                 failure.attempts.push(not_tried(&format!("{} {at}", candidate.host)));
                 continue;
             }
-            let attempt = timeout_at(by, try_sip(edge, at, candidate, far)).await;
-            match attempt.unwrap_or_else(|_| Err(("no handshake in its share of the time".to_owned(), false))) {
-                Ok((stream, chain)) => {
-                    let dialled = candidate.name().map(|host| (host, candidate.typed));
-                    let start = sip::Start {
-                        side: far.side(),
-                        peer: at,
-                        hop: Some(hop),
-                        door: None,
-                        dialled,
-                        chain,
-                        permit: None,
-                    };
-                    tokio::spawn(sip::run(Arc::clone(edge), stream, start));
-                    return Ok(());
-                }
-                Err((cause, unproven)) => {
-                    failure.attempts.push(format!("{} {at}: {cause}", candidate.host));
-                    failure.unproven |= unproven;
-                }
+            if reached(edge, hop, (at, candidate, others), far, by, &mut failure).await {
+                return Ok(());
             }
         }
     }
+    for (index, (at, candidate)) in avoided.iter().enumerate() {
+        let by = share(give_up, avoided.len() - index);
+        if reached(edge, hop, (*at, candidate, known > 1), far, by, &mut failure).await {
+            return Ok(());
+        }
+    }
     Err(failure)
+}
+
+/// Tries one address; a link that came of it runs.
+async fn reached(
+    edge: &Arc<Edge>,
+    hop: HopId,
+    (at, candidate, others): (SocketAddr, &Candidate, bool),
+    far: Far<'_>,
+    by: Instant,
+    failure: &mut Failure,
+) -> bool {
+    let attempt = timeout_at(by, try_sip(edge, at, candidate, far)).await;
+    match attempt.unwrap_or_else(|_| Err(("no handshake in its share of the time".to_owned(), false))) {
+        Ok((stream, chain)) => {
+            let dialled = candidate.name().map(|host| (host, candidate.typed));
+            let start = sip::Start {
+                side: far.side(),
+                peer: at,
+                hop: Some(hop),
+                door: None,
+                dialled,
+                others,
+                chain,
+                permit: None,
+            };
+            tokio::spawn(sip::run(Arc::clone(edge), stream, start));
+            true
+        }
+        Err((cause, unproven)) => {
+            failure.attempts.push(format!("{} {at}: {cause}", candidate.host));
+            failure.unproven |= unproven;
+            false
+        }
+    }
 }
 
 /// Until when the next of so many may take: what they leave unused is for those after them.
@@ -456,7 +487,7 @@ mod tests {
     async fn failure(dns: Dns, next_hop: Option<HostPort>) -> (String, bool) {
         let (edge, mut arrivals, _gone) = for_tests(dns);
         let domain = Domain::parse("lync.example").unwrap();
-        dial(edge, HopId(7), Target::SipPartner { domain, next_hop, identity: 0 }).await;
+        dial(edge, HopId(7), Target::SipPartner { domain, next_hop, identity: 0, avoid: Vec::new() }).await;
         match arrivals.recv().await {
             Some(Arrival::Input(input)) => match *input {
                 Input::Unreachable { hop: HopId(7), cause, unproven } => (cause, unproven),

@@ -19,6 +19,7 @@
 //! config: | policy: | policy too:  before anything else; added to what most worlds have, in its place, added to it
 //! config now: a line               from the next reload or restart on: what is below is in its place
 //! component                        before anything else: imp-1 is a server whose component we are
+//! sip nodes                        before anything else: imp-1 and imp-2 are SIP nodes; `imp-1 is mute`: it does not say that it is well, `is not mute`
 //! streams only                     at the top: of streams between servers, or of domains that no component has as its name; not played
 //!                                  where all nodes take components
 //! reload: | restart | restart after: 2h | drain | drain for good | the store fails | the store is well | the store lags | the store commits
@@ -127,6 +128,7 @@ impl Player {
                 self.world().reload(&policy);
             }
             "streams only" => {}
+            "sip nodes" => self.config = super::world::with_sip_nodes(&self.config),
             "component" => self.config = super::world::with_component(&self.config),
             "restart" => {
                 self.world().restart();
@@ -216,6 +218,15 @@ impl Player {
             }
             "is unreachable" => {
                 self.world().unreachable.insert(party);
+            }
+            "is mute" => {
+                self.world().mute.insert(party);
+            }
+            "has other addresses" => {
+                self.world().elsewhere.insert(party);
+            }
+            "is not mute" => {
+                self.world().mute.remove(&party);
             }
             "is slow" => {
                 self.world().slow.insert(party);
@@ -342,6 +353,11 @@ impl Player {
             ("Call-ID".to_owned(), "c1".to_owned()),
             ("CSeq".to_owned(), format!("1 {method}")),
         ];
+        let node = self.world().sip_node(party);
+        if let Some(at) = node {
+            headers[0].1 = format!("SIP/2.0/TCP {at}:5070;branch=z9hG4bKscn{}", self.branch);
+            headers[2].1 = "<sip:juliet@corp.example>;tag=j1".to_owned();
+        }
         let is_notify = matches!(method, "NOTIFY" | "BENOTIFY");
         if let (true, Some(call), Some(ours)) = (is_notify, self.names.get("call"), self.names.get("ours")) {
             headers.truncate(2);
@@ -354,7 +370,11 @@ impl Player {
             ]);
         }
         if matches!(method, "SUBSCRIBE" | "INVITE") {
-            headers.push(("Contact".to_owned(), format!("<sip:romeo@sip.{party}:5061;transport=tls>")));
+            let contact = match node {
+                Some(at) => format!("<sip:juliet@{at}:5070;transport=tcp>"),
+                None => format!("<sip:romeo@sip.{party}:5061;transport=tls>"),
+            };
+            headers.push(("Contact".to_owned(), contact));
         }
         if method == "SUBSCRIBE" {
             headers.push(("Event".to_owned(), "presence".to_owned()));

@@ -3,6 +3,7 @@
 use super::pki::pki;
 use bytes::Bytes;
 use fedgate::config::{self, Options};
+use fedgate::gate::partner::NodeProtocol;
 use fedgate::gate::reject::Reason;
 use fedgate::gate::settings::Settings;
 use fedgate::gate::{
@@ -13,7 +14,7 @@ use fedgate::wire::address::{Domain, Jid};
 use fedgate::wire::sip::{self, Frame, Framer};
 use fedgate::wire::xmpp::{Element, NS_SERVER, Stanza};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// Where the worlds begin: after the test certificates do, before they end.
@@ -97,6 +98,14 @@ pub struct World {
     links: BTreeMap<LinkId, Wire>,
     next_link: u64,
     restarts: u8,
+    /// SIP nodes by name, and where each connects from.
+    sip_nodes: BTreeMap<String, IpAddr>,
+    /// SIP nodes that do not answer when asked whether they are well.
+    pub mute: BTreeSet<String>,
+    /// Partners that are known at several addresses.
+    pub elsewhere: BTreeSet<String>,
+    /// Answers of the others.
+    well: Vec<(LinkId, sip::Message)>,
     /// The process dies after so many more outputs.
     pub dies_after: Option<u32>,
     /// How often it died.
@@ -124,6 +133,19 @@ pub fn with_component(config: &str) -> String {
     config.replace("protocol = \"xmpp\"", "protocol = \"xmpp-component\"\nsecret = \"s3cr3t\"")
 }
 
+/// The same with two SIP nodes in the place of the XMPP one.
+pub fn with_sip_nodes(config: &str) -> String {
+    let (before, after) = config.split_once("[[node]]").expect("a node");
+    let (_, after) = after.split_once("[state]").expect("[state] behind it");
+    let node = |name: &str, address: &str| {
+        format!(
+            "[[node]]\nname = \"{name}\"\nprotocol = \"sip\"\naddress = \"{address}:5070\"\ndomains = [\"corp.example\"]\n"
+        )
+    };
+    let before = before.replace("xmpp = [\"127.0.0.1:5270\"]", "sip = [\"tcp:127.0.0.7:5062\"]");
+    format!("{before}{}{}[state]{after}", node("imp-1", "127.0.0.1"), node("imp-2", "127.0.0.2"))
+}
+
 impl World {
     pub fn new() -> Self {
         Self::with(CONFIG, POLICY)
@@ -131,8 +153,13 @@ impl World {
 
     pub fn with(config: &str, policy: &str) -> Self {
         let now = start();
+        let settings = settings(config, policy, now);
         let mut world = Self {
-            gate: Gate::new(settings(config, policy, now), [7; 32], now),
+            sip_nodes: sip_nodes(&settings),
+            mute: BTreeSet::new(),
+            elsewhere: BTreeSet::new(),
+            well: Vec::new(),
+            gate: Gate::new(settings, [7; 32], now),
             now,
             config: config.to_owned(),
             policy: policy.to_owned(),
@@ -237,13 +264,17 @@ impl World {
     pub fn reload(&mut self, policy: &str) {
         self.policy = policy.to_owned();
         let settings = settings(&self.config, policy, self.now);
+        self.sip_nodes = sip_nodes(&settings);
         self.input(Input::Reload(Box::new(settings)));
         self.advance(Duration::ZERO);
     }
 
     /// A SIP partner's bytes arrive, on the link it opened.
     pub fn sip(&mut self, party: &str, bytes: &[u8]) {
-        let link = self.link_of_partner(party);
+        let link = match self.sip_nodes.get(party) {
+            Some(from) => self.link_of_sip_node(party, *from),
+            None => self.link_of_partner(party),
+        };
         let mut framer = Framer::new(65_536, 65_536);
         framer.buffer().extend_from_slice(bytes);
         while let Some(frame) = framer.next() {
@@ -337,12 +368,30 @@ impl World {
             .collect()
     }
 
+    /// Whether a party is a SIP node, and where it is.
+    pub fn sip_node(&self, party: &str) -> Option<IpAddr> {
+        self.sip_nodes.get(party).copied()
+    }
+
     pub fn link_of_partner(&mut self, party: &str) -> LinkId {
         if let Some((link, _)) = self.links.iter().find(|(_, w)| w.party == party && !w.ours) {
             return *link;
         }
         let link = self.new_link(Wire { party: party.to_owned(), ours: false, carries: Carries::Sip });
         self.prove_sip(link, party, None, None);
+        link
+    }
+
+    /// The connection that a SIP node opened to us.
+    fn link_of_sip_node(&mut self, node: &str, from: IpAddr) -> LinkId {
+        if let Some((link, _)) = self.links.iter().find(|(_, wire)| wire.party == node && !wire.ours) {
+            return *link;
+        }
+        let link = self.new_link(Wire { party: node.to_owned(), ours: false, carries: Carries::Sip });
+        let proof = Proof::Sip { chain: None, dialled: None, others: false };
+        let peer = SocketAddr::new(from, 40_000);
+        let proven = Proven { link, side: Side::Inside, peer, hop: None, door: None, proof };
+        self.input(Input::Proven(Box::new(proven)));
         link
     }
 
@@ -373,7 +422,7 @@ impl World {
         let (authority, host) =
             self.certificates.get(party).cloned().unwrap_or_else(|| ("ca".to_owned(), format!("sip.{party}")));
         let chain = Some(pki().chain(&authority, &host));
-        let proof = Proof::Sip { chain, dialled };
+        let proof = Proof::Sip { chain, dialled, others: self.elsewhere.contains(party) };
         let proven = Proven { link, side: Side::Outside, peer: address(9), hop, door: None, proof };
         self.input(Input::Proven(Box::new(proven)));
     }
@@ -413,6 +462,19 @@ impl World {
                 Output::Event(event) => self.events.push(*event),
             }
         }
+        for (link, question) in std::mem::take(&mut self.well) {
+            let answer = sip::compose::Response {
+                request: &question,
+                status: 200,
+                reason: None,
+                to_tag: Some("well"),
+                record_route: false,
+                headers: &[],
+                body: None,
+            };
+            let message = sip::Message::parse(answer.print()).expect("a message");
+            self.input(Input::Received { link, at: self.now, message: Incoming::Sip(message) });
+        }
     }
 
     fn commit_unless_lagging(&mut self) {
@@ -427,6 +489,17 @@ impl World {
             Carries::Sip => Seen::Sip(sip::Message::parse(bytes).expect("what we send can be read")),
             _ => Seen::Xml(Element::parse(&bytes, NS_SERVER).expect("what we send can be read")),
         };
+        if let Seen::Sip(message) = &seen
+            && self.sip_nodes.contains_key(&wire.party)
+            && message.method() == Some(&sip::Method::Options)
+            && message.header(sip::header::Name::MaxForwards) == Some("0")
+        {
+            // Whether it is well is asked all the time: no statement names that.
+            if !self.mute.contains(&wire.party) {
+                self.well.push((link, message.clone()));
+            }
+            return;
+        }
         self.inbox.entry(wire.party).or_default().push_back(seen);
     }
 
@@ -443,6 +516,7 @@ impl World {
     fn connect(&mut self, hop: HopId, target: Target) {
         let (party, carries) = match &target {
             Target::SipPartner { domain, .. } => (domain.to_string(), Carries::Sip),
+            Target::SipNode { node, .. } => (node.clone(), Carries::Sip),
             Target::XmppNode { node, from, to, .. } => (node.clone(), Carries::Pair(from.clone(), to.clone())),
             Target::XmppComponent { node, domain, .. } => (node.clone(), Carries::Component(domain.clone())),
         };
@@ -464,6 +538,9 @@ impl World {
         }
         let link = self.new_link(Wire { party: party.clone(), ours: true, carries: carries.clone() });
         let proof = match carries {
+            Carries::Sip if self.sip_nodes.contains_key(&party) => {
+                Proof::Sip { chain: None, dialled: None, others: false }
+            }
             Carries::Sip => {
                 let host = format!("sip.{party}");
                 return self.prove_sip(link, &party, Some(hop), Some((host, false)));
@@ -474,6 +551,11 @@ impl World {
         let proven = Proven { link, side: Side::Inside, peer: address(1), hop: Some(hop), door: None, proof };
         self.gate.handle_input(self.now, Input::Proven(Box::new(proven)));
     }
+}
+
+fn sip_nodes(settings: &Settings) -> BTreeMap<String, IpAddr> {
+    let nodes = settings.nodes.iter().filter(|node| node.protocol == NodeProtocol::Sip);
+    nodes.map(|node| (node.name.clone(), node.address.host.parse().expect("an address"))).collect()
 }
 
 /// Settings from texts, through the real configuration reader.

@@ -25,7 +25,11 @@ pub fn sender(request: &Message, claim: &Claim, profile: Profile) -> Result<Addr
     if sender.domain() != claim.domain() {
         return Err(Reject::new(Reason::Unproven, format!("{} was proven, not {}", claim.domain(), sender.domain())));
     }
-    // RFC 3325: an asserted identity of another domain is not the peer's to assert.
+    aol::inward(profile, sender)
+}
+
+/// RFC 3325: whether who a request is asserted to be from is the proven partner's to assert. What is relayed drops it instead.
+pub fn asserted(request: &Message, claim: &Claim) -> Result<(), Reject> {
     for asserted in request.values(Name::PAssertedIdentity) {
         let asserted = NameAddr::parse(asserted)?;
         if matches!(asserted.uri.scheme, Scheme::Tel) {
@@ -35,7 +39,27 @@ pub fn sender(request: &Message, claim: &Claim, profile: Profile) -> Result<Addr
             return Err(Reject::new(Reason::Unproven, "P-Asserted-Identity names another domain than the proven one"));
         }
     }
-    aol::inward(profile, sender)
+    Ok(())
+}
+
+/// Who a request says it is from.
+pub fn from(request: &Message) -> Result<Address, Reject> {
+    let from = request.from().ok_or_else(|| Reject::new(Reason::Malformed, "no From"))?;
+    address(&from.uri)
+}
+
+/// Whom it says it is to.
+pub fn to(request: &Message) -> Result<Address, Reject> {
+    let to = request.to().ok_or_else(|| Reject::new(Reason::Malformed, "no To"))?;
+    address(&to.uri)
+}
+
+/// Its Request-URI.
+pub fn request_uri(request: &Message) -> Option<Uri<'_>> {
+    match request.start() {
+        Start::Request { uri, .. } => Uri::parse(uri).ok(),
+        Start::Response { .. } => None,
+    }
 }
 
 /// Whom a request outside any dialog is for: its Request-URI.
@@ -77,18 +101,29 @@ pub fn no_other_route(request: &Message, settings: &Settings) -> Result<(), Reje
 
 /// RFC 3261 §16.3 steps 3 and 4: the hop limit, and our own mark in a Via.
 pub fn no_loop(request: &Message, settings: &Settings) -> Result<(), Reject> {
+    use crate::gate::session::relay::{RELAYED_BRANCH, loop_mark};
     use crate::gate::session::transaction::OUR_BRANCH;
     use crate::wire::sip::header::Via;
     if request.header(Name::MaxForwards).is_some_and(|hops| hops.trim().parse() == Ok(0u8)) {
         return Err(Reject::new(Reason::Loop, "Max-Forwards is used up").with_status(483));
     }
+    let here = match request.start() {
+        Start::Request { uri, .. } => loop_mark(uri, request),
+        Start::Response { .. } => 0,
+    };
     for via in request.values(Name::Via) {
+        // Most are nobody's whom we know: not worth reading.
+        if !via.contains(OUR_BRANCH) {
+            continue;
+        }
         let Ok(via) = Via::parse(via) else { continue };
-        let ours = match via.host {
-            Host::Name(host) => settings.identities.iter().any(|i| i.hostname.eq_ignore_ascii_case(host)),
-            _ => false,
-        };
-        if ours && via.branch().is_some_and(|branch| branch.starts_with(OUR_BRANCH)) {
+        let facing = settings.nodes.iter().filter_map(|node| Some(node.facing.as_ref()?.at.host.as_str()));
+        let names = settings.identities.iter().map(|identity| identity.hostname.as_str());
+        let ours = names.chain(facing).any(|us| via.host.is(us));
+        let Some(branch) = via.branch().filter(|branch| ours && branch.starts_with(OUR_BRANCH)) else { continue };
+        // RFC 5393 §4.2: a relayed request that comes back for somebody else is a spiral, and only the hop limit ends it.
+        let mark = branch.strip_prefix(RELAYED_BRANCH).and_then(|rest| rest.get(..16));
+        if mark.is_none_or(|mark| u64::from_str_radix(mark, 16) == Ok(here)) {
             return Err(Reject::new(Reason::Loop, "the request has been here before"));
         }
     }

@@ -73,6 +73,18 @@ impl Inside {
         None
     }
 
+    /// Whether this is an address of ours that nodes reach us at.
+    pub fn faces(&self, host: Host<'_>, port: Option<u16>) -> bool {
+        let _ = (host, port);
+        false
+    }
+
+    /// Whether this is a node.
+    pub fn is_node(&self, host: Host<'_>, port: Option<u16>) -> bool {
+        let _ = port;
+        self.is_named(host)
+    }
+
     fn is_named(&self, host: Host<'_>) -> bool {
         match host {
             Host::Name(name) => self.names.contains(&name.trim_end_matches('.').to_ascii_lowercase()),

@@ -8,6 +8,7 @@ use crate::gate::session::Parcel;
 use crate::gate::time::Time;
 use crate::wire::address::Domain;
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// What a hop leads to.
@@ -52,12 +53,16 @@ pub struct Hops {
     hops: BTreeMap<HopKey, Hop>,
     ids: BTreeMap<HopId, HopKey>,
     links: BTreeMap<LinkId, HopKey>,
+    /// How many are too many.
+    forget_at: usize,
 }
 
 #[derive(Debug)]
 struct Hop {
     state: State,
     failures: u32,
+    /// Addresses that said they can't, or nothing, and until when others are tried before them.
+    resting: Vec<(SocketAddr, Time)>,
 }
 
 #[derive(Debug)]
@@ -72,6 +77,8 @@ enum State {
     Up {
         link: LinkId,
         since: Time,
+        /// Where it leads, if there are others.
+        left_for_others: Option<SocketAddr>,
     },
 }
 
@@ -104,6 +111,7 @@ pub enum Passed {
 impl Hops {
     /// Hands a parcel to a hop.
     pub fn pass(&mut self, now: Time, key: &HopKey, parcel: Parcel) -> Passed {
+        self.forget_idle(now);
         let next = &mut self.next;
         let hop = self.hops.entry(key.clone()).or_insert_with(Hop::new);
         match &mut hop.state {
@@ -126,6 +134,7 @@ impl Hops {
 
     /// Has a hop connected though nothing waits for it.
     pub fn attempt(&mut self, now: Time, key: &HopKey) -> Attempt {
+        self.forget_idle(now);
         let hop = self.hops.entry(key.clone()).or_insert_with(Hop::new);
         match &hop.state {
             State::Up { .. } | State::Connecting { .. } => Attempt::Going,
@@ -138,6 +147,21 @@ impl Hops {
                 Attempt::Connect(id)
             }
         }
+    }
+
+    /// Of many hops those are forgotten that lead nowhere now and have nothing to remember: whoever may name a domain of a wildcard entry can make
+    /// no more of them than that.
+    fn forget_idle(&mut self, now: Time) {
+        if self.hops.len() < self.forget_at.max(limits::IDLE_HOPS) {
+            return;
+        }
+        self.hops.retain(|_, hop| match &hop.state {
+            State::Up { .. } | State::Connecting { .. } => true,
+            State::Down { failed: Some((until, _)) } => *until > now,
+            State::Down { failed: None } => false,
+        });
+        // Not at every parcel, if most are in use.
+        self.forget_at = self.hops.len() * 2;
     }
 
     /// Whether a hop is up.
@@ -159,7 +183,7 @@ impl Hops {
             hop.failures = 0;
         }
         self.links.insert(link, key);
-        match std::mem::replace(&mut hop.state, State::Up { link, since: now }) {
+        match std::mem::replace(&mut hop.state, State::Up { link, since: now, left_for_others: None }) {
             State::Connecting { queue } => queue,
             _ => VecDeque::new(),
         }
@@ -169,7 +193,7 @@ impl Hops {
     pub fn unreachable(&mut self, now: Time, id: HopId, reject: &Reject) -> (Option<HopKey>, VecDeque<Parcel>) {
         let Some(key) = self.ids.remove(&id) else { return (None, VecDeque::new()) };
         let Some(hop) = self.hops.get_mut(&key) else { return (None, VecDeque::new()) };
-        let queue = match hop.fail(now, reject) {
+        let queue = match hop.fail(now, reject, backoff(&key)) {
             State::Connecting { queue } => queue,
             _ => VecDeque::new(),
         };
@@ -180,19 +204,56 @@ impl Hops {
     pub fn closed(&mut self, now: Time, link: LinkId, cause: &str) -> Option<HopKey> {
         let key = self.links.remove(&link)?;
         if let Some(hop) = self.hops.get_mut(&key)
-            && let State::Up { link: of_hop, since } = hop.state
+            && let State::Up { link: of_hop, since, .. } = hop.state
             && of_hop == link
         {
             if let HopKey::Component { .. } = key {
                 if now.since(since) >= limits::HOP_BACKOFF {
                     hop.failures = 0;
                 }
-                hop.fail(now, &Reject::new(Reason::NoNode, format!("the stream ended: {cause}")));
+                let reject = Reject::new(Reason::NoNode, format!("the stream ended: {cause}"));
+                hop.fail(now, &reject, limits::HOP_BACKOFF);
             } else {
                 hop.state = State::Down { failed: None };
             }
         }
         Some(key)
+    }
+
+    /// The hop's link leads to this address, and there are others.
+    pub fn has_others(&mut self, link: LinkId, at: SocketAddr) {
+        if let Some(hop) = self.links.get(&link).and_then(|key| self.hops.get_mut(key))
+            && let State::Up { link: up, left_for_others, .. } = &mut hop.state
+            && *up == link
+        {
+            *left_for_others = Some(at);
+        }
+    }
+
+    /// What the hop leads to can't, or says nothing: the next parcel tries another address first, for so long (RFC 3263 §4.3). `false`: there is
+    /// none. The link stays for what is under way on it.
+    pub fn turn_away(&mut self, key: &HopKey, link: LinkId, now: Time, until: Time) -> bool {
+        let Some(hop) = self.hops.get_mut(key) else { return false };
+        match hop.state {
+            State::Up { link: up, left_for_others: Some(at), .. } if up == link => {
+                hop.resting.retain(|(other, until)| *other != at && *until > now);
+                if hop.resting.len() < limits::RESTING_ADDRESSES {
+                    hop.resting.push((at, until));
+                }
+                hop.state = State::Down { failed: None };
+                true
+            }
+            // It was turned away from already: another is up, or being connected.
+            State::Up { link: up, .. } => up != link,
+            State::Connecting { .. } => true,
+            State::Down { .. } => false,
+        }
+    }
+
+    /// Addresses that others are tried before.
+    pub fn avoided(&self, key: &HopKey, now: Time) -> Vec<SocketAddr> {
+        let resting = self.hops.get(key).map(|hop| hop.resting.as_slice()).unwrap_or_default();
+        resting.iter().filter(|(_, until)| *until > now).map(|(at, _)| *at).collect()
     }
 
     /// The hop of a link of ours.
@@ -216,15 +277,23 @@ impl Hops {
 
 impl Hop {
     fn new() -> Self {
-        Self { state: State::Down { failed: None }, failures: 0 }
+        Self { state: State::Down { failed: None }, failures: 0, resting: Vec::new() }
     }
 
     /// Down until the back-off has passed; gives the state before.
-    fn fail(&mut self, now: Time, reject: &Reject) -> State {
+    fn fail(&mut self, now: Time, reject: &Reject, longest: Duration) -> State {
         self.failures = self.failures.saturating_add(1);
         let wait = Duration::from_secs(1 << self.failures.min(6).saturating_sub(1));
-        let failed = Some((now + wait.min(limits::HOP_BACKOFF), reject.clone()));
+        let failed = Some((now + wait.min(longest), reject.clone()));
         std::mem::replace(&mut self.state, State::Down { failed })
+    }
+}
+
+/// Longest pause before it is tried again.
+fn backoff(key: &HopKey) -> Duration {
+    match key {
+        HopKey::SipNode { .. } => limits::NODE_BACKOFF,
+        _ => limits::HOP_BACKOFF,
     }
 }
 
@@ -259,5 +328,19 @@ mod tests {
             matches!(hops.pass(start, &key, parcel()), Passed::Connect(_)),
             "a connection that was good is no failure"
         );
+    }
+
+    #[test]
+    fn hops_that_lead_nowhere_are_forgotten_in_time() {
+        let (mut hops, start) = (Hops::default(), Time::from_unix_nanos(1_700_000_000_000_000_000));
+        let reject = Reject::new(Reason::Timeout, "nobody is there");
+        for number in 0..5 * limits::IDLE_HOPS {
+            let domain = Domain::parse(&format!("d{number}.partner.example")).unwrap();
+            let key = HopKey::Partner { domain, next_hop: None, identity: 0 };
+            let now = start + Duration::from_secs(number as u64);
+            let Passed::Connect(id) = hops.pass(now, &key, parcel()) else { panic!("it connects") };
+            hops.unreachable(now, id, &reject);
+        }
+        assert!(hops.hops.len() <= 2 * limits::IDLE_HOPS, "{}", hops.hops.len());
     }
 }

@@ -1,5 +1,6 @@
 //! Where to: the node for a local user, and the hops that lead to nodes and partners.
 
+pub mod health;
 pub mod hop;
 pub mod table;
 

@@ -1,20 +1,19 @@
 //! Which node serves a local user.
 
-use crate::gate::partner::Node;
+use crate::gate::partner::{Node, NodeProtocol};
 use crate::gate::reject::{Reason, Reject};
 use crate::gate::settings::Settings;
 use crate::wire::address::{Address, Domain};
 use wildmatch::WildMatch;
 
-/// The routing node for a local address: lowest priority first; among equals the same one for the same user (a hash of the local part,
-/// weighted), so that sessions of one user meet.
+/// The routing node for a local address: the first of [`order`].
 pub fn node_for<'a>(settings: &'a Settings, to: &Address) -> Result<&'a Node, Reject> {
     choose(settings, to, |_| true)
 }
 
 /// As [`node_for`], among the nodes that can be reached in this partner domain's name.
 pub fn node_between<'a>(settings: &'a Settings, partner: &Domain, to: &Address) -> Result<&'a Node, Reject> {
-    let node = choose(settings, to, |node| node.is_open_to(partner));
+    let node = choose(settings, to, |node| node.protocol != NodeProtocol::Sip && node.is_open_to(partner));
     node.map_err(|reject| match node_for(settings, to) {
         Ok(node) => Reject::new(
             Reason::NoNode,
@@ -25,27 +24,33 @@ pub fn node_between<'a>(settings: &'a Settings, partner: &Domain, to: &Address) 
 }
 
 fn choose<'a>(settings: &'a Settings, to: &Address, fits: impl Fn(&Node) -> bool) -> Result<&'a Node, Reject> {
-    let serving: Vec<&Node> =
+    order(settings, to, fits).first().copied().ok_or_else(|| nobody_serves(to))
+}
+
+/// The routing nodes for a local address that `fit`, in the order in which to try them: lowest priority first; among equals by a draw that
+/// falls the same way for the same user each time, weighted, so that sessions of one user meet, and that moves nobody else's when a node goes.
+pub fn order<'a>(settings: &'a Settings, to: &Address, fits: impl Fn(&Node) -> bool) -> Vec<&'a Node> {
+    let mut serving: Vec<&Node> =
         settings.nodes.iter().filter(|node| node.routing && serves(node, to) && fits(node)).collect();
-    let Some(first) = serving.iter().map(|node| node.priority).min() else {
-        return Err(Reject::new(
-            Reason::NoNode,
-            format!(
-                "no [[node]] with role = \"routing\" serves {to}; add its domain to a node's `domains` or widen `users`"
-            ),
-        ));
-    };
-    let equals: Vec<&Node> = serving.into_iter().filter(|node| node.priority == first).collect();
-    let total: u64 = equals.iter().map(|node| u64::from(node.weight.max(1))).sum();
-    let mut point = hash(to.local().unwrap_or_default()) % total.max(1);
-    for node in &equals {
-        let weight = u64::from(node.weight.max(1));
-        if point < weight {
-            return Ok(node);
-        }
-        point -= weight;
+    if serving.len() > 1 {
+        let user = hash(to.local().unwrap_or_default());
+        let lot = |node: &Node| {
+            // Rendezvous: each node draws for the user, the weight stretches what it draws.
+            let drawn = mix(hash(&node.name) ^ user) >> 11;
+            let fraction = (drawn as f64 + 0.5) / (1_u64 << 53) as f64;
+            -fraction.ln() / f64::from(node.weight.max(1))
+        };
+        serving.sort_by(|a, b| a.priority.cmp(&b.priority).then_with(|| lot(a).total_cmp(&lot(b))));
     }
-    Err(Reject::new(Reason::NoNode, format!("no [[node]] serves {to}")))
+    serving
+}
+
+/// No node takes this user, however well they are.
+pub fn nobody_serves(to: &Address) -> Reject {
+    let detail = format!(
+        "no [[node]] with role = \"routing\" serves {to}; add its domain to a node's `domains` or widen `users`"
+    );
+    Reject::new(Reason::NoNode, detail)
 }
 
 /// Whether a node serves an address: its domain, and one of its `users` globs.
@@ -60,4 +65,13 @@ pub fn serves(node: &Node, to: &Address) -> bool {
 /// FNV-1a: stable across runs and machines, which the standard library's hasher does not promise.
 fn hash(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// Spreads what FNV leaves close together (the finalizer of MurmurHash3).
+fn mix(mut h: u64) -> u64 {
+    h ^= h >> 33;
+    h = h.wrapping_mul(0xff51_afd7_ed55_8ccd);
+    h ^= h >> 33;
+    h = h.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    h ^ (h >> 33)
 }

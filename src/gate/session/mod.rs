@@ -9,6 +9,7 @@ pub mod dialog;
 pub mod fetch;
 pub mod outcome;
 pub mod page;
+pub mod relay;
 pub mod rounds;
 pub mod table;
 pub mod transaction;
@@ -49,6 +50,8 @@ pub struct Sessions {
     pub pages: page::Pages,
     /// IM sessions with SIP users.
     pub chats: chat::Chats,
+    /// Requests that stay SIP.
+    pub relays: relay::Relays,
     /// Messages to XMPP.
     pub barriers: outcome::Barriers,
 }
@@ -135,6 +138,8 @@ pub struct Parcel {
 pub enum Passage {
     /// A SIP request of ours, by its branch.
     Request(String),
+    /// A request that is relayed.
+    Relayed(relay::RelayId),
     /// A translated message whose outcome a ping barrier settles.
     Message(outcome::Pair, u64),
     /// The barrier's ping.
@@ -158,6 +163,10 @@ pub enum Deadline {
     Settle(transaction::ServerId),
     /// RFC 3261 §17.1.2.2 Timer F, by branch.
     TimerF(String),
+    /// A relayed INVITE has waited long enough for what comes next.
+    Relayed(relay::RelayId),
+    /// A SIP node is to be asked whether it is well.
+    Health(String),
     /// A ping without answer.
     Ping(outcome::Pair),
     /// A fetch has waited long enough.

@@ -67,6 +67,8 @@ pub enum Purpose {
     Line(super::chat::ChatKey, String),
     /// What says inside an IM session that somebody types, by the dialog's local tag.
     Typing(super::chat::ChatKey, String),
+    /// Whether a SIP node is well.
+    Health(String),
     /// A BYE: whatever the answer, the dialog is over (RFC 3261 §15.1.1).
     Bye,
 }
@@ -241,8 +243,9 @@ impl Clients {
 
     /// Whether one is open that is not about presence.
     pub fn any_but_presence(&self) -> bool {
-        let is_presence =
-            |purpose: &Purpose| matches!(purpose, Purpose::Notify(..) | Purpose::Subscribe(..) | Purpose::FetchNotify);
+        let is_presence = |purpose: &Purpose| {
+            matches!(purpose, Purpose::Notify(..) | Purpose::Subscribe(..) | Purpose::FetchNotify | Purpose::Health(_))
+        };
         self.open.values().any(|client| !is_presence(&client.purpose))
     }
 }

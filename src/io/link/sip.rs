@@ -33,6 +33,8 @@ pub struct Start {
     pub door: Option<String>,
     /// The host name we dialled and whether it was typed.
     pub dialled: Option<(String, bool)>,
+    /// Whether there were other addresses to dial.
+    pub others: bool,
     /// The peer's chain.
     pub chain: Option<Arc<Chain>>,
     /// One of the places for unproven connections; given back once the gate knows.
@@ -43,11 +45,11 @@ pub struct Start {
 pub async fn run(edge: Arc<Edge>, stream: Stream, start: Start) {
     let Some(_alive) = edge.alive() else { return };
     let Ok((link, mut orders)) = edge.link().await else { return };
-    let Start { side, peer, hop, door, dialled, chain, permit } = start;
+    let Start { side, peer, hop, door, dialled, others, chain, permit } = start;
     if let (Side::Outside, Some(chain)) = (side, &chain) {
         note_expiry(&edge, chain);
     }
-    let proven = Proven { link, side, peer, hop, door, proof: Proof::Sip { chain, dialled } };
+    let proven = Proven { link, side, peer, hop, door, proof: Proof::Sip { chain, dialled, others } };
     if edge.input(Input::Proven(Box::new(proven))).await.is_err() {
         return;
     }
@@ -195,8 +197,16 @@ pub async fn accept_outside(
     match super::accept(socket, config, within).await {
         Ok((stream, chain)) => {
             edge.telemetry.metrics.handshake(begun.elapsed());
-            let start =
-                Start { side: Side::Outside, peer, hop: None, door, dialled: None, chain, permit: Some(permit) };
+            let start = Start {
+                side: Side::Outside,
+                peer,
+                hop: None,
+                door,
+                dialled: None,
+                others: false,
+                chain,
+                permit: Some(permit),
+            };
             run(edge, stream, start).await;
         }
         Err(failure) => {
@@ -245,6 +255,7 @@ pub async fn accept_inside(edge: Arc<Edge>, socket: tokio::net::TcpStream, peer:
     } else {
         (Stream::Plain(socket), None)
     };
-    let start = Start { side: Side::Inside, peer, hop: None, door: None, dialled: None, chain, permit: None };
+    let start =
+        Start { side: Side::Inside, peer, hop: None, door: None, dialled: None, others: false, chain, permit: None };
     run(edge, stream, start).await;
 }

@@ -214,7 +214,7 @@ fn clean_text(text: &str) -> Cow<'_, str> {
 }
 
 /// A word of the start line holds neither white space nor control characters: they are escaped (RFC 3261 §19.1.2).
-fn clean_word(text: &str) -> Cow<'_, str> {
+pub(super) fn clean_word(text: &str) -> Cow<'_, str> {
     const BREAKS: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b' ');
     percent_encoding::utf8_percent_encode(text, BREAKS).into()
 }

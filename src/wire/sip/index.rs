@@ -13,6 +13,11 @@ pub(super) struct Span {
 }
 
 impl Span {
+    /// Both ends.
+    pub(super) fn ends(self) -> (usize, usize) {
+        (self.start, self.end)
+    }
+
     pub(super) fn of(self, bytes: &[u8]) -> &[u8] {
         bytes.get(self.start..self.end).unwrap_or_default()
     }
@@ -30,6 +35,8 @@ pub(super) enum StartLine {
 pub(super) struct RowSpan {
     pub(super) id: Name,
     pub(super) name: Span,
+    /// Its lines, from the name's first byte, with their line ends.
+    pub(super) lines: Span,
     /// Without white space around it.
     pub(super) value: Span,
     /// Of a folded row (RFC 3261 §7.3.1): the value on one line, or `None` if it isn't UTF-8.
@@ -40,6 +47,8 @@ pub(super) struct RowSpan {
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) start: StartLine,
+    /// Bytes of the start line with its line end.
+    pub(super) start_length: usize,
     pub(super) rows: Vec<RowSpan>,
     /// Bytes of the head with its closing empty line.
     pub(super) length: usize,
@@ -75,7 +84,15 @@ impl Head {
     /// and that is a fault.
     pub(super) fn index(bytes: &[u8]) -> Self {
         let nothing = StartLine::Response { status: 0, reason: Span::default() };
-        let mut head = Head { start: nothing, rows: Vec::new(), length: 0, cseq: None, fault: None, unusable: None };
+        let mut head = Head {
+            start: nothing,
+            start_length: 0,
+            rows: Vec::new(),
+            length: 0,
+            cseq: None,
+            fault: None,
+            unusable: None,
+        };
         let Some(first) = Line::at(bytes, 0) else {
             head.fail(Fault::Malformed("start line is not ended by CRLF"));
             head.unusable = head.fault;
@@ -83,6 +100,7 @@ impl Head {
         };
         head.take_start(bytes, &first);
         head.length = first.next;
+        head.start_length = first.next;
         let mut at = first.next;
         loop {
             let Some(line) = Line::at(bytes, at) else {
@@ -97,7 +115,7 @@ impl Head {
             if line.text.start == line.text.end {
                 break;
             }
-            if !head.take_row(bytes, line.text) {
+            if !head.take_row(bytes, &line) {
                 head.fail(Fault::HeadTooLarge);
                 head.unusable = Some(Fault::HeadTooLarge);
                 break;
@@ -181,7 +199,7 @@ impl Head {
     }
 
     /// A row or the continuation of one. `false`: one too many.
-    fn take_row(&mut self, bytes: &[u8], line: Span) -> bool {
+    fn take_row(&mut self, bytes: &[u8], &Line { text: line, next, .. }: &Line) -> bool {
         let text = line.of(bytes);
         if text.first().is_some_and(|byte| b" \t".contains(byte)) {
             match self.rows.last_mut() {
@@ -189,6 +207,7 @@ impl Head {
                 _ if trim_end(text).is_empty() => self.fail(Fault::Malformed("a header line holds white space alone")),
                 Some(row) => {
                     row.value.end = line.start + trim_end(text).len();
+                    row.lines.end = next;
                     row.unfolded = Some(None);
                 }
                 None => self.fail(Fault::Malformed("the first header line begins with white space")),
@@ -216,6 +235,7 @@ impl Head {
         self.rows.push(RowSpan {
             id: Name::parse(name_text),
             name: Span { start: line.start, end: line.start + name.len() },
+            lines: Span { start: line.start, end: next },
             value: Span { start: value_start, end: line.start + colon + 1 + trimmed.len() },
             unfolded: None,
         });

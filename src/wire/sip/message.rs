@@ -185,6 +185,18 @@ impl Message {
             text: row.text(&self.bytes),
         })
     }
+    /// Which header each row is, in order: the number is [`Self::row_text`]'s.
+    pub fn row_names(&self) -> impl Iterator<Item = (usize, Name)> {
+        self.head.rows.iter().map(|row| row.id).enumerate()
+    }
+    /// A row's name as written, by its number.
+    pub fn row_name(&self, index: usize) -> Option<&str> {
+        self.text_of(self.head.rows.get(index)?.name)
+    }
+    /// A row's value, unfolded, by its number; `None` if it isn't UTF-8.
+    pub fn row_text(&self, index: usize) -> Option<&str> {
+        self.head.rows.get(index)?.text(&self.bytes)
+    }
     /// From, when it parses.
     pub fn from(&self) -> Option<NameAddr<'_>> {
         NameAddr::parse(self.header(Name::From)?).ok()
@@ -208,6 +220,14 @@ impl Message {
     /// CSeq number and method.
     pub fn cseq(&self) -> Option<(u32, Method)> {
         self.head.cseq.clone()
+    }
+    /// CSeq number.
+    pub fn cseq_number(&self) -> Option<u32> {
+        self.head.cseq.as_ref().map(|(number, _)| *number)
+    }
+    /// A copy that pins no read buffer: for what outlives the input.
+    pub fn detached(&self) -> Self {
+        Self { bytes: Bytes::copy_from_slice(&self.bytes), head: Arc::clone(&self.head) }
     }
     /// The top Via, when it parses: where the response goes, and the transaction.
     pub fn top_via(&self) -> Option<Via<'_>> {

@@ -14,10 +14,12 @@ mod index;
 pub mod message;
 pub mod params;
 mod place;
+pub mod rewrite;
 pub mod uri;
 
 pub use framer::{Frame, Framer};
 pub use message::{Fault, Message, Method, Row, Start};
+pub use rewrite::Rewrite;
 pub use uri::{Host, NameAddr, Scheme, Uri};
 
 #[cfg(test)]

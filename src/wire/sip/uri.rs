@@ -34,6 +34,17 @@ pub enum Host<'a> {
     V6(Ipv6Addr),
 }
 
+impl Host<'_> {
+    /// Whether it is the host that a configuration names: a name in any case, or an address in any spelling.
+    pub fn is(self, name: &str) -> bool {
+        match self {
+            Host::Name(host) => host.eq_ignore_ascii_case(name),
+            Host::V4(address) => name.parse() == Ok(address),
+            Host::V6(address) => name.parse() == Ok(address),
+        }
+    }
+}
+
 /// A URI, split. `text` is the whole, byte for byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Uri<'a> {

@@ -1,0 +1,449 @@
+//! The path of a SIP request that stays SIP: from a partner to the node that serves the user or owns the dialog, from a node to the
+//! partner. Prove, decide, route, rewrite; what becomes of it then is [`crate::gate::carry`]'s.
+
+use super::{Taken, action_of, capabilities, is_im_offer, plain};
+use crate::gate::border::inward;
+use crate::gate::border::topology::{self, Dialog, Ends, Routed};
+use crate::gate::exchange::Path;
+use crate::gate::lane::Lane;
+use crate::gate::links::Far;
+use crate::gate::partner::{Action, Budget, LinkId, Node, NodeProtocol, PartnerId, Profile, Protocol, Side};
+use crate::gate::peer::Claim;
+use crate::gate::policy::Question;
+use crate::gate::reject::{Reason, Reject};
+use crate::gate::route::{HopKey, table};
+use crate::gate::session::relay::{self, Handed, RelayId, Way};
+use crate::gate::session::{Parcel, Passage, Step, partner_hop};
+use crate::gate::time::Time;
+use crate::gate::{Draining, Gate};
+use crate::wire::address::Address;
+use crate::wire::sip::header::{Name, Via};
+use crate::wire::sip::{Message, Method};
+use rand::RngExt;
+
+/// What a request is inside of: by our own mark, or by what was seen.
+struct Within {
+    node: String,
+    dialog: Dialog,
+}
+
+impl Gate {
+    /// A request from a partner, if it is for a SIP node: what becomes of it. `None`: it is not.
+    pub(super) fn relay_inward(
+        &mut self,
+        now: Time,
+        (link, at): (LinkId, Time),
+        claim: &Claim,
+        from: &Address,
+        request: &Message,
+        (profile, budget, label): (Profile, &Budget, &str),
+    ) -> Result<Option<Taken>, Reject> {
+        if !self.settings.has_sip_nodes() {
+            return Ok(None);
+        }
+        let Some(method) = request.method().cloned() else { return Ok(None) };
+        if let Some(taken) = self.follows_invite(now, link, &method, request) {
+            return Ok(Some(taken));
+        }
+        if self.is_translated(from, request) || inward::is_for_edge(request, &self.settings) {
+            return Ok(None);
+        }
+        let is_inside = request.to_tag().is_some();
+        let addressed = inward::recipient(request);
+        let is_ours = |address: &Address| self.settings.policy.is_local(address.domain());
+        let local = match (inward::to(request).ok().filter(is_ours), &addressed) {
+            (Some(to), _) => to,
+            (None, Ok(recipient)) if !is_inside => recipient.clone(),
+            (None, Ok(recipient)) => return Err(relay_denied(recipient)),
+            (None, Err(reject)) => return Err(reject.clone()),
+        };
+        // Outside a dialog the Request-URI says who is wanted; inside, and where it is a mask of ours, the address the mask is bound to.
+        let to = match addressed {
+            Ok(recipient) if !is_inside && is_ours(&recipient) => recipient,
+            _ => local.clone(),
+        };
+        let ends = Ends { partner: from.domain(), local: &local };
+        let mut routed = topology::routed_inward(request, &self.border.masks, ends, &self.settings)?;
+        let within = self.within(&mut routed, from, request, is_inside);
+        if within.is_none() && !self.is_for_sip_node(&to) {
+            return Ok(None);
+        }
+        if request.body().len() > budget.body_bytes {
+            let detail =
+                format!("the body is {} bytes; limits.body_bytes is {}", request.body().len(), budget.body_bytes);
+            return Err(Reject::new(Reason::TooLarge, detail));
+        }
+        // May they.
+        let peer = self.links.get(link).map(|link| link.peer);
+        let asked = Question {
+            from,
+            to: &to,
+            action: Action::Other,
+            side: Side::Outside,
+            protocol: Protocol::Sip,
+            peer_ip: peer.map(|peer| peer.ip().to_canonical()),
+        };
+        let action = self.decide_relayed(asked, request, &method, within.as_ref(), (claim.partner(), peer))?;
+        // Who leaves, or answers, is neither held back nor counted.
+        if !matches!(method, Method::Ack | Method::Bye | Method::Prack) {
+            self.spend(now, label, budget, &to)?;
+        }
+        understood_by_proxy(request)?;
+        if !is_inside {
+            if self.draining.is_some() {
+                return Err(Reject::new(Reason::Overloaded, "stopping"));
+            }
+            let subscriptions = self.sessions.relays.dialogs.subscriptions(label);
+            if method == Method::Subscribe && subscriptions >= u64::from(budget.subscriptions) {
+                let detail = format!("{subscriptions} subscriptions; limits.subscriptions is {}", budget.subscriptions);
+                return Err(Reject::new(Reason::RateLimited, detail));
+            }
+        } else if self.draining == Some(Draining::ForGood) && method == Method::Subscribe {
+            return Err(Reject::new(Reason::Overloaded, "stopping"));
+        }
+        let mut nodes = match &within {
+            Some(within) => vec![within.node.clone()],
+            None => self.nodes_to_try(now, link, &to)?,
+        };
+        if is_inside {
+            nodes.truncate(1);
+        }
+        if nodes.is_empty() {
+            return Ok(Some(plain(481)));
+        }
+        let node = nodes.remove(0);
+        let dialog = match within {
+            Some(within) => within.dialog,
+            None => Dialog::new(&self.border.masks, &node, Side::Outside, action),
+        };
+        let way = Way {
+            side: Side::Outside,
+            from: from.clone(),
+            to,
+            identity: self.settings.identity_for(local.domain()),
+            local,
+            partner: claim.domain().clone(),
+            action,
+            label: label.to_owned(),
+            profile,
+            dialog,
+            node,
+        };
+        self.hand_on(now, (link, at), request.clone(), way, &routed, (nodes, 0))?;
+        Ok(Some(Taken::Later))
+    }
+
+    /// The path of a request from an inside node.
+    pub(super) fn admit_from_node(
+        &mut self,
+        now: Time,
+        link: LinkId,
+        at: Time,
+        request: &Message,
+    ) -> Result<Taken, Reject> {
+        let Some(method) = request.method().cloned() else {
+            return Err(Reject::new(Reason::Malformed, "no method"));
+        };
+        if method == Method::Negotiate {
+            return Err(super::no_compression());
+        }
+        request.check()?;
+        let from = inward::from(request)?;
+        let node = self.node_speaking(link, &from, request)?;
+        if self.sessions.relays.is_repeated(link, request) {
+            return Ok(Taken::Never);
+        }
+        if let Some(taken) = self.follows_invite(now, link, &method, request) {
+            return Ok(taken);
+        }
+        if method == Method::Cancel {
+            return Ok(plain(481));
+        }
+        if inward::is_for_edge(request, &self.settings) || is_facing(request, &node) {
+            return match method {
+                Method::Options => Ok(capabilities()),
+                _ => Err(Reject::new(Reason::RelayDenied, "it is for the edge itself, which has no users")),
+            };
+        }
+        inward::no_loop(request, &self.settings)?;
+        let is_inside = request.to_tag().is_some();
+        let to = if is_inside { inward::to(request)? } else { inward::recipient(request)? };
+        let ends = Ends { partner: to.domain(), local: &from };
+        let routed = topology::routed_outward(request, &self.border.masks, ends, &self.settings, &self.border.inside)?;
+        let within = match (routed.dialog, is_inside) {
+            (Some(dialog), _) => Some(Within { node: node.name.clone(), dialog }),
+            (None, true) => {
+                let seen = self.sessions.relays.dialogs.of(to.domain(), request);
+                seen.map(|seen| Within { node: node.name.clone(), dialog: seen.dialog })
+            }
+            (None, false) => None,
+        };
+        let partner = self.settings.policy.partner_towards(to.domain());
+        let protocol = partner.map_or(Protocol::Sip, |id| self.settings.policy.partner(id).protocol);
+        let (profile, _, label) = self.entry(partner);
+        let asked =
+            Question { from: &from, to: &to, action: Action::Other, side: Side::Inside, protocol, peer_ip: None };
+        let action = self.decide_relayed(asked, request, &method, within.as_ref(), (partner, None))?;
+        if protocol != Protocol::Sip {
+            let detail = format!("{to} is at an XMPP partner; users of SIP nodes reach SIP partners only");
+            return Err(Reject::new(Reason::Unsupported, detail));
+        }
+        understood_by_proxy(request)?;
+        if self.draining.is_some() && !is_inside {
+            return Err(Reject::new(Reason::Overloaded, "stopping"));
+        }
+        let dialog = match within {
+            Some(within) => within.dialog,
+            None => Dialog::new(&self.border.masks, &node.name, Side::Inside, action),
+        };
+        let way = Way {
+            side: Side::Inside,
+            partner: to.domain().clone(),
+            identity: self.settings.identity_for(from.domain()),
+            local: from.clone(),
+            from,
+            to,
+            action,
+            label: label.clone(),
+            profile,
+            dialog,
+            node: node.name,
+        };
+        self.hand_on(now, (link, at), request.clone(), way, &routed, (Vec::new(), 0))?;
+        Ok(Taken::Later)
+    }
+
+    /// Rewrites a request for the other side and sends it there.
+    pub(in crate::gate) fn hand_on(
+        &mut self,
+        now: Time,
+        (link, at): (LinkId, Time),
+        request: Message,
+        way: Way,
+        routed: &Routed,
+        (others, tries): (Vec<String>, u8),
+    ) -> Result<(), Reject> {
+        let hop = match way.side {
+            Side::Outside => HopKey::SipNode { node: way.node.clone() },
+            Side::Inside => partner_hop(&self.settings, &way.partner, way.from.domain()),
+        };
+        if !self.sessions.relays.has_room(&hop) {
+            let detail = match way.side {
+                Side::Outside => format!("node {} leaves too much unanswered", way.node),
+                Side::Inside => format!("{} leaves too much unanswered", way.label),
+            };
+            return Err(Reject::new(Reason::Overloaded, detail));
+        }
+        let id = RelayId(self.rng.random());
+        let branch = relay::branch(relay::loop_mark(&routed.uri, &request), id);
+        let crossing = self.crossing(&way)?;
+        let bytes = match way.side {
+            Side::Outside => topology::inward_request(&crossing, &request, routed, &branch)?,
+            Side::Inside => topology::outward_request(&crossing, &request, routed, &branch)?,
+        };
+        let method = request.method().cloned();
+        if matches!(method, Some(Method::Ack | Method::Benotify)) {
+            // RFC 3261 §16.6, §13.2.2.4: nothing answers it. COMPAT(lync): MS-SIP §3.5, nor a BENOTIFY.
+            if method == Some(Method::Benotify) {
+                self.sessions.relays.dialogs.notified(&way.partner, &request);
+            }
+            let transit = Some((at, Path::SipSip));
+            let parcel = Parcel { bytes, passage: Passage::Answer, transit, lane: Lane::Free };
+            self.steps.push_back(Step::Pass { hop, parcel });
+            return Ok(());
+        }
+        if method == Some(Method::Invite) && tries == 0 {
+            // RFC 3261 §16.2: at once, so that nobody asks again.
+            self.answer(now, link, &request, 100, &[], None, false);
+        }
+        let handed = Handed { link, request: request.detached(), way, hop, others, tries, bytes, at };
+        let (mut turn, sessions) = self.turn(now);
+        sessions.relays.hand(&mut turn, id, handed);
+        Ok(())
+    }
+
+    /// CANCEL and ACK that belong to an INVITE under way.
+    fn follows_invite(&mut self, now: Time, link: LinkId, method: &Method, request: &Message) -> Option<Taken> {
+        match method {
+            Method::Cancel => {
+                let id = self.sessions.relays.invite_of(link, request)?;
+                self.cancel_relayed(now, id);
+                Some(plain(200))
+            }
+            Method::Ack => {
+                let id = self.sessions.relays.invite_of(link, request)?;
+                let (mut turn, sessions) = self.turn(now);
+                if sessions.relays.get(id).is_some_and(|context| context.state == relay::State::Completed) {
+                    sessions.relays.take(&mut turn, id);
+                }
+                Some(Taken::Never)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a request is inside a dialog that ends here.
+    fn is_translated(&mut self, from: &Address, request: &Message) -> bool {
+        let Some(tag) = request.to_tag() else { return false };
+        self.sessions.watches.of_dialog(tag).is_some()
+            || self.sessions.contacts.of_dialog(tag).is_some()
+            || self.chat_of(from, request).is_some()
+    }
+
+    /// What our own mark, or what was seen, says of the dialog that a request of a partner is inside of.
+    fn within(&self, routed: &mut Routed, from: &Address, request: &Message, is_inside: bool) -> Option<Within> {
+        if let Some(dialog) = routed.dialog {
+            let node = self.settings.nodes.iter().find(|node| dialog.node.is_of(&node.name))?;
+            return Some(Within { node: node.name.clone(), dialog });
+        }
+        let seen = if is_inside { self.sessions.relays.dialogs.of(from.domain(), request)? } else { return None };
+        // COMPAT(aol): what it leaves out.
+        if let Some(inside) = &seen.inside {
+            routed.uri.clone_from(&inside.target);
+            routed.routes.clone_from(&inside.routes);
+        }
+        Some(Within { node: seen.node.clone(), dialog: seen.dialog })
+    }
+
+    /// Policy on a request that is relayed, and what it counts as: inside a dialog what opened the dialog is decided again, and what the
+    /// request itself asks for beyond that.
+    fn decide_relayed(
+        &mut self,
+        asked: Question<'_>,
+        request: &Message,
+        method: &Method,
+        within: Option<&Within>,
+        (partner, peer): (Option<PartnerId>, Option<std::net::SocketAddr>),
+    ) -> Result<Action, Reject> {
+        let own = action_of(method, request);
+        let turned =
+            |action: Action| Question { from: asked.to, to: asked.from, side: other(asked.side), action, ..asked };
+        match within {
+            None if request.to_tag().is_none() => {
+                self.decided(Question { action: own, ..asked }, partner, (Protocol::Sip, peer))?;
+                Ok(own)
+            }
+            // Of a dialog nobody knows any more: as what the method may belong to, whoever opened it.
+            None => {
+                let action = match method {
+                    Method::Subscribe | Method::Notify | Method::Benotify => Action::Subscribe,
+                    Method::Refer | Method::Other(_) => Action::Other,
+                    _ => Action::Chat,
+                };
+                let forth = self.decided(Question { action, ..asked }, partner, (Protocol::Sip, peer));
+                if let Err(reject) = forth {
+                    self.decided(turned(action), partner, (Protocol::Sip, peer)).map_err(|_| reject)?;
+                }
+                Ok(action)
+            }
+            Some(within) => {
+                let question = match within.dialog.opener == asked.side {
+                    true => Question { action: within.dialog.action, ..asked },
+                    false => turned(within.dialog.action),
+                };
+                self.decided(question, partner, (Protocol::Sip, peer))?;
+                // An IM session does not become a call by being asked again.
+                if *method == Method::Invite
+                    && within.dialog.action == Action::Chat
+                    && !is_im_offer(request)
+                    && offers(request)
+                {
+                    self.decided(Question { action: Action::Call, ..asked }, partner, (Protocol::Sip, peer))?;
+                }
+                Ok(within.dialog.action)
+            }
+        }
+    }
+
+    /// Whether the first node that serves a user speaks SIP.
+    fn is_for_sip_node(&self, to: &Address) -> bool {
+        table::order(&self.settings, to, |_| true).first().is_some_and(|node| node.protocol == NodeProtocol::Sip)
+    }
+
+    /// The SIP nodes for a new session, in the order in which to try them.
+    fn nodes_to_try(&self, now: Time, link: LinkId, to: &Address) -> Result<Vec<String>, Reject> {
+        let serving = table::order(&self.settings, to, |node| node.protocol == NodeProtocol::Sip);
+        let door = self.links.get(link).and_then(|link| link.door.as_deref());
+        // PAT: a node's own port leads to it, also to one that takes no others.
+        let at_door = door.and_then(|door| {
+            self.settings.nodes.iter().find(|node| node.name == door && node.domains.contains(to.domain()))
+        });
+        if serving.is_empty() && at_door.is_none() {
+            return Err(table::nobody_serves(to));
+        }
+        let rest =
+            serving.into_iter().filter(|node| Some(node.name.as_str()) != at_door.map(|node| node.name.as_str()));
+        let all: Vec<&Node> = at_door.into_iter().chain(rest).collect();
+        let well: Vec<String> =
+            all.iter().filter(|node| self.health.takes_new(&node.name, now)).map(|node| node.name.clone()).collect();
+        if well.is_empty() {
+            let names: Vec<&str> = all.iter().map(|node| node.name.as_str()).collect();
+            let detail = format!("no node that serves {to} is well: {}", names.join(", "));
+            return Err(Reject::new(Reason::NoNode, detail));
+        }
+        Ok(well)
+    }
+
+    /// The node that speaks on an inside link, for the domain it speaks for. Several behind one address are told apart by their Via.
+    fn node_speaking(&self, link: LinkId, from: &Address, request: &Message) -> Result<Node, Reject> {
+        let Some(Far::SipNode { nodes, .. }) = self.links.get(link).map(|link| &link.far) else {
+            return Err(Reject::new(Reason::Unproven, "no node is known at the other end"));
+        };
+        let known = |node: &&Node| nodes.contains(&node.name);
+        let mut serving: Vec<&Node> =
+            self.settings.nodes.iter().filter(known).filter(|node| node.domains.contains(from.domain())).collect();
+        if serving.len() > 1
+            && let Some(via) = request.top_via()
+        {
+            serving.sort_by_key(|node| !is_sent_by(&via, node));
+        }
+        serving.first().map(|node| (*node).clone()).ok_or_else(|| {
+            let detail = format!("{} sends as {from}, but its [[node]] has no {}", nodes.join(" or "), from.domain());
+            Reject::new(Reason::Unproven, detail)
+        })
+    }
+}
+
+/// Whether a Via's sent-by is where a node listens.
+fn is_sent_by(via: &Via<'_>, node: &Node) -> bool {
+    via.host.is(&node.address.host) && via.port.unwrap_or(5060) == node.address.port
+}
+
+/// Whether a request of a node is for us as it sees us.
+fn is_facing(request: &Message, node: &Node) -> bool {
+    let Some(facing) = &node.facing else { return false };
+    inward::request_uri(request).is_some_and(|uri| uri.user.is_none() && uri.host.is(&facing.at.host))
+}
+
+/// RFC 3261 §16.3 step 5. COMPAT(lync): `ms-benotify` is known; its dialogs are relayed with whatever the two ends agree on.
+fn understood_by_proxy(request: &Message) -> Result<(), Reject> {
+    let unknown: Vec<&str> = request
+        .values(Name::ProxyRequire)
+        .map(str::trim)
+        .filter(|tag| !tag.eq_ignore_ascii_case("ms-benotify"))
+        .take(16)
+        .collect();
+    if unknown.is_empty() || matches!(request.method(), Some(Method::Ack | Method::Cancel)) {
+        return Ok(());
+    }
+    let list = unknown.join(", ");
+    Err(Reject::new(Reason::Unsupported, format!("extensions {list}"))
+        .with_status(420)
+        .with_header("Unsupported", list))
+}
+
+/// Whether a body describes a session.
+fn offers(request: &Message) -> bool {
+    request.body().split(|byte| *byte == b'\n').any(|line| line.starts_with(b"m="))
+}
+
+fn relay_denied(to: &Address) -> Reject {
+    Reject::new(Reason::RelayDenied, format!("{} is not in the domains of any [[identity]]", to.domain()))
+}
+
+fn other(side: Side) -> Side {
+    match side {
+        Side::Outside => Side::Inside,
+        Side::Inside => Side::Outside,
+    }
+}

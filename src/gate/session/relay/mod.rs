@@ -1,0 +1,342 @@
+//! Requests that stay SIP: the response context of a stateful proxy (RFC 3261 §16.2, §17 over reliable transports, RFC 4320, RFC 6026).
+//!
+//! What is kept of each is the request as received, where it went and how far it is. Deciding and rewriting are the caller's; here is who
+//! is still owed an answer, and until when.
+
+pub mod dialogs;
+
+use super::{Deadline, Parcel, Passage, Step, Turn};
+use crate::gate::Path;
+use crate::gate::border::topology::Dialog;
+use crate::gate::lane::Lane;
+use crate::gate::limits;
+use crate::gate::partner::{Action, LinkId, Profile, Side};
+use crate::gate::route::HopKey;
+use crate::gate::session::table::fingerprint;
+use crate::gate::time::Time;
+use crate::wire::address::{Address, Domain};
+use crate::wire::sip::{Message, Method};
+use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
+
+/// How a branch of a relayed request begins. Behind it: what the request is looped by, and whose answer it brings, 16 hex digits each.
+pub const RELAYED_BRANCH: &str = "z9hG4bKfgr";
+
+/// Names one attempt to hand a request on. Unguessable: an answer must bring it back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RelayId(pub u64);
+
+/// Between whom, and as what: what was decided of a request that is relayed.
+#[derive(Debug, Clone)]
+pub struct Way {
+    /// Where the sender is.
+    pub side: Side,
+    /// Who asks.
+    pub from: Address,
+    /// Whom.
+    pub to: Address,
+    /// The address inside that the masks of this request's dialog are bound to.
+    pub local: Address,
+    /// The domain outside.
+    pub partner: Domain,
+    /// What the request does.
+    pub action: Action,
+    /// The partner entry's label.
+    pub label: String,
+    /// The partner's dialect.
+    pub profile: Profile,
+    /// The node inside.
+    pub node: String,
+    /// Our identity outside.
+    pub identity: usize,
+    /// What our Record-Route says of the dialog.
+    pub dialog: Dialog,
+}
+
+/// A request on its way.
+#[derive(Debug)]
+pub struct Context {
+    /// Where it came in.
+    pub link: LinkId,
+    /// As it came.
+    pub request: Message,
+    /// What was decided.
+    pub way: Way,
+    /// Where it went.
+    pub hop: HopKey,
+    /// Nodes still to be tried.
+    pub others: Vec<String>,
+    /// How often it was handed on before.
+    pub tries: u8,
+    /// As it was sent: of an INVITE for CANCEL and ACK; COMPAT(aol): for its Call-ID.
+    pub sent: Option<Message>,
+    /// How far it is.
+    pub state: State,
+    server: u64,
+    written: Option<LinkId>,
+}
+
+/// How far a relayed request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// No final answer yet. Of an INVITE: whether the far side has said anything, and whether its sender wants it cancelled.
+    Proceeding {
+        /// A provisional response came: it may be cancelled (RFC 3261 §9.1).
+        provisional: bool,
+        /// Its sender, or Timer C, wants it cancelled.
+        cancelled: bool,
+    },
+    /// An INVITE's final response other than 2xx went back; its ACK is awaited (RFC 3261 §17.2.1).
+    Completed,
+    /// An INVITE's 2xx went back; further ones of its forks follow it (RFC 6026 §7.1).
+    Accepted,
+}
+
+/// A request ready to be handed on.
+#[derive(Debug)]
+pub struct Handed {
+    /// Where it came in.
+    pub link: LinkId,
+    /// As it came.
+    pub request: Message,
+    /// What was decided.
+    pub way: Way,
+    /// Where to.
+    pub hop: HopKey,
+    /// Nodes to be tried after that.
+    pub others: Vec<String>,
+    /// How often it was handed on before.
+    pub tries: u8,
+    /// As it is to be sent.
+    pub bytes: Bytes,
+    /// When it was received whole.
+    pub at: Time,
+}
+
+impl Context {
+    /// Where it was written.
+    pub fn written(&self) -> Option<LinkId> {
+        self.written
+    }
+}
+
+/// All that is relayed.
+#[derive(Debug, Default)]
+pub struct Relays {
+    contexts: BTreeMap<RelayId, Context>,
+    servers: BTreeMap<u64, RelayId>,
+    /// RFC 4320 §4: when each is due for its 100, and after it for its last moment. All wait equally long, so these are in order.
+    trying: VecDeque<(Time, RelayId)>,
+    settling: VecDeque<(Time, RelayId)>,
+    waiting: BTreeMap<HopKey, usize>,
+    /// Dialogs that were seen.
+    pub dialogs: dialogs::Dialogs,
+}
+
+/// What has come due of requests other than INVITE.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Due {
+    /// It gets its 100 (RFC 4320 §4.1).
+    Trying(RelayId),
+    /// It must be answered now (RFC 4320 §4.2).
+    Settle(RelayId),
+}
+
+impl Relays {
+    /// Whether this very request is on its way already.
+    pub fn is_repeated(&self, link: LinkId, request: &Message) -> bool {
+        request.method().is_some_and(|method| self.servers.contains_key(&server_key(link, request, method)))
+    }
+
+    /// The INVITE that a CANCEL or ACK belongs to: same top Via, Call-ID and CSeq number (RFC 3261 §9.2, §17.2.3).
+    pub fn invite_of(&self, link: LinkId, request: &Message) -> Option<RelayId> {
+        self.servers.get(&server_key(link, request, &Method::Invite)).copied()
+    }
+
+    /// A context.
+    pub fn get(&self, id: RelayId) -> Option<&Context> {
+        self.contexts.get(&id)
+    }
+
+    /// A context, to change.
+    pub fn get_mut(&mut self, id: RelayId) -> Option<&mut Context> {
+        self.contexts.get_mut(&id)
+    }
+
+    /// Whether there is room for one more towards this hop.
+    pub fn has_room(&self, hop: &HopKey) -> bool {
+        self.contexts.len() < limits::RELAYED
+            && self.waiting.get(hop).is_none_or(|waiting| *waiting < limits::RELAYED_PER_HOP)
+    }
+
+    /// Hands a request on; its answer comes to the context that is made. `id` is in the branch of `bytes`.
+    pub fn hand(&mut self, turn: &mut Turn<'_>, id: RelayId, handed: Handed) {
+        let Handed { link, request, way, hop, others, tries, bytes, at } = handed;
+        let is_invite = request.method() == Some(&Method::Invite);
+        let server = request.method().map_or(0, |method| server_key(link, &request, method));
+        let parcel = Parcel {
+            bytes: bytes.clone(),
+            passage: Passage::Relayed(id),
+            transit: Some((at, Path::SipSip)),
+            lane: Lane::Free,
+        };
+        let sent = if is_invite || way.profile == Profile::Aol { Message::parse(detached(&bytes)).ok() } else { None };
+        if is_invite {
+            // RFC 3261 §17.1.1.2, Timer B.
+            turn.deadlines.set(Deadline::Relayed(id), turn.now + limits::TIMER_B);
+        } else {
+            self.trying.push_back((turn.now + limits::TRYING_AFTER, id));
+        }
+        *self.waiting.entry(hop.clone()).or_insert(0) += 1;
+        let state = State::Proceeding { provisional: false, cancelled: false };
+        let context =
+            Context { link, request, way, hop: hop.clone(), others, tries, sent, state, server, written: None };
+        self.contexts.insert(id, context);
+        self.servers.insert(server, id);
+        turn.step(Step::Pass { hop, parcel });
+    }
+
+    /// It is being written on this link: its answer comes there or nowhere. `false`: it has ended already.
+    pub fn written(&mut self, id: RelayId, link: LinkId) -> bool {
+        let Some(context) = self.contexts.get_mut(&id) else { return false };
+        context.written = Some(link);
+        true
+    }
+
+    /// Whether it was written.
+    pub fn is_written(&self, id: RelayId) -> bool {
+        self.contexts.get(&id).is_some_and(|context| context.written.is_some())
+    }
+
+    /// The context that a response belongs to: by our branch, on the link on which the request went, with its method (RFC 3261 §17.1.3).
+    pub fn answered(&self, link: LinkId, response: &Message) -> Option<RelayId> {
+        let id = RelayId(u64::from_str_radix(response.branch()?.strip_prefix(RELAYED_BRANCH)?.get(16..32)?, 16).ok()?);
+        let context = self.contexts.get(&id)?;
+        let is_its = context.written == Some(link) && response.method() == context.request.method();
+        is_its.then_some(id)
+    }
+
+    /// It has its final answer: nothing more is awaited of the hop. An INVITE stays for what follows it.
+    pub fn settled(&mut self, turn: &mut Turn<'_>, id: RelayId, status: u16) {
+        let Some(context) = self.contexts.get_mut(&id) else { return };
+        let is_invite = context.request.method() == Some(&Method::Invite);
+        if !is_invite {
+            self.take(turn, id);
+            return;
+        }
+        let was_open = matches!(context.state, State::Proceeding { .. });
+        // RFC 6026 §7.1: Timer L and M; RFC 3261 §17.2.1: Timer H. All 64·T1.
+        context.state = if status < 300 { State::Accepted } else { State::Completed };
+        if was_open {
+            turn.deadlines.set(Deadline::Relayed(id), turn.now + limits::TIMER_B);
+            let hop = context.hop.clone();
+            self.leave(&hop);
+        }
+    }
+
+    /// Takes a context out.
+    pub fn take(&mut self, turn: &mut Turn<'_>, id: RelayId) -> Option<Context> {
+        let context = self.contexts.remove(&id)?;
+        if self.servers.get(&context.server) == Some(&id) {
+            self.servers.remove(&context.server);
+        }
+        if context.request.method() == Some(&Method::Invite) {
+            turn.deadlines.cancel(&Deadline::Relayed(id));
+        }
+        if matches!(context.state, State::Proceeding { .. }) {
+            self.leave(&context.hop);
+        }
+        self.prune();
+        Some(context)
+    }
+
+    /// Those that were written on a link and have no final answer.
+    pub fn on_link(&self, link: LinkId) -> Vec<RelayId> {
+        let open = |context: &Context| matches!(context.state, State::Proceeding { .. });
+        self.contexts.iter().filter(|(_, c)| c.written == Some(link) && open(c)).map(|(id, _)| *id).collect()
+    }
+
+    /// INVITEs that came in on a link and have no final answer.
+    pub fn invites_from(&self, link: LinkId) -> Vec<RelayId> {
+        let is_ringing = |context: &Context| {
+            matches!(context.state, State::Proceeding { .. }) && context.request.method() == Some(&Method::Invite)
+        };
+        self.contexts.iter().filter(|(_, c)| c.link == link && is_ringing(c)).map(|(id, _)| *id).collect()
+    }
+
+    /// All without a final answer.
+    pub fn open(&self) -> Vec<RelayId> {
+        let open = |context: &Context| matches!(context.state, State::Proceeding { .. });
+        self.contexts.iter().filter(|(_, context)| open(context)).map(|(id, _)| *id).collect()
+    }
+
+    /// Whether every request has its final answer.
+    pub fn is_settled(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// When [`due`](Self::due) has something.
+    pub fn next_due(&self) -> Option<Time> {
+        let dues = [self.trying.front(), self.settling.front()];
+        dues.into_iter().flatten().map(|(at, _)| *at).chain(self.dialogs.next_due()).min()
+    }
+
+    /// What is due now.
+    pub fn due(&mut self, now: Time) -> Option<Due> {
+        if let Some((_, id)) = self.trying.pop_front_if(|(at, _)| *at <= now) {
+            self.settling.push_back((now + (limits::SETTLE_WITHIN - limits::TRYING_AFTER), id));
+            return Some(Due::Trying(id));
+        }
+        let (_, id) = self.settling.pop_front_if(|(at, _)| *at <= now)?;
+        Some(Due::Settle(id))
+    }
+
+    /// Forgets the waits of what has ended, so that nothing wakes for them.
+    fn prune(&mut self) {
+        while self.trying.front().is_some_and(|(_, id)| !self.contexts.contains_key(id)) {
+            self.trying.pop_front();
+        }
+        while self.settling.front().is_some_and(|(_, id)| !self.contexts.contains_key(id)) {
+            self.settling.pop_front();
+        }
+    }
+
+    fn leave(&mut self, hop: &HopKey) {
+        if let Some(waiting) = self.waiting.get_mut(hop) {
+            *waiting -= 1;
+            if *waiting == 0 {
+                self.waiting.remove(hop);
+            }
+        }
+    }
+}
+
+/// A copy that pins no read buffer.
+pub fn detached(bytes: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(bytes)
+}
+
+/// What a request is matched by: the link, the top Via's branch and sent-by, Call-ID, CSeq number, the method (RFC 3261 §17.2.3). Without
+/// the cookie (RFC 2543) the whole Via.
+fn server_key(link: LinkId, request: &Message, method: &Method) -> u64 {
+    let top = request.values(crate::wire::sip::header::Name::Via).next().unwrap_or_default();
+    let number = request.cseq_number().unwrap_or_default();
+    let call_id = request.call_id().unwrap_or_default();
+    match request.branch().filter(|branch| branch.starts_with("z9hG4bK")) {
+        Some(branch) => {
+            let sent_by = top.split_once(';').map_or(top, |(sent, _)| sent);
+            fingerprint((link, sent_by, branch, call_id, number, method.as_str()))
+        }
+        None => fingerprint((link, top, call_id, number, method.as_str())),
+    }
+}
+
+/// What tells a loop from a spiral (RFC 5393 §4.2): what routing looks at.
+pub fn loop_mark(uri: &str, request: &Message) -> u64 {
+    fingerprint((uri, request.from_tag(), request.to_tag(), request.cseq_number()))
+}
+
+/// A branch for an attempt.
+pub fn branch(mark: u64, id: RelayId) -> String {
+    format!("{RELAYED_BRANCH}{mark:016x}{:016x}", id.0)
+}
