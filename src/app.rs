@@ -361,6 +361,7 @@ fn dns(read: &config::edge::Dns) -> io::settings::Dns {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gate::partner::Facing;
 
     #[tokio::test]
     async fn any_free_port_is_named_by_what_it_became() {
@@ -376,5 +377,63 @@ mod tests {
         let outside = listener.iter().find(|(kind, _)| *kind == Kind::OutsideSip).unwrap();
         assert_eq!(identities[0].sip_port, outside.1.local_addr().unwrap().port());
         assert_eq!(identities[1].sip_port, 5061, "what was written stands");
+    }
+
+    #[tokio::test]
+    async fn what_a_node_sees_of_a_free_port_is_what_it_became() {
+        let listeners = listen::bind(&Listeners {
+            inside_sip_tcp: vec!["127.0.0.2:0".parse().unwrap(), "127.0.0.3:0".parse().unwrap()],
+            inside_sip_tls: vec!["0.0.0.0:0".parse().unwrap()],
+            ..Listeners::default()
+        })
+        .unwrap();
+        let ports: Vec<u16> = listeners.iter().map(|(_, listener)| listener.local_addr().unwrap().port()).collect();
+        let node = |host: &str, port: u16, tls: bool| Node {
+            facing: Some(Facing { at: HostPort { host: host.to_owned(), port }, tls }),
+            ..sip_node("127.0.0.1:5070", 0)
+        };
+        let mut nodes = [node("127.0.0.3", 0, false), node("127.0.0.9", 0, true), node("127.0.0.3", 5062, false)];
+        FreePorts::of(&listeners).name(&mut [], &mut nodes);
+        let seen = nodes.map(|node| node.facing.unwrap().at.port);
+        assert_eq!(seen, [ports[1], ports[2], 5062]);
+    }
+
+    /// A SIP node as written.
+    fn sip_node(address: &str, public_port: u16) -> Node {
+        let (host, port) = address.rsplit_once(':').unwrap();
+        Node {
+            name: format!("imp-{public_port}"),
+            protocol: crate::gate::partner::NodeProtocol::Sip,
+            address: HostPort { host: host.to_owned(), port: port.parse().unwrap() },
+            tls_name: None,
+            verify: crate::gate::partner::NodeProof::Network,
+            sources: Vec::new(),
+            domains: Vec::new(),
+            users: vec!["*".to_owned()],
+            routing: true,
+            priority: 0,
+            weight: 1,
+            public_port,
+            facing: None,
+            profile: crate::gate::partner::Profile::Generic,
+            component: None,
+        }
+    }
+
+    #[test]
+    fn a_door_stands_on_every_outside_address_once() {
+        let outside = ["192.0.2.1:5061", "192.0.2.1:5062", "[2001:db8::1]:5061"].map(|at| at.parse().unwrap());
+        let nodes = [sip_node("127.0.0.1:1", 0), sip_node("127.0.0.1:2", 5071), sip_node("127.0.0.1:3", 5072)];
+        let expected = ["192.0.2.1:5071", "[2001:db8::1]:5071", "192.0.2.1:5072", "[2001:db8::1]:5072"];
+        assert_eq!(doors(&outside, &nodes), expected.map(|at| at.parse().unwrap()));
+    }
+
+    #[test]
+    fn our_address_is_the_one_on_the_way_there() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert_eq!(our_address(&[ip("127.0.0.1")], 5070, ip("0.0.0.0")), Ok(ip("127.0.0.1")));
+        assert_eq!(our_address(&[ip("::1"), ip("127.0.0.1")], 5070, ip("0.0.0.0")), Ok(ip("127.0.0.1")), "its family");
+        assert!(our_address(&[ip("::1")], 5070, ip("0.0.0.0")).is_err());
+        assert!(our_address(&[], 5070, ip("::")).is_err());
     }
 }

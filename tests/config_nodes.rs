@@ -4,8 +4,10 @@
 mod configuration;
 
 use configuration::{FEDGATE, World};
+use fedgate::app;
 use fedgate::config::{Loaded, Severity};
 use fedgate::gate::partner::{NodeProof, NodeProtocol};
+use std::process::Command;
 
 const NODE: &str = "protocol = \"xmpp\"\naddress = \"127.0.0.1:5269\"";
 
@@ -118,6 +120,20 @@ fn a_node_sees_the_listener_of_its_own_kind() {
 }
 
 #[test]
+fn a_listener_on_all_addresses_is_seen_at_the_one_on_the_way() {
+    let rest = "[inside]\nsip = [\"tcp:0.0.0.0:5064\", \"tls:[::]:5065\"]\ntrust = [\"certs/ca.pem\"]\n[outside]\nsip = [\"192.0.2.1:5061\"]\n";
+    let loaded = app::Loaded::new(loaded("127.0.0.1:5070", "public_port = 5071", rest), Vec::new());
+    let facing = loaded.gate.nodes[0].facing.as_ref().unwrap();
+    assert_eq!((facing.at.host.as_str(), facing.at.port, facing.tls), ("127.0.0.1", 5064, false));
+    let listeners = &loaded.io.listeners;
+    assert_eq!(listeners.inside_sip_tcp, ["0.0.0.0:5064".parse().unwrap()]);
+    assert_eq!(listeners.inside_sip_tls, ["[::]:5065".parse().unwrap()]);
+    assert_eq!(listeners.doors, ["192.0.2.1:5071".parse().unwrap()]);
+    assert_eq!((loaded.io.door(5071), loaded.io.door(5061), loaded.io.door(0)), (Some("imp-1".to_owned()), None, None));
+    assert!(loaded.notices.is_empty(), "{:?}", loaded.notices);
+}
+
+#[test]
 fn what_could_not_work_is_an_error_with_its_key() {
     let trust = "[inside]\ntrust = [\"certs/ca.pem\"]\n";
     let here = "127.0.0.1:5070";
@@ -198,6 +214,13 @@ fn nodes_that_are_hard_to_tell_apart_are_warned_of() {
 }
 
 #[test]
+fn presence_tables_are_not_for_a_sip_node() {
+    let told = warnings("127.0.0.1:5070", "profile = \"jabber\"", "");
+    assert!(told.len() == 1 && told[0].contains("node[0].profile: says nothing here"), "{told:?}");
+    assert_eq!(warnings("127.0.0.1:5070", "profile = \"generic\"", ""), Vec::<String>::new());
+}
+
+#[test]
 fn a_user_on_two_protocols_is_warned_of() {
     let xmpp = |keys: &str| {
         format!(
@@ -224,4 +247,100 @@ fn a_node_elsewhere_does_not_reach_our_loopback() {
     assert!(told.iter().any(|w| w.contains("[inside] networks do not let in")), "{told:?}");
     let rest = "[inside]\nsip = [\"tcp:0.0.0.0:5062\"]\nnetworks = [\"10.0.0.0/8\"]\n";
     assert_eq!(warnings("10.0.0.7:5070", "", rest), Vec::<String>::new());
+}
+
+/// What the program says in the world's folder.
+fn said(world: &World, arguments: &[&str]) -> String {
+    let program = env!("CARGO_BIN_EXE_fedgate");
+    let output = Command::new(program).args(arguments).current_dir(world.path()).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A SIP node and an XMPP node that divide the users.
+fn divided() -> World {
+    let keys = "users = [\"s*\"]\npublic_port = 5071\ntls = { name = \"imp.corp.example\" }\nverify = \"certificate\"";
+    let rest = "[[node]]\nname = \"imp-2\"\nprotocol = \"xmpp\"\naddress = \"127.0.0.1:5269\"\ndomains = [\"corp.example\"]\nusers = [\"x*\"]\n\
+                [inside]\nsip = [\"tls:0.0.0.0:5063\"]\ntrust = [\"certs/ca.pem\"]\n";
+    written(&sip("127.0.0.1:5070", keys), rest)
+}
+
+#[test]
+fn check_tells_what_a_sip_node_needs() {
+    let world = divided();
+    let text = said(&world, &["check"]);
+    for line in [
+        "\nSIP nodes\n  imp-1 at 127.0.0.1:5070\n",
+        "users       s*\n",
+        "tls         its certificate names imp.corp.example, by [inside] trust\n",
+        "known by    127.0.0.1/32, and a certificate that names imp.corp.example\n",
+        "reaches us  <sip:ADDRESS:5063;transport=tls>, as its outbound proxy for partners (ADDRESS is",
+        "public_port 5071 on the addresses of [outside] sip\n",
+        "_xmpp-server._tcp.lync.example. SRV",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&said(&world, &["check", "--json"])).unwrap();
+    assert_eq!(json["sip_nodes"][0]["node"], "imp-1");
+    assert_eq!(json["sip_nodes"].as_array().map(Vec::len), Some(1));
+
+    let alone = written(&sip("imp.corp.example:5070", ""), "");
+    let text = said(&alone, &["check"]);
+    for line in [
+        "known by    the addresses of imp.corp.example\n",
+        "reaches us  <sip:127.0.0.1:5062;transport=tcp>, as its outbound proxy",
+        "none: SIP nodes send what is for partners to the edge",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+    assert!(said(&alone, &["check", "--dns", "unbound"]).contains("# Nothing is needed"));
+}
+
+#[test]
+fn explain_names_the_node() {
+    let world = divided();
+    let explain = |from: &str, to: &str, more: &[&str]| {
+        said(&world, &[&["explain", "--from", from, "--to", to, "--do", "message"], more].concat())
+    };
+    let over_sip = ["--protocol", "sip"];
+    let text = explain("juliet@lync.example", "sam@corp.example", &over_sip);
+    assert!(text.ends_with("  ok  node imp-1 takes it over sip, as it is\nallowed\n"), "{text}");
+    let text = explain("juliet@lync.example", "xena@corp.example", &over_sip);
+    assert!(text.ends_with("  ok  node imp-2 takes it over xmpp\nallowed\n"), "{text}");
+    let text = explain("sam@corp.example", "juliet@lync.example", &over_sip);
+    assert!(text.ends_with("  ok  node imp-1 sends it over sip, as it is\nallowed\n"), "{text}");
+    let text = explain("nobody@corp.example", "juliet@lync.example", &[]);
+    assert!(text.contains("  no  no [[node]] serves nobody@corp.example\n"), "{text}");
+    let text = explain("juliet@lync.example", "nobody@corp.example", &[]);
+    assert!(text.contains("  no  no [[node]] with role"), "{text}");
+    let refused = explain("sam@corp.example", "carol@unknown.example", &over_sip);
+    assert!(refused.contains("the sender gets: SIP 403") && !refused.contains("imp-1"), "{refused}");
+    let refused = explain("xena@corp.example", "carol@unknown.example", &over_sip);
+    assert!(refused.contains("the sender gets: XMPP policy-violation"), "{refused}");
+    let json = explain("juliet@lync.example", "sam@corp.example", &["--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json["node"]["name"], &json["node"]["protocol"]), (&"imp-1".into(), &"sip".into()));
+}
+
+#[test]
+fn explain_names_a_node_with_a_door_of_its_own() {
+    let world = written(&sip("127.0.0.1:5070", ""), &second("127.0.0.2:5070", "priority = 1\npublic_port = 5071"));
+    let text =
+        said(&world, &["explain", "--from", "juliet@lync.example", "--to", "sam@corp.example", "--do", "message"]);
+    assert!(
+        text.contains("node imp-1 takes it over sip, as it is; node imp-2 if it comes in on port 5071\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_shipped_example_of_a_sip_node_works() {
+    let shipped = include_str!("../deploy/fedgate.toml");
+    let (_, example) = shipped.split_once("# [[node]]\n# name        = \"imp-3\"\n").unwrap();
+    let lines = example.lines().map_while(|line| line.strip_prefix("# ").or(line.trim_start().strip_prefix("# ")));
+    let keys: String = lines.filter(|line| line.contains(" = ")).map(|line| format!("{line}\n")).collect();
+    let keys = keys.replace("domains     = [\"corp.example\"]", "");
+    assert_eq!(written(&keys, "").load().gate.nodes[0].protocol, NodeProtocol::Sip, "{keys}");
+    for key in ["sip    = [\"tcp:127.0.0.1:5062\"]", "trust  = [\"certs/inside-ca.pem\"]"] {
+        assert!(shipped.contains(&format!("\n# {key}")), "{key}");
+    }
 }

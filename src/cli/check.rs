@@ -1,9 +1,9 @@
 //! `fedgate check`: every problem, what each partner's entry comes to, and which DNS records must be there.
 
-use crate::cli::{complain, now, print, problems_json, problems_text};
+use crate::cli::{complain, now, print, problems_json, problems_text, sip_nodes};
 use crate::config::edge::State;
 use crate::config::{self, Loaded, Options, Problem, Severity};
-use crate::gate::partner::{Component, DomainPattern, HostPort, Identity, Node, Partner, TrustId};
+use crate::gate::partner::{Component, DomainPattern, HostPort, Identity, Node, NodeProtocol, Partner, TrustId};
 use crate::gate::policy::Table;
 use crate::io::store::{self, StoreError};
 use crate::wire::address::Domain;
@@ -121,6 +121,10 @@ fn json(report: &config::Report, is_fine: bool, kept: Option<&store::Report>, re
                 })
                 .collect();
         }
+        let sip_nodes = sip_nodes::json(loaded);
+        if !sip_nodes.is_empty() {
+            all["sip_nodes"] = sip_nodes.into();
+        }
         all["dns"] = json!({ "publish": publish(loaded), "inside": inside(loaded) });
         if let Some(resolver) = resolver {
             all["dns"]["recipe"] = recipe(loaded, resolver).into();
@@ -143,6 +147,7 @@ fn summary(loaded: &Loaded) -> String {
         }
     }
     let _ = writeln!(text, "  anybody else: {}", unlisted(table));
+    text.push_str(&sip_nodes::text(loaded));
     text.push_str("\nDNS records to publish\n");
     for line in publish(loaded) {
         let _ = writeln!(text, "  {line}");
@@ -157,10 +162,16 @@ fn summary(loaded: &Loaded) -> String {
     text
 }
 
-/// Whether no node looks a partner up.
-fn takes_components_only(loaded: &Loaded) -> bool {
+/// What keeps nodes from looking partners up; `None`: nothing, there are XMPP nodes.
+fn needs_no_records(loaded: &Loaded) -> Option<&'static str> {
     let nodes = &loaded.gate.nodes;
-    !nodes.is_empty() && nodes.iter().all(|node| node.component.is_some())
+    if nodes.is_empty() || nodes.iter().any(|node| node.protocol == NodeProtocol::Xmpp) {
+        return None;
+    }
+    Some(match nodes.iter().any(|node| node.component.is_some()) {
+        true => "what is for partners goes to the components below",
+        false => "SIP nodes send what is for partners to the edge",
+    })
 }
 
 /// Servers whose components we are.
@@ -264,8 +275,8 @@ fn record_type(ip: std::net::IpAddr) -> &'static str {
 
 /// What nodes look up to find the edge in a partner's place.
 fn inside(loaded: &Loaded) -> Vec<String> {
-    if takes_components_only(loaded) {
-        return vec!["none: what is for partners goes to the components below".to_owned()];
+    if let Some(why) = needs_no_records(loaded) {
+        return vec![format!("none: {why}")];
     }
     let Some(listener) = loaded.edge.inside.xmpp.first() else {
         return vec!["none: [inside] xmpp has no listener".to_owned()];
@@ -305,8 +316,8 @@ fn wildcards(loaded: &Loaded) -> impl Iterator<Item = &str> {
 fn recipe(loaded: &Loaded, resolver: Resolver) -> String {
     let mut text =
         String::from("# Made by `fedgate check --dns`: partners' XMPP, as the inside sees it, is the edge.\n");
-    if takes_components_only(loaded) {
-        text.push_str("# Nothing is needed: every node takes components, so what is for partners finds its way inside the server.\n");
+    if needs_no_records(loaded).is_some() {
+        text.push_str("# Nothing is needed: no node looks partners up. Components are inside the server, and SIP nodes send to the edge.\n");
         return text;
     }
     for label in wildcards(loaded) {

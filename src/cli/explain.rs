@@ -3,8 +3,9 @@
 use crate::cli::{USAGE, complain, decision, load, print, problems_text, replay};
 use crate::config::Loaded;
 use crate::config::ask::{self, Ask, Typed};
-use crate::gate::partner::{Action, NodeProtocol, Protocol, Side};
+use crate::gate::partner::{Action, Node, NodeProtocol, Protocol, Side};
 use crate::gate::reject::{DecisionId, Reason, Reject};
+use crate::gate::route::table;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -84,14 +85,75 @@ struct Answer {
     polite: bool,
     /// What the sender would get.
     reply: Option<String>,
+    /// The node inside that has to do with it, if it is allowed.
+    way: Option<Way>,
+}
+
+/// Which node of ours takes it, or sends it.
+enum Way {
+    /// This one.
+    Node { name: String, protocol: NodeProtocol, doors: Vec<String> },
+    /// None, since…
+    None(String),
+}
+
+impl Way {
+    fn new(loaded: &Loaded, ask: &Ask) -> Self {
+        let settings = &loaded.gate;
+        let of = |node: &Node, doors| Way::Node { name: node.name.clone(), protocol: node.protocol, doors };
+        match ask.side {
+            Side::Outside => {
+                let serving =
+                    settings.nodes.iter().filter(|node| node.public_port != 0 && table::serves(node, &ask.to));
+                let doors = |taken: &Node| {
+                    let others = serving.filter(|node| node.name != taken.name);
+                    others
+                        .map(|node| format!("node {} if it comes in on port {}", node.name, node.public_port))
+                        .collect()
+                };
+                match table::node_between(settings, ask.from.domain(), &ask.to) {
+                    Ok(node) => of(node, doors(node)),
+                    Err(reject) => Way::None(reject.detail),
+                }
+            }
+            Side::Inside => match sender(loaded, ask) {
+                Some(node) => of(node, Vec::new()),
+                None => Way::None(format!("no [[node]] serves {}", ask.from)),
+            },
+        }
+    }
+
+    fn text(&self, ask: &Ask) -> String {
+        let (name, protocol, doors) = match self {
+            Way::Node { name, protocol, doors } => (name, *protocol, doors),
+            Way::None(why) => return format!("  no  {why}\n"),
+        };
+        let does = match ask.side {
+            Side::Outside => "takes",
+            Side::Inside => "sends",
+        };
+        let also: String = doors.iter().map(|door| format!("; {door}")).collect();
+        let unchanged = protocol == NodeProtocol::Sip && ask.protocol == Protocol::Sip;
+        let over = match protocol {
+            NodeProtocol::Sip if unchanged => "over sip, as it is",
+            NodeProtocol::Sip => "over sip",
+            NodeProtocol::Xmpp => "over xmpp",
+            NodeProtocol::XmppComponent => "over xmpp, on its component's stream",
+        };
+        format!("  ok  node {name} {does} it {over}{also}\n")
+    }
 }
 
 impl Answer {
     fn new(loaded: &Loaded, ask: &Ask) -> Self {
         let (decision, _) = loaded.gate.policy.decide(ask.question());
         match decision {
-            Ok(permit) => Self { reject: None, polite: permit.is_polite(), reply: None },
-            Err(reject) => Self { reply: Some(reply(loaded, ask, &reject)), reject: Some(reject), polite: false },
+            Ok(permit) => {
+                Self { reject: None, polite: permit.is_polite(), reply: None, way: Some(Way::new(loaded, ask)) }
+            }
+            Err(reject) => {
+                Self { reply: Some(reply(loaded, ask, &reject)), reject: Some(reject), polite: false, way: None }
+            }
         }
     }
 
@@ -119,6 +181,7 @@ impl Answer {
                 }
             }
         }
+        text.extend(self.way.as_ref().map(|way| way.text(ask)));
         match (&self.reject, &self.reply) {
             (Some(reject), Some(reply)) => {
                 let _ = writeln!(text, "refused: {}\nthe sender gets: {reply}", reject.reason.as_str());
@@ -132,6 +195,10 @@ impl Answer {
     fn json(&self, loaded: &Loaded, ask: &Ask) -> Value {
         let steps = loaded.gate.policy.explain(ask.question());
         let steps = steps.iter().map(|step| json!({ "passed": step.passed, "origin": step.origin, "text": step.text }));
+        let node = match &self.way {
+            Some(Way::Node { name, protocol, .. }) => json!({ "name": name, "protocol": protocol.as_str() }),
+            _ => Value::Null,
+        };
         json!({
             "from": ask.from.to_jid(),
             "to": ask.to.to_jid(),
@@ -141,6 +208,7 @@ impl Answer {
             "answer": self.verdict(),
             "reason": self.reject.as_ref().map(|reject| reject.reason.as_str()),
             "reply": self.reply,
+            "node": node,
             "steps": steps.collect::<Vec<_>>(),
         })
     }
@@ -192,12 +260,16 @@ fn kebab(variant: &str) -> String {
 fn sender_protocol(loaded: &Loaded, ask: &Ask) -> Protocol {
     match ask.side {
         Side::Outside => ask.protocol,
-        Side::Inside => {
-            let node = loaded.gate.nodes.iter().find(|node| node.domains.contains(ask.from.domain()));
-            match node.map(|node| node.protocol) {
-                Some(NodeProtocol::Sip) => Protocol::Sip,
-                _ => Protocol::Xmpp,
-            }
-        }
+        Side::Inside => match sender(loaded, ask).map(|node| node.protocol) {
+            Some(NodeProtocol::Sip) => Protocol::Sip,
+            _ => Protocol::Xmpp,
+        },
     }
+}
+
+/// The node of a local user, as far as `domains` and `users` tell: the one that would be asked first, for what it sends, too.
+fn sender<'a>(loaded: &'a Loaded, ask: &Ask) -> Option<&'a Node> {
+    let nodes = &loaded.gate.nodes;
+    let serving = nodes.iter().find(|node| table::serves(node, &ask.from));
+    table::node_for(&loaded.gate, &ask.from).ok().or(serving)
 }

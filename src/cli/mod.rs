@@ -11,6 +11,7 @@ pub mod reload;
 pub mod remembered;
 pub mod replay;
 pub mod run;
+mod sip_nodes;
 pub mod state;
 pub mod status;
 

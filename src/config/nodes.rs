@@ -124,8 +124,11 @@ fn read_one<'s>(
         .and_then(|value| value.word(&[true, false], |routing| if routing { "routing" } else { "member" }));
     let priority = section.take("priority").and_then(|value| value.number(0..65_536));
     let weight = section.take("weight").and_then(|value| value.number(0..65_536));
-    let profile =
-        section.take("profile").and_then(|value| value.word(&[Profile::Generic, Profile::Jabber], Profile::as_str));
+    let written = section.take("profile");
+    let profile = written.as_ref().and_then(|value| value.word(&[Profile::Generic, Profile::Jabber], Profile::as_str));
+    if let (Some(value), true, Some(Profile::Jabber)) = (written, is_sip, profile) {
+        value.place().warn("says nothing here: what a SIP node gets and sends is not translated", "remove it");
+    }
     section.finish();
 
     let (name, protocol, address) = (name?, protocol?, address?);

@@ -551,4 +551,103 @@ mod tests {
         assert!(cause.contains("the peer's certificate (sip.corp.example;"), "{cause}");
         assert!(cause.contains("[tls] trust is empty"), "{cause}");
     }
+
+    /// What the gate is told of a SIP node that is dialled, by an edge that trusts `trusted` inside.
+    async fn node(dns: Dns, trusted: Option<&Edge>, host: &str, port: u16, name: Option<&str>) -> Input {
+        let (edge, mut arrivals, _gone) = for_tests(dns);
+        if let Some(trusted) = trusted {
+            let mut settings = edge.live.load().settings.clone();
+            let anchors = &trusted.live.load().settings.identities[0].key.cert.clone();
+            settings.inside_trust = Arc::new(crate::gate::peer::TrustSet::new(anchors, &[]).unwrap());
+            edge.live.store(Arc::new(crate::io::edge::Live::build(settings).unwrap()));
+        }
+        let address = HostPort { host: host.to_owned(), port };
+        let target = Target::SipNode { node: "imp-1".to_owned(), address, tls_name: name.map(str::to_owned) };
+        dial(edge, HopId(7), target).await;
+        loop {
+            match arrivals.recv().await.expect("an input") {
+                Arrival::Input(input) => return *input,
+                Arrival::Linked(..) => {}
+                _ => panic!("nothing else comes"),
+            }
+        }
+    }
+
+    /// Takes connections as the holder of the certificate for sip.corp.example that an edge for tests has.
+    async fn holder() -> (Arc<Edge>, u16) {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = server.local_addr().unwrap().port();
+        let (edge, _arrivals, _gone) = for_tests(Dns::default());
+        let config = edge.live.load().tls.streams();
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = server.accept().await {
+                let _ = tokio_rustls::TlsAcceptor::from(Arc::clone(&config)).accept(socket).await;
+            }
+        });
+        (edge, port)
+    }
+
+    fn proven(input: Input) -> (Side, SocketAddr, bool) {
+        match input {
+            Input::Proven(proven) => {
+                let crate::gate::Proof::Sip { chain, .. } = proven.proof else { panic!("not over SIP") };
+                assert_eq!((proven.hop, proven.door), (Some(HopId(7)), None));
+                (proven.side, proven.peer, chain.is_some())
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn unreachable(input: Input) -> (String, bool) {
+        match input {
+            Input::Unreachable { hop: HopId(7), cause, unproven } => (cause, unproven),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_in_the_clear_is_reached_at_any_of_its_addresses() {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = server.local_addr().unwrap();
+        let mut dns = Dns::default();
+        let addresses = ["127.0.0.2".parse().unwrap(), at.ip()];
+        dns.hosts.insert("imp.corp.example".to_owned(), addresses.to_vec());
+        let input = node(dns.clone(), None, "imp.corp.example", at.port(), None).await;
+        assert_eq!(proven(input), (Side::Inside, at, false));
+        drop(server);
+        let (cause, unproven) = unreachable(node(dns, None, "imp.corp.example", at.port(), None).await);
+        assert!(!unproven, "nobody was there to prove anything");
+        let parts: Vec<&str> = cause.split("; ").collect();
+        assert_eq!(parts.len(), 2, "{cause}");
+        for (part, ip) in parts.iter().zip(addresses) {
+            assert!(part.starts_with(&format!("imp.corp.example {ip}:{}: ", at.port())), "{cause}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_over_tls_is_the_host_of_its_name() {
+        let (holder, port) = holder().await;
+        let dns = Dns::default;
+        for name in ["sip.corp.example", "SIP.corp.example"] {
+            let input = node(dns(), Some(&holder), "127.0.0.1", port, Some(name)).await;
+            let (side, at, has_chain) = proven(input);
+            assert_eq!((side, at.port(), has_chain), (Side::Inside, port, true), "{name}");
+        }
+        for name in ["imp.corp.example", "corp.example"] {
+            let (cause, unproven) = unreachable(node(dns(), Some(&holder), "127.0.0.1", port, Some(name)).await);
+            assert!(unproven && cause.contains(&format!("does not carry the DNS name {name}")), "{cause}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_over_tls_counts_by_inside_trust_alone() {
+        let (holder, port) = holder().await;
+        let name = Some("sip.corp.example");
+        let (cause, unproven) = unreachable(node(Dns::default(), None, "127.0.0.1", port, name).await);
+        assert!(unproven && cause.contains("[inside] trust is empty"), "{cause}");
+        let (another, _arrivals, _gone) = for_tests(Dns::default());
+        let (cause, unproven) = unreachable(node(Dns::default(), Some(&another), "127.0.0.1", port, name).await);
+        assert!(unproven && cause.contains("does not count"), "{cause}");
+        drop(holder);
+    }
 }

@@ -178,7 +178,7 @@ async fn over_ipv6() {
     let world = World::start_with(|base| {
         change(base, "world.toml", "servers = [\"127.0.0.1:9\"]", &format!("servers = [\"{}\"]", names.at));
         // Both families on one listener: who comes over IPv4 has his IPv4 address there.
-        change(base, "world.toml", "sip = [\"127.0.0.2:1\"]", "sip = [\"[::]:1\"]");
+        change(base, "world.toml", "sip = [\"127.0.0.2:1\"]", "sip = [\"[::]:2\"]");
         let networks = "profile = \"lync\"\nnetworks = [\"::1\", \"127.0.0.1\"]";
         change(base, "policies/10.toml", "profile = \"lync\"", networks);
     })

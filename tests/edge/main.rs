@@ -3,6 +3,7 @@
 mod balancer;
 mod discovery;
 mod names;
+mod nodes;
 mod operator;
 mod outbound;
 mod partner;

@@ -196,7 +196,9 @@ fn read(base: &Path) -> Result<Loaded, String> {
     let mut loaded = Loaded::new(read, Vec::new());
     // Free ports are what only a test wants: the configuration has none.
     let listeners = &mut loaded.io.listeners;
-    for at in listeners.outside_sip.iter_mut().chain(&mut listeners.inside_xmpp) {
+    let inside =
+        listeners.inside_xmpp.iter_mut().chain(&mut listeners.inside_sip_tcp).chain(&mut listeners.inside_sip_tls);
+    for at in listeners.outside_sip.iter_mut().chain(inside) {
         at.set_port(0);
     }
     if let Some(listen) = &mut loaded.io.admin.listen {
