@@ -45,7 +45,9 @@ impl Gate {
         if let Some(taken) = self.follows_invite(now, link, &method, request) {
             return Ok(Some(taken));
         }
-        if self.is_translated(from, request) || inward::is_for_edge(request, &self.settings) {
+        // RFC 3261 §16.10: a CANCEL of nothing is no request to decide on.
+        if method == Method::Cancel || self.is_translated(from, request) || inward::is_for_edge(request, &self.settings)
+        {
             return Ok(None);
         }
         let is_inside = request.to_tag().is_some();

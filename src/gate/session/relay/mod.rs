@@ -199,6 +199,10 @@ impl Relays {
     /// It is being written on this link: its answer comes there or nowhere. `false`: it has ended already.
     pub fn written(&mut self, id: RelayId, link: LinkId) -> bool {
         let Some(context) = self.contexts.get_mut(&id) else { return false };
+        // Cancelled, and so answered, while it waited for the connection.
+        if !matches!(context.state, State::Proceeding { cancelled: false, .. }) {
+            return false;
+        }
         context.written = Some(link);
         true
     }
