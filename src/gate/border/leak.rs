@@ -58,6 +58,8 @@ impl Inside {
             }
         }
         inside.names.remove("");
+        // "From anywhere" names nothing.
+        inside.networks.retain(|network| network.prefix_len() > 0);
         inside
     }
 
