@@ -251,6 +251,9 @@ fn a_dialog_of_the_inside_goes_out_and_all_its_requests_find_back() {
     assert!(text.contains("X-Odd:   kept\r\n"));
     assert_eq!(seen.values(Name::RecordRoute).count(), 3);
     assert_eq!(seen.header(Name::UserAgent), None);
+    // The user's words.
+    assert_eq!(seen.from().unwrap().display, "\"imp-1.corp.internal\"");
+    assert_eq!(seen.header(Name::Subject), Some("imp-1.corp.internal"));
     let masked = seen.header(Name::Contact).unwrap();
     assert!(masked.starts_with("\"Juliet\" <sip:fg.c") && masked.ends_with(";expires=60"), "{masked}");
     assert!(masked.contains("@sip.corp.example:5061;transport=tls>"), "{masked}");

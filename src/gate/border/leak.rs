@@ -58,6 +58,8 @@ impl Inside {
             }
         }
         inside.names.remove("");
+        // "From anywhere" names nothing.
+        inside.networks.retain(|network| network.prefix_len() > 0);
         inside
     }
 
@@ -284,13 +286,16 @@ fn any_v6(word: &str, wanted: &mut impl FnMut(Word<'_>) -> bool) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn inside() -> Inside {
+    /// A node with a name, one with addresses of both kinds, one on loopback.
+    pub(in crate::gate::border) fn inside() -> Inside {
         Inside {
             names: BTreeSet::from(["imp-1.corp.internal".to_owned()]),
-            addresses: BTreeSet::from(["10.1.2.3".parse().unwrap(), "fd00::7".parse().unwrap()]),
+            addresses: ["10.1.2.3", "fd00::7", "127.0.0.1"].map(|address| address.parse().unwrap()).into(),
+            endpoints: BTreeSet::from([("127.0.0.1".parse().unwrap(), 5070)]),
+            networks: vec!["192.168.7.0/24".parse().unwrap()],
             ..Inside::default()
         }
     }
@@ -316,6 +321,15 @@ mod tests {
             ("Warning: 399 imp-1.corp.internal \"no\"\r\n", "Warning"),
             ("Server: prosody on 10.1.2.3\r\n", "Server"),
             ("User-Agent: x (imp-1.corp.internal)\r\n", "User-Agent"),
+            ("Refer-To: <sip:a@b.example?Replaces=1%4010.1.2.3>\r\n", "Refer-To"),
+            ("b: <sip:a@192.168.7.9>\r\n", "Referred-By"),
+            ("Reply-To: <sip:a@b.example;maddr=10.1.2.3>\r\n", "Reply-To"),
+            ("P-Preferred-Identity: <sip:a@[FD00::7]>\r\n", "P-Preferred-Identity"),
+            ("Call-Info: <http://imp-1.corp.internal/x>\r\n", "Call-Info"),
+            ("X-Seen: call-imp-1.corp.internal-7\r\n", "X-Seen"),
+            ("X-Seen: [::ffff:10.1.2.3]\r\n", "X-Seen"),
+            ("Record-Route: <sip:a.example;lr>;from=fd00::7\r\n", "Record-Route"),
+            ("Contact: <sip:juliet@127.0.0.1:9>\r\n", "Contact"),
         ] {
             assert_eq!(inside().named_in(&message(header, "hello")).as_deref(), Some(field), "{header}");
         }
@@ -329,6 +343,37 @@ mod tests {
             inside().named_in(&message("Subject: imp-1.corp.internal\r\n", "see imp-1.corp.internal, 10.1.2.3")),
             None
         );
+    }
+
+    #[test]
+    fn what_the_partner_told_us_comes_home() {
+        let target = |uri: &str| inside().is_target_named(uri);
+        assert!(target("sip:a@10.1.2.3") && target("sip:a@IMP-1.corp.internal.") && target("sip:a@127.0.0.1:5070"));
+        // A partner's own loopback and private addresses are not ours.
+        assert!(!target("sip:a@127.0.0.1:5061") && !target("sip:a@192.168.7.9") && !target("sip:10.1.2.3@b.example"));
+        let route = message("Route: <sip:127.0.0.1:5061;lr>, <sip:192.168.7.9;lr>\r\n", "");
+        assert_eq!(inside().named_in(&route), None);
+        let call_id = String::from_utf8(message("", "").to_vec()).unwrap().replace("a1", "77@127.0.0.1");
+        assert_eq!(inside().named_in(&Bytes::from(call_id)), None);
+    }
+
+    #[test]
+    fn names_and_addresses_are_whole() {
+        for no in
+            ["ximp-1.corp.internal", "imp-1.corp.internals", "110.1.2.3", "10.1.2.34", "fd00::77", "10.1.2", "a:fd00:b"]
+        {
+            assert!(!inside().mentions(no), "{no}");
+        }
+        for yes in [
+            "<sip:imp-1.CORP.internal:5070>",
+            "10.1.2.3:5070",
+            "a-10.1.2.3.",
+            "sip:fd00::7",
+            "[fd00:0::0:7]:50",
+            "x%4010.1.2.3",
+        ] {
+            assert!(inside().mentions(yes), "{yes}");
+        }
     }
 
     #[test]

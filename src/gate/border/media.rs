@@ -21,7 +21,9 @@ pub fn outward(inside: &Inside, kind: &str, body: &[u8], hostname: &str) -> Resu
             let mut out = Vec::new();
             let mut copied = 0;
             for (part, start) in parts(kind, body, limits::BODY_DEPTH)? {
-                if let (Kind::Sdp, Some(changed)) = (Kind::of(part.kind), describe(inside, part.body, hostname)?) {
+                if Kind::of(part.kind) == Kind::Sdp
+                    && let Some(changed) = describe(inside, part.body, hostname)?
+                {
                     out.extend_from_slice(body.get(copied..start).unwrap_or_default());
                     out.extend_from_slice(&changed);
                     copied = start + part.body.len();
@@ -280,5 +282,96 @@ fn is_in_pidf(inside: &Inside, text: &str) -> bool {
             // It mentions the inside, and nobody can say where.
             Err(_) => return true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gate::border::leak::tests::inside;
+
+    const HOST: &str = "sip.corp.example";
+
+    fn out(kind: &str, body: &str) -> String {
+        let changed = outward(&inside(), kind, body.as_bytes(), HOST).unwrap();
+        changed.map_or_else(|| "same".to_owned(), |body| String::from_utf8(body).unwrap())
+    }
+
+    #[test]
+    fn a_description_names_us_where_it_named_the_inside() {
+        for (line, expected) in [
+            ("o=- 1 1 IN IP4 10.1.2.3", "o=- 1 1 IN IP4 sip.corp.example"),
+            ("o=- 1 1 IN IP6 fd00::7", "o=- 1 1 IN IP6 sip.corp.example"),
+            ("c=IN IP4 192.168.1.1/127", "c=IN IP4 sip.corp.example/127"),
+            (
+                "m=message 5060 sip sip:juliet@IMP-1.corp.internal:5060",
+                "m=message 5060 sip sip:juliet@sip.corp.example:5060",
+            ),
+            ("m=message 5060 sip sip:juliet@[fd00::7]:5060;x", "m=message 5060 sip sip:juliet@sip.corp.example:5060;x"),
+            ("a=path:msrp://10.1.2.3:7/s;tcp", "a=path:msrp://sip.corp.example:7/s;tcp"),
+        ] {
+            let (body, expected) = (format!("v=0\r\n{line}\r\nt=0 0\r\n"), format!("v=0\r\n{expected}\r\nt=0 0\r\n"));
+            assert_eq!(out("Application/SDP; x=y", &body), expected);
+            assert!(!names_inside(&inside(), "application/sdp", expected.as_bytes()));
+        }
+        for line in [
+            "a=candidate:1 1 UDP 1 172.16.0.9 5 typ host",
+            "a=rtcp:5 IN IP4 10.1.2.3",
+            "a=candidate:2 1 UDP 1 fe80::1 5 typ host",
+        ] {
+            assert_eq!(out("application/sdp", &format!("v=0\n{line}\nt=0 0\n")), "v=0\nt=0 0\n");
+        }
+    }
+
+    #[test]
+    fn public_addresses_and_words_stay() {
+        let body = "v=0\r\no=- 1 1 IN IP4 198.51.100.7\r\ns=imp-1.corp.internal\r\nc=IN IP4 0.0.0.0\r\na=candidate:1 1 UDP 1 2001:db8::1 5 typ host\r\n\
+            a=fingerprint:sha-1 4A:AD:B9:B1:3F:82:18:3B:54:02:12:DF:3E:5D:49:6B:19:E5:7C:AB\r\n";
+        assert_eq!(out("application/sdp", body), "same");
+        assert_eq!(out("text/plain", "v=0\r\nc=IN IP4 10.1.2.3\r\n"), "same");
+    }
+
+    #[test]
+    fn parts_of_parts_are_described_too() {
+        let sdp = "v=0\r\nc=IN IP4 10.1.2.3\r\n";
+        let inner = format!("--i\r\nContent-Type: application/sdp\r\n\r\n{sdp}\r\n--i--");
+        let body = format!(
+            "pre\r\n--o\r\n\r\n10.1.2.3\r\n--o\r\ncontent-type: multipart/related; boundary=i\r\n\r\n{inner}\r\n--o--\r\n"
+        );
+        assert!(names_inside(&inside(), "multipart/mixed; boundary=o", body.as_bytes()));
+        let expected = body.replace("IP4 10.1.2.3", "IP4 sip.corp.example");
+        assert_eq!(out("multipart/mixed; boundary=o", &body), expected);
+        assert!(!names_inside(&inside(), "multipart/mixed; boundary=o", expected.as_bytes()));
+        let nested = (0..9).fold(inner, |body, n| {
+            format!(
+                "--b{n}\r\nContent-Type: multipart/mixed; boundary={}\r\n\r\n{body}\r\n--b{n}--",
+                if n == 0 { "i".to_owned() } else { format!("b{}", n - 1) }
+            )
+        });
+        let refused = outward(&inside(), "multipart/mixed; boundary=b8", nested.as_bytes(), HOST).unwrap_err();
+        assert_eq!(refused.status, 415);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_stopped_if_it_names_the_inside() {
+        assert!(outward(&inside(), "application/sdp", b"hello imp-1.corp.internal", HOST).is_err());
+        assert!(outward(&inside(), "application/sdp", b"v=0\r\n\xff 10.1.2.3", HOST).is_err());
+        assert_eq!(out("application/sdp", "hello"), "same");
+    }
+
+    #[test]
+    fn addresses_of_presence_and_cpim_are_looked_at_and_words_are_not() {
+        let pidf = |entity: &str, contact: &str, note: &str| {
+            let body = format!(
+                "<presence entity='sip:j@{entity}'><tuple id='a'><contact priority='1'>sip:j@{contact}</contact><note>{note}</note></tuple></presence>"
+            );
+            names_inside(&inside(), "application/pidf+xml", body.as_bytes())
+        };
+        assert!(pidf("imp-1.corp.internal", "b.example", "") && pidf("b.example", "10.1.2.3", ""));
+        assert!(!pidf("b.example", "b.example", "at 10.1.2.3 imp-1.corp.internal"));
+        assert!(names_inside(&inside(), "application/pidf+xml", b"<a entity='x' <10.1.2.3"));
+        let cpim =
+            |from: &str| names_inside(&inside(), "message/cpim", format!("From: {from}\r\n\r\n10.1.2.3").as_bytes());
+        assert!(cpim("J <im:j@imp-1.corp.internal>") && !cpim("imp-1.corp.internal <im:j@corp.example>"));
     }
 }

@@ -174,3 +174,92 @@ fn write_row(out: &mut Vec<u8>, name: &str, parts: &[&str]) {
     }
     out.extend_from_slice(b"\r\n");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::sip::Start;
+
+    const SENT: &str = "MESSAGE sip:a@b SIP/2.0\r\nv : SIP/2.0/TLS h;branch=z9hG4bK1\r\nX-Fold:  a\r\n\t b\r\nl:2\r\nFrom: <sip:x@y>;tag=1\r\n\
+        Route: <sip:r;lr>\r\nt:<sip:a@b>\r\nCall-ID: 1\r\nCSeq: 5 MESSAGE\r\n\r\nhi";
+
+    fn message(text: &str) -> Message {
+        Message::parse(Bytes::from(text.to_owned())).unwrap()
+    }
+
+    fn keep_all(w: &mut Rewrite<'_>, message: &Message) {
+        message.row_names().for_each(|(index, _)| w.keep(index));
+    }
+
+    fn text(bytes: Bytes) -> String {
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_message_nobody_edits_is_the_message() {
+        let sent = message(SENT);
+        let mut w = Rewrite::of(&sent, None).unwrap();
+        w.keep_start();
+        keep_all(&mut w, &sent);
+        assert_eq!(text(w.finish()), SENT);
+    }
+
+    #[test]
+    fn rows_are_added_dropped_and_replaced_in_place() {
+        let sent = message(SENT);
+        let mut w = Rewrite::of(&sent, Some(b"longer")).unwrap();
+        w.request_line("sip:c@d e");
+        w.row("Via", &["SIP/2.0/TLS ", "us"]);
+        for (index, name) in sent.row_names() {
+            match name {
+                Name::Route => {}
+                Name::To => w.replace(index, &["<sip:c@d>", ";tag=2"]),
+                _ => w.keep(index),
+            }
+        }
+        let expected = "MESSAGE sip:c@d%20e SIP/2.0\r\nVia: SIP/2.0/TLS us\r\nv : SIP/2.0/TLS h;branch=z9hG4bK1\r\n\
+            X-Fold:  a\r\n\t b\r\nl: 6\r\nFrom: <sip:x@y>;tag=1\r\nt: <sip:c@d>;tag=2\r\nCall-ID: 1\r\nCSeq: 5 MESSAGE\r\n\r\nlonger";
+        assert_eq!(text(w.finish()), expected);
+    }
+
+    #[test]
+    fn no_value_makes_a_line_of_its_own() {
+        let sent = message(SENT);
+        let mut w = Rewrite::of(&sent, None).unwrap();
+        w.status_line(200, "OK\r\nX-Evil: 0");
+        w.row("Via", &["a\r\nX-Evil: 1", "\nX-Evil: 2\0"]);
+        w.replace(1, &["\r\n\r\nX-Evil: 3"]);
+        let written = message(&text(w.finish()));
+        assert_eq!(written.header_named("X-Evil"), None);
+        assert_eq!((written.row_names().count(), written.body()), (3, &b"hi"[..]));
+    }
+
+    #[test]
+    fn lines_at_fault_are_not_passed_on() {
+        let bare = message(&SENT.replace("t:<sip:a@b>\r\n", "t:<sip:a@b>\n"));
+        assert!(Rewrite::of(&bare, None).is_err());
+        assert!(!text(cancel(&bare)).replace("\r\n", "").contains('\n'));
+    }
+
+    #[test]
+    fn a_message_without_length_gets_one() {
+        let sent = message(&SENT.replace("l:2\r\n", ""));
+        let mut w = Rewrite::of(&sent, None).unwrap();
+        w.keep_start();
+        keep_all(&mut w, &sent);
+        assert_eq!(message(&text(w.finish())).header(Name::ContentLength), Some("2"));
+    }
+
+    #[test]
+    fn cancel_and_ack_copy_what_identifies_the_transaction() {
+        let sent = message(SENT);
+        let cancel = message(&text(cancel(&sent)));
+        cancel.check().unwrap();
+        assert_eq!(cancel.start(), Start::Request { method: &super::super::Method::Cancel, uri: "sip:a@b" });
+        assert_eq!((cancel.branch(), cancel.header(Name::Route)), (Some("z9hG4bK1"), Some("<sip:r;lr>")));
+        let answered = message("SIP/2.0 486 Busy\r\nTo: <sip:a@b>;tag=9\r\n\r\n");
+        let ack = message(&text(ack(&sent, &answered)));
+        ack.check().unwrap();
+        assert_eq!((ack.to_tag(), ack.cseq().map(|(number, _)| number)), (Some("9"), Some(5)));
+    }
+}

@@ -1,8 +1,9 @@
 //! A SIP message that stays SIP as it crosses the border: we are a stateful proxy that hides one side's layout from the other.
 //!
-//! Takes a message as received and what was decided of it ([`Crossing`]), gives the bytes for the other side. Nothing is remembered here: what
-//! the inside must get back later travels in masks ([`super::mask`]). [`routes`] reads where a request's own route leads, `headers` says which
-//! rows cross, `media` what a session description may name; the bytes are written by [`crate::wire::sip::rewrite`].
+//! Takes a message as received, [`Message::check`]ed, and what was decided of it ([`Crossing`]); gives the bytes for the other side.
+//! Nothing is remembered here: what the inside must get back later travels in masks ([`super::mask`]). [`routes`] reads where a
+//! request's own route leads, `headers` says which rows cross, `record` writes Record-Route, [`super::media`] what a session description
+//! may name; the bytes are [`crate::wire::sip::rewrite`]'s.
 
 mod headers;
 mod record;
