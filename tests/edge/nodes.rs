@@ -1,6 +1,6 @@
 //! SIP nodes: the inside listeners, and the ports outside that are a node's own.
 
-use crate::partner::closed;
+use crate::partner::{Partner, closed};
 use crate::world::{PATIENCE, World, change};
 use fedgate::io::listen::Kind;
 use fedgate::wire::certificate::Chain;
@@ -10,7 +10,7 @@ use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, SignatureScheme};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,6 +37,15 @@ async fn from(ip: &str, to: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::new(ip.parse().unwrap(), 0)).unwrap();
     socket.connect(to).await.unwrap()
+}
+
+/// A SIP server over TLS that holds the certificate of other.example, in the place of the node at this address.
+fn serve(base: &Path, ip: &str) -> Partner {
+    let listener = TcpListener::bind(format!("{ip}:0")).unwrap();
+    let shows = (base.join("pki/other.pem"), base.join("pki/other.key"));
+    let server = Partner::on(listener, base, shows, &[&TLS12, &TLS13]);
+    change(base, "world.toml", &format!("{ip}:9"), &format!("{ip}:{}", server.port));
+    server
 }
 
 /// Whether whoever is there answers a ping (RFC 5626 §4.4.1).
@@ -155,4 +164,18 @@ async fn a_nodes_own_port_outside_demands_what_the_others_demand() {
     let end = tokio::time::timeout(PATIENCE, balancer.read(&mut byte)).await.expect("an end");
     assert!(matches!(end, Ok(0) | Err(_)), "LOCAL is closed without a word, so the header was read: {end:?}");
     assert!(world.decisions().await[0]["because"].as_str().unwrap().contains("no certificate"));
+}
+
+#[tokio::test]
+async fn a_node_over_tls_is_asked_how_it_is() {
+    let mut node = None;
+    let world = World::start_with(|base| {
+        with_node(base, "tls = { name = \"other.example\" }");
+        node = Some(serve(base, "127.0.0.5"));
+    })
+    .await;
+    let seen = node.unwrap().request("OPTIONS sip:127.0.0.5:").await;
+    assert_eq!(seen.sni.as_deref(), Some("other.example"));
+    assert!(seen.shown.contains(&"corp.example".to_owned()), "the first identity's certificate: {seen:?}");
+    drop(world);
 }
