@@ -110,6 +110,10 @@ impl Gate {
         if self.sessions.servers.is_repeated(link, request) || self.sessions.relays.is_repeated(link, request) {
             return Ok(Taken::Never);
         }
+        // RFC 3261 §11: also with a hop limit of 0, which reaches us and nobody behind us.
+        if method == Method::Options && inward::is_for_edge(request, &self.settings) {
+            return Ok(capabilities());
+        }
         inward::no_loop(request, &self.settings)?;
         let entry = (profile, &budget, label.as_str());
         if let Some(taken) = self.relay_inward(now, (link, at), &claim, &from, request, entry)? {
@@ -128,7 +132,6 @@ impl Gate {
                 return Ok(Taken::Never);
             }
             Method::Cancel => return Ok(self.cancelled(&from, request)),
-            Method::Options if inward::is_for_edge(request, &self.settings) => return Ok(capabilities()),
             _ => {}
         }
         if method == Method::Notify {

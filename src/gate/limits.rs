@@ -169,6 +169,8 @@ pub const CHAT_SLICE: usize = 500;
 pub const BODY_PARTS: usize = 16;
 /// The longest URI or Call-ID that is masked for a partner.
 pub const MASKED_BYTES: usize = 1_024;
+/// Contact values of one row that crosses the border.
+pub const CONTACTS: usize = 32;
 /// Multipart bodies in one another that are looked into.
 pub const BODY_DEPTH: usize = 4;
 /// Domains one link may claim.

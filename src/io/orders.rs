@@ -107,6 +107,13 @@ impl Queue {
         self.waiting.fetch_sub(order.weight(), Ordering::Relaxed);
         Some(order)
     }
+
+    /// The next, if it is there already: what came together is written together.
+    pub fn next_now(&mut self) -> Option<Order> {
+        let order = self.orders.try_recv().ok()?;
+        self.waiting.fetch_sub(order.weight(), Ordering::Relaxed);
+        Some(order)
+    }
 }
 
 #[cfg(test)]

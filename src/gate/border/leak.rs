@@ -1,34 +1,55 @@
 //! The last step before a message leaves: nothing inside is named outside. Works on parsed values, never on the user's text, and fails closed.
+//!
+//! Every value is first searched for words that could name the inside ([`Inside::mentions`], cheap); only where one is found is the
+//! value parsed, to see whether it is a host there or a user's word.
 
+use super::media;
 use crate::gate::settings::Settings;
-use crate::wire::sip::header::{Name, Via};
+use crate::wire::sip::header::{Name, list};
 use crate::wire::sip::{Host, Message, NameAddr, Start, Uri};
 use bytes::Bytes;
+use ipnet::IpNet;
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Names and addresses of the inside that must not be seen outside.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inside {
+    /// Lower case, without trailing dot.
     names: BTreeSet<String>,
+    /// Of nodes, and ours that face them.
     addresses: BTreeSet<IpAddr>,
+    /// Where nodes listen: on loopback, the address alone says nothing.
+    endpoints: BTreeSet<(IpAddr, u16)>,
+    /// Ours that nodes send to, as names or addresses.
+    facing: BTreeSet<(String, u16)>,
+    /// Where nodes connect from, and `[inside] networks`.
+    networks: Vec<IpNet>,
 }
 
 impl Inside {
-    /// From the settings: node hosts, addresses and TLS names, without those that are public too.
+    /// From the settings: hosts, addresses, sources and TLS names of nodes, our own addresses that they see, `[inside] networks`; without names that
+    /// are public too.
     pub fn of(settings: &Settings) -> Self {
-        let mut inside = Self::default();
+        let mut inside = Self { networks: settings.inside_networks.clone(), ..Self::default() };
         for node in &settings.nodes {
-            for host in [Some(&node.address.host), node.tls_name.as_ref()].into_iter().flatten() {
+            let facing = node.facing.as_ref().map(|facing| &facing.at);
+            let hosts = [Some(&node.address.host), node.tls_name.as_ref(), facing.map(|at| &at.host)];
+            for host in hosts.into_iter().flatten() {
                 match host.parse::<IpAddr>() {
                     Ok(address) => {
-                        inside.addresses.insert(address);
+                        inside.addresses.insert(address.to_canonical());
                     }
                     Err(_) => {
-                        inside.names.insert(host.to_ascii_lowercase());
+                        inside.names.insert(host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase());
                     }
                 }
             }
+            if let Ok(address) = node.address.host.parse::<IpAddr>() {
+                inside.endpoints.insert((address.to_canonical(), node.address.port));
+            }
+            inside.facing.extend(facing.map(|at| (at.host.to_ascii_lowercase(), at.port)));
+            inside.networks.extend(&node.sources);
         }
         for identity in &settings.identities {
             inside.names.remove(&identity.hostname.to_ascii_lowercase());
@@ -36,6 +57,7 @@ impl Inside {
                 inside.names.remove(domain.as_str());
             }
         }
+        inside.names.remove("");
         inside
     }
 
@@ -44,62 +66,221 @@ impl Inside {
         let Ok(message) = Message::parse(bytes.clone()) else {
             return Some("a message that cannot be read back".to_owned());
         };
-        if let Start::Request { uri, .. } = message.start()
-            && let Ok(uri) = Uri::parse(uri)
-            && self.is_named(uri.host)
-        {
-            return Some("the Request-URI".to_owned());
+        match message.start() {
+            Start::Request { uri, .. } if self.is_target_named(uri) => return Some("the Request-URI".to_owned()),
+            Start::Response { reason, .. } if self.mentions(reason) => return Some("the reason phrase".to_owned()),
+            _ => {}
         }
-        for via in message.values(Name::Via) {
-            if Via::parse(via).is_ok_and(|via| self.is_named(via.host)) {
-                return Some("Via".to_owned());
+        for (index, name) in message.row_names() {
+            if message.row_text(index).is_none_or(|text| self.is_in_row(name, text)) {
+                return Some(match name {
+                    Name::Other => message.row_name(index).unwrap_or_default().to_owned(),
+                    known => known.as_str().to_owned(),
+                });
             }
         }
-        let names = [Name::From, Name::To, Name::Contact, Name::Route, Name::RecordRoute, Name::PAssertedIdentity];
-        for name in names {
-            for value in message.values(name) {
-                if NameAddr::parse(value).is_ok_and(|value| self.is_named(value.uri.host)) {
-                    return Some(name.as_str().to_owned());
-                }
-            }
+        let kind = message.header(Name::ContentType).unwrap_or_default();
+        media::names_inside(self, kind, message.body()).then(|| "the body".to_owned())
+    }
+
+    /// Whether a Request-URI leads to a node. What the partner told us comes home here, so only nodes themselves count.
+    pub fn is_target_named(&self, uri: &str) -> bool {
+        self.mentions(uri) && Uri::parse(uri).map_or(true, |uri| self.is_node(uri.host, uri.port))
+    }
+
+    /// Whether a row's value names the inside.
+    pub fn is_in_row(&self, name: Name, text: &str) -> bool {
+        if cannot_name(name) || !self.mentions(text) {
+            return false;
         }
-        for name in [Name::CallId, Name::Warning, Name::Server, Name::UserAgent] {
-            for value in message.rows(name) {
-                if self.is_in_words(value) {
-                    return Some(name.as_str().to_owned());
-                }
-            }
+        match name {
+            // The user's words.
+            Name::Subject => false,
+            Name::Route => list(text)
+                .any(|value| NameAddr::parse(value).map_or(true, |value| self.is_node(value.uri.host, value.uri.port))),
+            // Comes home too.
+            Name::CallId => any_word(text, |word| match word {
+                Word::Address(address) => !address.is_loopback() && self.addresses.contains(&address),
+                Word::Text(word) => self.is_name_in(word),
+            }),
+            Name::From
+            | Name::To
+            | Name::Contact
+            | Name::RecordRoute
+            | Name::PAssertedIdentity
+            | Name::PPreferredIdentity
+            | Name::ReferTo
+            | Name::ReferredBy
+            | Name::ReplyTo => list(text).any(|value| match NameAddr::parse(value) {
+                Ok(value) => self.is_in_address(&value),
+                Err(_) => self.mentions(value),
+            }),
+            _ => true,
         }
-        None
+    }
+
+    /// Whether an address names the inside anywhere but in its display name and user.
+    pub fn is_in_address(&self, address: &NameAddr<'_>) -> bool {
+        let uri = &address.uri;
+        self.is_in_uri(uri) || self.mentions(address.params)
+    }
+
+    /// Whether a URI names the inside anywhere but in its user.
+    pub fn is_in_uri(&self, uri: &Uri<'_>) -> bool {
+        match uri.host {
+            // Of a scheme we don't split.
+            Host::Name("") => self.mentions(uri.text),
+            host => self.is_named(host) || self.mentions(uri.params) || self.mentions(uri.headers),
+        }
     }
 
     /// Whether this is an address of ours that nodes reach us at.
     pub fn faces(&self, host: Host<'_>, port: Option<u16>) -> bool {
-        let _ = (host, port);
-        false
+        self.facing.iter().any(|(name, at)| {
+            let same = match host {
+                Host::Name(host) => name.eq_ignore_ascii_case(host),
+                Host::V4(address) => name.parse() == Ok(IpAddr::V4(address)),
+                Host::V6(address) => name.parse() == Ok(IpAddr::V6(address)),
+            };
+            // RFC 3261 §19.1.2: without a port, the transport's own.
+            same && port.map_or(matches!(at, 5060 | 5061), |port| port == *at)
+        })
     }
 
-    /// Whether this is a node.
+    /// Whether this is a node, or ours that faces nodes. A loopback address is, only at a node's own port.
     pub fn is_node(&self, host: Host<'_>, port: Option<u16>) -> bool {
-        let _ = port;
-        self.is_named(host)
-    }
-
-    fn is_named(&self, host: Host<'_>) -> bool {
-        match host {
-            Host::Name(name) => self.names.contains(&name.trim_end_matches('.').to_ascii_lowercase()),
-            Host::V4(address) => self.addresses.contains(&IpAddr::V4(address)),
-            Host::V6(address) => self.addresses.contains(&IpAddr::V6(address)),
+        match host_address(host) {
+            Some(address) if address.is_loopback() => {
+                self.endpoints.contains(&(address, port.unwrap_or(5060))) || self.faces(host, port)
+            }
+            Some(address) => self.addresses.contains(&address),
+            None => self.is_named(host),
         }
     }
 
-    /// A word here is what may be a host: letters, digits, dots, hyphens, colons.
-    fn is_in_words(&self, text: &str) -> bool {
-        text.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':'))).any(|word| {
-            self.names.contains(&word.to_ascii_lowercase())
-                || word.parse::<IpAddr>().is_ok_and(|address| self.addresses.contains(&address))
+    /// Whether an address is a node's, or of a network of the inside.
+    pub fn holds(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.addresses.contains(&address) || self.networks.iter().any(|network| network.contains(&address))
+    }
+
+    fn is_named(&self, host: Host<'_>) -> bool {
+        match (host_address(host), host) {
+            (Some(address), _) => self.holds(address),
+            (None, Host::Name(name)) => {
+                let name = name.strip_suffix('.').unwrap_or(name);
+                self.names.iter().any(|inside| inside.eq_ignore_ascii_case(name))
+            }
+            (None, _) => false,
+        }
+    }
+
+    /// Whether any word of a text could be a name or address of the inside.
+    pub fn mentions(&self, text: &str) -> bool {
+        any_word(text, |word| match word {
+            Word::Address(address) => self.holds(address),
+            Word::Text(word) => self.is_name_in(word),
         })
     }
+
+    /// Whether a word holds a name of the inside with nothing of a name around it.
+    pub(super) fn is_name_in(&self, word: &str) -> bool {
+        let word = word.as_bytes();
+        self.names.iter().filter(|name| name.len() <= word.len()).any(|name| {
+            let edge = |at: Option<&u8>| at.is_none_or(|byte| !byte.is_ascii_alphanumeric());
+            word.windows(name.len()).enumerate().any(|(at, part)| {
+                part.eq_ignore_ascii_case(name.as_bytes())
+                    && edge(at.checked_sub(1).and_then(|at| word.get(at)))
+                    && edge(word.get(at + name.len()))
+            })
+        })
+    }
+}
+
+fn host_address(host: Host<'_>) -> Option<IpAddr> {
+    match host {
+        Host::Name(_) => None,
+        Host::V4(address) => Some(IpAddr::V4(address)),
+        Host::V6(address) => Some(IpAddr::V6(address).to_canonical()),
+    }
+}
+
+/// Headers whose grammar has no place for a host.
+fn cannot_name(name: Name) -> bool {
+    matches!(
+        name,
+        Name::Accept
+            | Name::Allow
+            | Name::AllowEvents
+            | Name::ContentEncoding
+            | Name::ContentLanguage
+            | Name::ContentLength
+            | Name::CSeq
+            | Name::Date
+            | Name::Expires
+            | Name::MaxForwards
+            | Name::MinExpires
+            | Name::ProxyRequire
+            | Name::Require
+            | Name::Supported
+            | Name::Unsupported
+    )
+}
+
+/// What may stand for a host in a text.
+pub(super) enum Word<'a> {
+    /// An IP address, however it is wrapped.
+    Address(IpAddr),
+    /// Letters, digits, dots, hyphens, underscores, colons.
+    Text(&'a str),
+}
+
+/// Whether any word of a text is what is looked for. An escape (`%40`) parts words: URI headers hold values escaped.
+pub(super) fn any_word(text: &str, mut wanted: impl FnMut(Word<'_>) -> bool) -> bool {
+    let bytes = text.as_bytes();
+    let (mut start, mut dots, mut colons, mut at) = (0, 0, 0, 0);
+    loop {
+        let byte = bytes.get(at).copied().unwrap_or(b' ');
+        match byte {
+            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'_' => {}
+            b'.' => dots += 1,
+            b':' => colons += 1,
+            _ => {
+                let word = text.get(start..at).unwrap_or_default();
+                if !word.is_empty()
+                    && (wanted(Word::Text(word))
+                        || (dots >= 3 && any_v4(word, &mut wanted))
+                        || (colons >= 2 && any_v6(word, &mut wanted)))
+                {
+                    return true;
+                }
+                if at >= bytes.len() {
+                    return false;
+                }
+                if byte == b'%' && bytes.get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)) {
+                    at += 2;
+                }
+                (start, dots, colons) = (at + 1, 0, 0);
+            }
+        }
+        at += 1;
+    }
+}
+
+fn any_v4(word: &str, wanted: &mut impl FnMut(Word<'_>) -> bool) -> bool {
+    let runs = word.split(|c: char| !(c.is_ascii_digit() || c == '.')).map(|run| run.trim_matches('.'));
+    runs.filter_map(|run| run.parse::<Ipv4Addr>().ok()).any(|address| wanted(Word::Address(address.into())))
+}
+
+/// Also `fd00::7` behind something with a colon of its own: `sip:fd00::7`.
+fn any_v6(word: &str, wanted: &mut impl FnMut(Word<'_>) -> bool) -> bool {
+    let runs = word.split(|c: char| !(c.is_ascii_hexdigit() || matches!(c, ':' | '.')));
+    runs.filter(|run| run.matches(':').take(2).count() == 2).any(|run| {
+        let alone = run.strip_prefix(':').filter(|rest| !rest.starts_with(':')).unwrap_or(run);
+        let alone = alone.strip_suffix(':').filter(|rest| !rest.ends_with(':')).unwrap_or(alone);
+        let address = alone.trim_end_matches('.').parse::<Ipv6Addr>();
+        address.is_ok_and(|address| wanted(Word::Address(IpAddr::V6(address).to_canonical())))
+    })
 }
 
 #[cfg(test)]
@@ -110,6 +291,7 @@ mod tests {
         Inside {
             names: BTreeSet::from(["imp-1.corp.internal".to_owned()]),
             addresses: BTreeSet::from(["10.1.2.3".parse().unwrap(), "fd00::7".parse().unwrap()]),
+            ..Inside::default()
         }
     }
 

@@ -4,6 +4,7 @@ pub mod aol;
 pub mod inward;
 pub mod leak;
 pub mod mask;
+pub mod media;
 pub mod topology;
 
 use crate::gate::settings::Settings;

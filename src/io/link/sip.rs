@@ -11,6 +11,7 @@ use crate::wire::certificate::Chain;
 use crate::wire::sip::{Frame, Framer};
 use rand::RngExt as _;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
@@ -66,7 +67,9 @@ pub async fn run(edge: Arc<Edge>, stream: Stream, start: Start) {
     let mut given_up_at = None::<Instant>;
     let mut keepalive = keepalive_after(Instant::now());
 
-    let cause = loop {
+    let mut alarm = pin!(sleep_until(keepalive));
+
+    let cause = 'link: loop {
         match frames(&edge, link, &mut framer, &mut conduit, &mut reading).await {
             Ok(()) => {}
             Err(Stopped) => break "the edge is stopping".to_owned(),
@@ -76,6 +79,10 @@ pub async fn run(edge: Arc<Edge>, stream: Stream, start: Start) {
         }
         let deadline =
             [Some(keepalive), conduit.stalls_at(), given_up_at].into_iter().flatten().min().unwrap_or(keepalive);
+        // The alarm is set anew only when it is too late, or has rung: setting it costs, and most of the time it is only put off.
+        if alarm.deadline() > deadline || alarm.is_elapsed() {
+            alarm.as_mut().reset(deadline);
+        }
         let has_room = conduit.has_room();
         // Who asks and reads no answers is not heard any further.
         let input = (reading && !orders.queue.is_long()).then(|| framer.buffer());
@@ -85,20 +92,30 @@ pub async fn run(edge: Arc<Edge>, stream: Stream, start: Start) {
                 Ok(Progress::Eof) => break "the peer closed the connection".to_owned(),
                 Err(error) => break super::cause(&error),
             },
-            order = orders.queue.next(), if has_room => match order {
-                Some(Order::Send { bytes, transit }) => conduit.push(&bytes, transit),
-                Some(Order::Close(_)) => {
-                    conduit.close().await;
-                    closed(&edge, link, "closed here".to_owned()).await;
-                    return;
+            first = orders.queue.next(), if has_room => {
+                // One TLS record and one system call for all that is there.
+                let mut order = first;
+                loop {
+                    match order {
+                        Some(Order::Send { bytes, transit }) => conduit.push(&bytes, transit),
+                        Some(Order::Close(_)) => {
+                            conduit.close().await;
+                            closed(&edge, link, "closed here".to_owned()).await;
+                            return;
+                        }
+                        None => break 'link "the edge is stopping".to_owned(),
+                    }
+                    order = if conduit.has_room() { orders.queue.next_now() } else { None };
+                    if order.is_none() {
+                        break;
+                    }
                 }
-                None => break "the edge is stopping".to_owned(),
-            },
+            }
             Ok(cause) = &mut orders.kill => {
                 closed(&edge, link, cause).await;
                 return;
             }
-            () = sleep_until(deadline) => {
+            () = alarm.as_mut() => {
                 let now = Instant::now();
                 if conduit.stalls_at().is_some_and(|at| at <= now) {
                     closed(&edge, link, "the peer takes no bytes".to_owned()).await;

@@ -47,6 +47,14 @@ impl<'m> Rewrite<'m> {
         self.out.extend_from_slice(b" SIP/2.0\r\n");
     }
 
+    /// A status line.
+    pub fn status_line(&mut self, status: u16, reason: &str) {
+        self.flush();
+        self.out.extend_from_slice(format!("SIP/2.0 {status} ").as_bytes());
+        self.out.extend(reason.bytes().map(|byte| if matches!(byte, b'\r' | b'\n' | 0) { b' ' } else { byte }));
+        self.out.extend_from_slice(b"\r\n");
+    }
+
     /// A new row; its value is the parts, one behind the other.
     pub fn row(&mut self, name: &str, parts: &[&str]) {
         self.flush();

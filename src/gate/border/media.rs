@@ -1,0 +1,284 @@
+//! What a body may name outside: session descriptions in our own words where they name the inside, and what else has addresses in it read.
+//!
+//! Media does not run through us, so public addresses stay; a private one is of no use outside, and says how the inside is built.
+
+use super::leak::{Inside, Word, any_word};
+use crate::gate::limits;
+use crate::gate::reject::{Reason, Reject};
+use crate::wire::sip::header::MediaType;
+use quick_xml::Reader;
+use quick_xml::events::Event;
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+/// A body on its way out: every session description in it names `hostname` where it named the inside; `None`: it stays as it is. One that is none
+/// and names the inside is refused.
+pub fn outward(inside: &Inside, kind: &str, body: &[u8], hostname: &str) -> Result<Option<Vec<u8>>, Reject> {
+    match Kind::of(kind) {
+        _ if body.is_empty() => Ok(None),
+        Kind::Sdp => describe(inside, body, hostname),
+        Kind::Multipart => {
+            let mut out = Vec::new();
+            let mut copied = 0;
+            for (part, start) in parts(kind, body, limits::BODY_DEPTH)? {
+                if let (Kind::Sdp, Some(changed)) = (Kind::of(part.kind), describe(inside, part.body, hostname)?) {
+                    out.extend_from_slice(body.get(copied..start).unwrap_or_default());
+                    out.extend_from_slice(&changed);
+                    copied = start + part.body.len();
+                }
+            }
+            if copied == 0 {
+                return Ok(None);
+            }
+            out.extend_from_slice(body.get(copied..).unwrap_or_default());
+            Ok(Some(out))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Whether a body names the inside where it has addresses: SDP `o= c= m= a=`, PIDF `<contact>` and `entity`, CPIM From and To.
+pub fn names_inside(inside: &Inside, kind: &str, body: &[u8]) -> bool {
+    if body.is_empty() {
+        return false;
+    }
+    match Kind::of(kind) {
+        Kind::Multipart => parts(kind, body, limits::BODY_DEPTH)
+            .map_or(true, |parts| parts.iter().any(|(part, _)| is_named_in(inside, Kind::of(part.kind), part.body))),
+        kind => is_named_in(inside, kind, body),
+    }
+}
+
+fn is_named_in(inside: &Inside, kind: Kind, body: &[u8]) -> bool {
+    // What is not UTF-8 is looked at all the same.
+    let text = String::from_utf8_lossy(body);
+    match kind {
+        Kind::Sdp => text.lines().any(|line| is_addressing(line) && inside.mentions(line)),
+        Kind::Pidf => inside.mentions(&text) && is_in_pidf(inside, &text),
+        Kind::Cpim => {
+            // RFC 3862 §3: headers, an empty line, the message.
+            let head = text.lines().take_while(|line| !line.trim().is_empty());
+            head.filter_map(|line| line.split_once(':')).any(|(name, value)| {
+                let is_address = ["from", "to", "cc"].iter().any(|known| name.trim().eq_ignore_ascii_case(known));
+                // Before the bracket stands the user's name.
+                is_address && inside.mentions(value.rsplit_once('<').map_or(value, |(_, uri)| uri))
+            })
+        }
+        Kind::Multipart | Kind::Other => false,
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Sdp,
+    Multipart,
+    Pidf,
+    Cpim,
+    Other,
+}
+
+impl Kind {
+    fn of(content_type: &str) -> Self {
+        let essence = content_type.split(';').next().unwrap_or_default().trim();
+        let is = |known: &str| essence.eq_ignore_ascii_case(known);
+        match essence.get(..10) {
+            Some(start) if start.eq_ignore_ascii_case("multipart/") => Kind::Multipart,
+            _ if is("application/sdp") => Kind::Sdp,
+            _ if is("application/pidf+xml") => Kind::Pidf,
+            _ if is("message/cpim") => Kind::Cpim,
+            _ => Kind::Other,
+        }
+    }
+}
+
+/// One leaf of a multipart body.
+struct Part<'a> {
+    kind: &'a str,
+    body: &'a [u8],
+}
+
+/// The leaves, and where in `body` each begins.
+fn parts<'a>(kind: &str, body: &'a [u8], depth: usize) -> Result<Vec<(Part<'a>, usize)>, Reject> {
+    let refuse = |what: &str| Reject::new(Reason::Unsupported, what).with_status(415);
+    let media = MediaType::parse(kind);
+    let Some(boundary) = media.as_ref().and_then(|media| media.param("boundary")).filter(|b| !b.is_empty()) else {
+        return Err(refuse("a multipart body has no boundary"));
+    };
+    let Some(depth) = depth.checked_sub(1) else { return Err(refuse("multipart bodies in one another, too deep")) };
+    let mut found = Vec::new();
+    // RFC 2046 §5.1.1: the delimiter begins a line, and the line end before it is its own.
+    let delimiter = format!("--{boundary}");
+    let mut starts = memchr::memmem::find_iter(body, delimiter.as_bytes())
+        .filter(|at| *at == 0 || body.get(at - 1) == Some(&b'\n'))
+        .take(limits::BODY_PARTS + 2)
+        .peekable();
+    while let Some(start) = starts.next() {
+        let Some(end) = starts.peek().copied() else { break };
+        if found.len() >= limits::BODY_PARTS {
+            return Err(refuse("a multipart body has too many parts"));
+        }
+        let part = body.get(start..end).unwrap_or_default();
+        let Some(line) = memchr::memchr(b'\n', part) else { continue };
+        let (mut at, mut kind) = (line + 1, "text/plain");
+        while let Some(length) = part.get(at..).and_then(|rest| memchr::memchr(b'\n', rest)) {
+            let line = std::str::from_utf8(part.get(at..at + length).unwrap_or_default()).unwrap_or_default().trim();
+            at += length + 1;
+            match line.split_once(':') {
+                _ if line.is_empty() => break,
+                Some((name, value)) if name.trim().eq_ignore_ascii_case("content-type") => kind = value.trim(),
+                _ => {}
+            }
+        }
+        let content = part.get(at..).unwrap_or_default();
+        let content = content.strip_suffix(b"\n").unwrap_or(content);
+        let content = content.strip_suffix(b"\r").unwrap_or(content);
+        if Kind::of(kind) == Kind::Multipart {
+            found.extend(parts(kind, content, depth)?.into_iter().map(|(part, inner)| (part, start + at + inner)));
+        } else {
+            found.push((Part { kind, body: content }, start + at));
+        }
+    }
+    Ok(found)
+}
+
+/// Lines of a session description that hold addresses (RFC 8866 §5).
+fn is_addressing(line: &str) -> bool {
+    matches!(line.as_bytes(), [b'o' | b'c' | b'm' | b'a' | b'u', b'=', ..])
+}
+
+fn describe(inside: &Inside, body: &[u8], hostname: &str) -> Result<Option<Vec<u8>>, Reject> {
+    let Some(text) = std::str::from_utf8(body).ok().filter(|text| is_description(text)) else {
+        return if inside.mentions(&String::from_utf8_lossy(body)) {
+            let what = "a session description that cannot be read names something of the inside";
+            Err(Reject::new(Reason::Malformed, what))
+        } else {
+            Ok(None)
+        };
+    };
+    let mut out: Option<String> = None;
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        let content = line.trim_end_matches(['\r', '\n']);
+        let written = if is_addressing(content) { rewrite_line(inside, content, hostname) } else { Line::Same };
+        if !matches!(written, Line::Same) {
+            let out = out.get_or_insert_with(|| text.get(..at).unwrap_or_default().to_owned());
+            if let Line::Other(other) = written {
+                out.push_str(&other);
+                out.push_str(line.get(content.len()..).unwrap_or_default());
+            }
+        } else if let Some(out) = &mut out {
+            out.push_str(line);
+        }
+        at += line.len();
+    }
+    Ok(out.map(String::into_bytes))
+}
+
+/// `v=0` first, and a letter and `=` on every line (RFC 8866 §5).
+fn is_description(text: &str) -> bool {
+    text.starts_with("v=")
+        && text.lines().all(|line| line.is_empty() || matches!(line.as_bytes(), [b'a'..=b'z', b'=', ..]))
+}
+
+enum Line {
+    Same,
+    Gone,
+    Other(String),
+}
+
+fn rewrite_line(inside: &Inside, line: &str, hostname: &str) -> Line {
+    if !any_word(line, |word| is_hidden(inside, word)) {
+        return Line::Same;
+    }
+    // A candidate of the inside is no candidate outside (RFC 8839 §5.1); so with its RTCP port (RFC 3605).
+    let gone = ["a=candidate:", "a=rtcp:", "a=remote-candidates:"];
+    if gone.iter().any(|start| line.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start))) {
+        return Line::Gone;
+    }
+    let mut out = String::with_capacity(line.len() + hostname.len());
+    let (start, rest) = line.split_at(2);
+    out.push_str(start);
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
+    let mut rest = rest;
+    while !rest.is_empty() {
+        let length = rest.find(|c: char| !is_part(c)).unwrap_or(rest.len());
+        let (word, behind) = rest.split_at(length);
+        out.push_str(&rehost(inside, word, hostname));
+        let mut others = behind.chars();
+        out.extend(others.next());
+        rest = others.as_str();
+    }
+    Line::Other(out)
+}
+
+/// A word with the host in it replaced: `10.1.2.3`, `[fd00::7]:5060`, `sip:imp-1.corp.internal:5060`.
+fn rehost<'a>(inside: &Inside, word: &'a str, hostname: &str) -> Cow<'a, str> {
+    let hidden = |text: &str| any_word(text, |word| is_hidden(inside, word));
+    if !hidden(word) {
+        return Cow::Borrowed(word);
+    }
+    // In brackets, or an address of IPv6 as a whole word, colons are the host's own.
+    if let Some((before, bracketed)) = word.split_once('[')
+        && let Some((host, after)) = bracketed.split_once(']')
+        && hidden(host)
+    {
+        return Cow::Owned(format!("{before}{hostname}{after}"));
+    }
+    if word.parse::<IpAddr>().is_ok() {
+        return Cow::Owned(hostname.to_owned());
+    }
+    let pieces: Vec<&str> = word.split(':').map(|piece| if hidden(piece) { hostname } else { piece }).collect();
+    let replaced = pieces.join(":");
+    // Colons that hide an address between other pieces: nothing of the word is kept.
+    if hidden(&replaced) { Cow::Owned(hostname.to_owned()) } else { Cow::Owned(replaced) }
+}
+
+fn is_hidden(inside: &Inside, word: Word<'_>) -> bool {
+    match word {
+        Word::Address(address) => inside.holds(address) || is_private(address),
+        Word::Text(word) => inside.is_name_in(word),
+    }
+}
+
+/// RFC 1918, RFC 6598, RFC 4193, link-local and loopback. `0.0.0.0` says that nothing is to be sent (RFC 3264 §8.4), and stays.
+fn is_private(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            let [a, b, ..] = v4.octets();
+            v4.is_private() || v4.is_loopback() || v4.is_link_local() || (a == 100 && b & 0xc0 == 64)
+        }
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}
+
+/// RFC 3863 §4.1: `entity` and `<contact>` are addresses; notes are the user's.
+fn is_in_pidf(inside: &Inside, text: &str) -> bool {
+    let mut reader = Reader::from_str(text);
+    let mut in_contact = false;
+    loop {
+        match reader.read_event() {
+            Ok(Event::Start(tag) | Event::Empty(tag)) => {
+                in_contact = tag.local_name().as_ref() == "contact";
+                let entity = tag.attributes().flatten().find(|a| a.key.local_name().as_ref() == "entity");
+                if entity.is_some_and(|entity| inside.mentions(&entity.value)) {
+                    return true;
+                }
+            }
+            Ok(Event::Text(text)) if in_contact => {
+                if inside.mentions(&text) {
+                    return true;
+                }
+            }
+            Ok(Event::CData(text)) if in_contact => {
+                if inside.mentions(&text) {
+                    return true;
+                }
+            }
+            Ok(Event::End(_)) => in_contact = false,
+            Ok(Event::Eof) => return false,
+            Ok(_) => {}
+            // It mentions the inside, and nobody can say where.
+            Err(_) => return true,
+        }
+    }
+}
