@@ -1,7 +1,7 @@
 //! SIP nodes: the inside listeners, and the ports outside that are a node's own.
 
 use crate::partner::{Partner, closed};
-use crate::world::{PATIENCE, World, change};
+use crate::world::{PATIENCE, World, ask, change, message};
 use fedgate::io::listen::Kind;
 use fedgate::wire::certificate::Chain;
 use proxy_header::ProxyHeader;
@@ -178,4 +178,51 @@ async fn a_node_over_tls_is_asked_how_it_is() {
     assert_eq!(seen.sni.as_deref(), Some("other.example"));
     assert!(seen.shown.contains(&"corp.example".to_owned()), "the first identity's certificate: {seen:?}");
     drop(world);
+}
+
+/// The XMPP node behind all others, so that every user is on SIP.
+fn all_on_sip(base: &Path) {
+    change(base, "world.toml", "name = \"imp-1\"\n", "name = \"imp-1\"\npriority = 9\n");
+}
+
+#[tokio::test]
+async fn a_node_over_tls_gets_what_a_partner_sends() {
+    for (name, status) in [("other.example", "SIP/2.0 200 "), ("another.example", "SIP/2.0 503 ")] {
+        let mut node = None;
+        let world = World::start_with(|base| {
+            with_node(base, &format!("tls = {{ name = \"{name}\" }}"));
+            all_on_sip(base);
+            node = Some(serve(base, "127.0.0.5"));
+        })
+        .await;
+        let client = world.client(Some(world.pki("pki", "partner")), &[&TLS13]);
+        let mut stream = world.connect(&client, "sip.corp.example").await.unwrap();
+        let answer = ask(&mut stream, &message("tls", "juliet@lync.example", "alice@corp.example")).await;
+        assert!(answer.starts_with(status), "{name}: {answer}");
+        assert!(!answer.contains("imp-2") && !answer.contains("127.0.0.5"), "{answer}");
+        if name == "other.example" {
+            node.unwrap().request("MESSAGE sip:alice@corp.example").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_port_of_its_own_leads_to_its_node() {
+    let port = closed("127.0.0.2:0").await;
+    let mut nodes = None;
+    let world = World::start_with(|base| {
+        let tls = "tls = { name = \"other.example\" }";
+        let third = "[[node]]\nname = \"imp-3\"\nprotocol = \"sip\"\naddress = \"127.0.0.6:9\"\ndomains = [\"corp.example\"]\npriority = 2";
+        with_node(base, &format!("{tls}\n{third}\npublic_port = {port}\n{tls}"));
+        all_on_sip(base);
+        nodes = Some((serve(base, "127.0.0.5"), serve(base, "127.0.0.6")));
+    })
+    .await;
+    let (mut first, mut second) = nodes.unwrap();
+    for (i, (port, node)) in [(world.sip().port(), &mut first), (port, &mut second)].into_iter().enumerate() {
+        let mut stream = world.at_door(port, Some("partner"), b"").await.unwrap();
+        let answer = ask(&mut stream, &message(&format!("d{i}"), "juliet@lync.example", "alice@corp.example")).await;
+        assert!(answer.starts_with("SIP/2.0 200 "), "{answer}");
+        node.request("MESSAGE sip:alice@corp.example").await;
+    }
 }
