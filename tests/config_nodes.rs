@@ -311,7 +311,13 @@ fn explain_names_the_node() {
     let text = explain("nobody@corp.example", "juliet@lync.example", &[]);
     assert!(text.contains("  no  no [[node]] serves nobody@corp.example\n"), "{text}");
     let text = explain("juliet@lync.example", "nobody@corp.example", &[]);
-    assert!(text.contains("  no  no [[node]] with role"), "{text}");
+    assert!(text.contains("  no  no [[node]] with role") && text.ends_with("it would not get through\n"), "{text}");
+    // An XMPP partner, and a user who is on SIP.
+    world.write("policies/20-xmpp.toml", "[[partner]]\ndomain = \"xmpp.example\"\nprotocol = \"xmpp\"\n");
+    let text = explain("sam@corp.example", "juliet@xmpp.example", &[]);
+    assert!(text.contains("  no  juliet@xmpp.example is at an XMPP partner; users of SIP nodes"), "{text}");
+    let text = explain("juliet@xmpp.example", "sam@corp.example", &[]);
+    assert!(text.contains("  no  sam@corp.example is a user of a SIP node"), "{text}");
     let refused = explain("sam@corp.example", "carol@unknown.example", &over_sip);
     assert!(refused.contains("the sender gets: SIP 403") && !refused.contains("imp-1"), "{refused}");
     let refused = explain("xena@corp.example", "carol@unknown.example", &over_sip);

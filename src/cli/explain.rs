@@ -103,20 +103,22 @@ impl Way {
         let of = |node: &Node, doors| Way::Node { name: node.name.clone(), protocol: node.protocol, doors };
         match ask.side {
             Side::Outside => {
-                let serving =
-                    settings.nodes.iter().filter(|node| node.public_port != 0 && table::serves(node, &ask.to));
-                let doors = |taken: &Node| {
-                    let others = serving.filter(|node| node.name != taken.name);
-                    others
-                        .map(|node| format!("node {} if it comes in on port {}", node.name, node.public_port))
-                        .collect()
-                };
+                let first = table::order(settings, &ask.to, |_| true).first().copied();
+                if let Some(node) = first.filter(|node| is_sip(node) && ask.protocol == Protocol::Sip) {
+                    return of(node, doors(loaded, ask, node));
+                }
                 match table::node_between(settings, ask.from.domain(), &ask.to) {
-                    Ok(node) => of(node, doors(node)),
+                    Ok(node) => of(node, Vec::new()),
+                    Err(_) if first.is_some_and(is_sip) => {
+                        Way::None(format!("{} is a user of a SIP node, whom SIP partners reach only", ask.to))
+                    }
                     Err(reject) => Way::None(reject.detail),
                 }
             }
             Side::Inside => match sender(loaded, ask) {
+                Some(node) if is_sip(node) && ask.protocol != Protocol::Sip => {
+                    Way::None(format!("{} is at an XMPP partner; users of SIP nodes reach SIP partners only", ask.to))
+                }
                 Some(node) => of(node, Vec::new()),
                 None => Way::None(format!("no [[node]] serves {}", ask.from)),
             },
@@ -185,6 +187,9 @@ impl Answer {
         match (&self.reject, &self.reply) {
             (Some(reject), Some(reply)) => {
                 let _ = writeln!(text, "refused: {}\nthe sender gets: {reply}", reject.reason.as_str());
+            }
+            _ if matches!(self.way, Some(Way::None(_))) => {
+                text.push_str("allowed by policy, but it would not get through\n")
             }
             _ if self.polite => text.push_str("allowed, politely: the watcher always sees offline\n"),
             _ => text.push_str("allowed\n"),
@@ -265,6 +270,17 @@ fn sender_protocol(loaded: &Loaded, ask: &Ask) -> Protocol {
             _ => Protocol::Xmpp,
         },
     }
+}
+
+fn is_sip(node: &Node) -> bool {
+    node.protocol == NodeProtocol::Sip
+}
+
+/// The other nodes that would take it on ports of their own.
+fn doors(loaded: &Loaded, ask: &Ask, taken: &Node) -> Vec<String> {
+    let serving = |node: &&Node| node.public_port != 0 && node.domains.contains(ask.to.domain());
+    let others = loaded.gate.nodes.iter().filter(serving).filter(|node| node.name != taken.name);
+    others.map(|node| format!("node {} if it comes in on port {}", node.name, node.public_port)).collect()
 }
 
 /// The node of a local user, as far as `domains` and `users` tell: the one that would be asked first, for what it sends, too.

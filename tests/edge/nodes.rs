@@ -1,7 +1,7 @@
 //! SIP nodes: the inside listeners, and the ports outside that are a node's own.
 
-use crate::partner::closed;
-use crate::world::{PATIENCE, World, change};
+use crate::partner::{Partner, closed};
+use crate::world::{PATIENCE, World, ask, change, message};
 use fedgate::io::listen::Kind;
 use fedgate::wire::certificate::Chain;
 use proxy_header::ProxyHeader;
@@ -10,7 +10,7 @@ use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, SignatureScheme};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,6 +37,15 @@ async fn from(ip: &str, to: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::new(ip.parse().unwrap(), 0)).unwrap();
     socket.connect(to).await.unwrap()
+}
+
+/// A SIP server over TLS that holds the certificate of other.example, in the place of the node at this address.
+fn serve(base: &Path, ip: &str) -> Partner {
+    let listener = TcpListener::bind(format!("{ip}:0")).unwrap();
+    let shows = (base.join("pki/other.pem"), base.join("pki/other.key"));
+    let server = Partner::on(listener, base, shows, &[&TLS12, &TLS13]);
+    change(base, "world.toml", &format!("{ip}:9"), &format!("{ip}:{}", server.port));
+    server
 }
 
 /// Whether whoever is there answers a ping (RFC 5626 §4.4.1).
@@ -73,7 +82,7 @@ async fn whoever_is_no_sip_node_may_not_connect() {
     // An XMPP node's address is within [inside] networks, too.
     for (i, kind) in [Kind::InsideSipTcp, Kind::InsideSipTls].into_iter().enumerate() {
         assert!(!pongs(&mut from("127.0.0.1", world.edge.address(kind).unwrap()).await).await, "{kind:?}");
-        let decisions = world.decisions().await;
+        let decisions = world.decisions_when(|all| all.len() > i).await;
         assert_eq!((decisions.len(), &decisions[0]["reason"]), (i + 1, &"unproven".into()));
         let because = decisions[0]["because"].as_str().unwrap();
         assert!(because.contains("127.0.0.1") && because.contains("`sources` of its [[node]]"), "{because}");
@@ -155,4 +164,65 @@ async fn a_nodes_own_port_outside_demands_what_the_others_demand() {
     let end = tokio::time::timeout(PATIENCE, balancer.read(&mut byte)).await.expect("an end");
     assert!(matches!(end, Ok(0) | Err(_)), "LOCAL is closed without a word, so the header was read: {end:?}");
     assert!(world.decisions().await[0]["because"].as_str().unwrap().contains("no certificate"));
+}
+
+#[tokio::test]
+async fn a_node_over_tls_is_asked_how_it_is() {
+    let mut node = None;
+    let world = World::start_with(|base| {
+        with_node(base, "tls = { name = \"other.example\" }");
+        node = Some(serve(base, "127.0.0.5"));
+    })
+    .await;
+    let seen = node.unwrap().request("OPTIONS sip:127.0.0.5:").await;
+    assert_eq!(seen.sni.as_deref(), Some("other.example"));
+    assert!(seen.shown.contains(&"corp.example".to_owned()), "the first identity's certificate: {seen:?}");
+    drop(world);
+}
+
+/// The XMPP node behind all others, so that every user is on SIP.
+fn all_on_sip(base: &Path) {
+    change(base, "world.toml", "name = \"imp-1\"\n", "name = \"imp-1\"\npriority = 9\n");
+}
+
+#[tokio::test]
+async fn a_node_over_tls_gets_what_a_partner_sends() {
+    for (name, status) in [("other.example", "SIP/2.0 200 "), ("another.example", "SIP/2.0 503 ")] {
+        let mut node = None;
+        let world = World::start_with(|base| {
+            with_node(base, &format!("tls = {{ name = \"{name}\" }}"));
+            all_on_sip(base);
+            node = Some(serve(base, "127.0.0.5"));
+        })
+        .await;
+        let client = world.client(Some(world.pki("pki", "partner")), &[&TLS13]);
+        let mut stream = world.connect(&client, "sip.corp.example").await.unwrap();
+        let answer = ask(&mut stream, &message("tls", "juliet@lync.example", "alice@corp.example")).await;
+        assert!(answer.starts_with(status), "{name}: {answer}");
+        assert!(!answer.contains("imp-2") && !answer.contains("127.0.0.5"), "{answer}");
+        if name == "other.example" {
+            node.unwrap().request("MESSAGE sip:alice@corp.example").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_port_of_its_own_leads_to_its_node() {
+    let port = closed("127.0.0.2:0").await;
+    let mut nodes = None;
+    let world = World::start_with(|base| {
+        let tls = "tls = { name = \"other.example\" }";
+        let third = "[[node]]\nname = \"imp-3\"\nprotocol = \"sip\"\naddress = \"127.0.0.6:9\"\ndomains = [\"corp.example\"]\npriority = 2";
+        with_node(base, &format!("{tls}\n{third}\npublic_port = {port}\n{tls}"));
+        all_on_sip(base);
+        nodes = Some((serve(base, "127.0.0.5"), serve(base, "127.0.0.6")));
+    })
+    .await;
+    let (mut first, mut second) = nodes.unwrap();
+    for (i, (port, node)) in [(world.sip().port(), &mut first), (port, &mut second)].into_iter().enumerate() {
+        let mut stream = world.at_door(port, Some("partner"), b"").await.unwrap();
+        let answer = ask(&mut stream, &message(&format!("d{i}"), "juliet@lync.example", "alice@corp.example")).await;
+        assert!(answer.starts_with("SIP/2.0 200 "), "{answer}");
+        node.request("MESSAGE sip:alice@corp.example").await;
+    }
 }

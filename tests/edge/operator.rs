@@ -24,16 +24,22 @@ impl World {
 
     /// The decisions kept, newest first; waits for the first.
     pub async fn decisions(&self) -> Vec<Value> {
+        self.decisions_when(|all| !all.is_empty()).await
+    }
+
+    /// The decisions kept, newest first, once they are so: an answer may be there before its decision is kept. As they are, if never.
+    pub async fn decisions_when(&self, so: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        let mut all = Vec::new();
         for _ in 0..100 {
             let (status, body) = self.http("GET /api/decisions?limit=10").await;
             assert_eq!(status, 200, "{body}");
-            let all: Vec<Value> = serde_json::from_str(&body).unwrap();
-            if !all.is_empty() {
-                return all;
+            all = serde_json::from_str(&body).unwrap();
+            if so(&all) {
+                break;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        Vec::new()
+        all
     }
 }
 

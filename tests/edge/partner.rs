@@ -9,7 +9,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -49,8 +49,19 @@ impl Partner {
         shows: (PathBuf, PathBuf),
         versions: &[&'static SupportedProtocolVersion],
     ) -> Self {
+        let listener = std::net::TcpListener::bind(at).unwrap();
+        Self::on(listener, world.dir.path(), shows, versions)
+    }
+
+    /// As [`Partner::start`], before there is an edge of this folder.
+    pub fn on(
+        listener: std::net::TcpListener,
+        base: &Path,
+        shows: (PathBuf, PathBuf),
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Self {
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(world.pki("pki", "ca").0).unwrap()).unwrap();
+        roots.add(CertificateDer::from_pem_file(base.join("pki/ca.pem")).unwrap()).unwrap();
         let provider = fedgate::io::tls::provider();
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
         let config = ServerConfig::builder_with_provider(provider)
@@ -62,7 +73,8 @@ impl Partner {
                 PrivateKeyDer::from_pem_file(shows.1).unwrap(),
             )
             .unwrap();
-        let listener = TcpListener::bind(at).await.unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let listener = TcpListener::from_std(listener).unwrap();
         let port = listener.local_addr().unwrap().port();
         let (to_seen, seen) = mpsc::unbounded_channel();
         let (to_ended, ended) = mpsc::unbounded_channel();
@@ -92,6 +104,16 @@ impl Partner {
     pub async fn next(&mut self) -> Seen {
         let patience = PATIENCE * 3;
         tokio::time::timeout(patience, self.seen.recv()).await.expect("a request in time").unwrap()
+    }
+
+    /// The next request that begins so.
+    pub async fn request(&mut self, begins: &str) -> Seen {
+        loop {
+            let seen = self.next().await;
+            if seen.line.starts_with(begins) {
+                return seen;
+            }
+        }
     }
 
     /// Which connection ended next.

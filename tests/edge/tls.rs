@@ -98,7 +98,8 @@ async fn a_certificate_for_servers_only_will_do_unless_the_entry_says_otherwise(
     world.edge.reload().await.unwrap();
     let answer = ask(&mut stream, &message("client", "juliet@lync.example", "alice@corp.example")).await;
     assert!(answer.contains("unproven"), "{answer}");
-    let because = world.decisions().await[0]["because"].as_str().unwrap().to_owned();
+    let decisions = world.decisions_when(|all| all.first().is_some_and(|newest| newest["reason"] == "unproven")).await;
+    let because = decisions[0]["because"].as_str().unwrap();
     assert!(because.contains("eku = \"any\""), "{because}");
     // Where it is the server, it needs to be no client.
     world.provoke("1", "romeo@lync.example", "alice@corp.example").await;
