@@ -346,6 +346,9 @@ fn is_ready(admin: SocketAddr) -> bool {
 fn tail(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
+    if lines.is_empty() {
+        return "    nothing".to_owned();
+    }
     let last = &lines[lines.len().saturating_sub(12)..];
     last.iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
 }

@@ -153,7 +153,7 @@ fn goals(figures: &[Figures]) {
     let of = |kind: Kind| figures.iter().find(|figures| figures.kind == kind);
     let each = |kind: Kind, at: usize| of(kind).and_then(|figures| figures.loads[at].each());
     let slow = |kind: Kind, at: usize| of(kind).and_then(|figures| figures.loads[at].percentile(99));
-    println!("\n{:<66} {:>10} {:>10}   reached", "what we want of fedgate", "is", "wanted");
+    println!("\n{:<72} {:>10} {:>10}   reached", "what we want of fedgate", "is", "wanted");
     for (at, (_, how, name)) in LOADS.iter().enumerate() {
         let of_ten_thousand = |each: Option<f64>| each.map(|each| each * 1e4);
         let own = of_ten_thousand(each(Kind::Fedgate, at));
@@ -180,7 +180,7 @@ fn goal(name: &str, is: Option<f64>, wanted: Option<f64>, digits: usize) {
         Some(_) => "NO",
         None => "not measured",
     };
-    println!("  {name:<64} {:>10} {:>10}   {reached}", shown(is, digits), shown(wanted, digits));
+    println!("  {name:<70} {:>10} {:>10}   {reached}", shown(is, digits), shown(wanted, digits));
 }
 
 fn of_two(one: Option<f64>, other: Option<f64>) -> Option<f64> {
