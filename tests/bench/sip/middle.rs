@@ -191,7 +191,7 @@ impl Middle {
                 let is_stateful = kind == Kind::KamailioStateful;
                 let config = write("kamailio.cfg", kamailio(folder, is_stateful, outside, ends))?;
                 // One process, and Debian's allocators that are not its slow default, as the head of the table says.
-                command.args(["-DD", "-E", "-x", "fm", "-X", "fm", "-m", "768", "-M", "64", "-Y"]);
+                command.args(["-DD", "-E", "-x", "fm", "-X", "fm", "-m", "2048", "-M", "64", "-Y"]);
                 command.arg(folder).arg("-f").arg(config);
             }
             Kind::Haproxy => {
