@@ -63,8 +63,8 @@ const WHOLE: Amounts = Amounts { rounds: 2, messages: 40_000, subscriptions: 16_
 const QUICK: Amounts = Amounts { rounds: 1, messages: 10_000, subscriptions: 4_000, paced: 4_000, handshakes: 250 };
 /// What only copies bytes gets so many times as much when saturated, for the kernel counts CPU in hundredths of a second.
 const COPIES: usize = 3;
-/// Before anything is measured: connections, and whatever else the first one pays for all.
-const WARM: usize = 500;
+/// Connections, and whatever else the first request pays for all.
+const WARM: usize = 100;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -158,7 +158,7 @@ fn amounts_text(amounts: &Amounts) -> String {
     let sizes = [text::message(5061, 0).size(), text::subscribe(5061, 0).size()];
     format!(
         "{} MESSAGEs ({} bytes, of them {} of body) and {} SUBSCRIBEs ({} bytes) saturated (HAProxy and the pipe: {COPIES} times as many), {} of each paced, \
-         {} handshakes, in {} round(s)",
+         {} handshakes, in {} round(s); {} users of each side",
         amounts.messages,
         sizes[0].0,
         sizes[0].1,
@@ -166,7 +166,8 @@ fn amounts_text(amounts: &Amounts) -> String {
         sizes[1].0,
         amounts.paced,
         amounts.handshakes,
-        amounts.rounds
+        amounts.rounds,
+        text::USERS
     )
 }
 
@@ -202,6 +203,12 @@ impl World {
         client: &Arc<ClientConfig>,
         figures: &mut Figures,
     ) -> Result<(), String> {
+        if figures.of(What::Message, How::First).is_empty() {
+            for what in [What::Message, What::Subscribe] {
+                let cost = self.run(what, How::First, text::USERS as usize).await?;
+                figures.of(what, How::First).add(cost);
+            }
+        }
         let more = if self.kind.only_copies() { COPIES } else { 1 };
         for (what, saturated) in [(What::Message, amounts.messages), (What::Subscribe, amounts.subscriptions)] {
             for (how, many) in [(How::Saturated, saturated * more), (How::Paced, amounts.paced)] {

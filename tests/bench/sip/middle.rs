@@ -191,7 +191,7 @@ impl Middle {
                 let is_stateful = kind == Kind::KamailioStateful;
                 let config = write("kamailio.cfg", kamailio(folder, is_stateful, outside, ends))?;
                 // One process, and Debian's allocators that are not its slow default, as the head of the table says.
-                command.args(["-DD", "-E", "-x", "fm", "-X", "fm", "-m", "768", "-M", "64", "-Y"]);
+                command.args(["-DD", "-E", "-x", "fm", "-X", "fm", "-m", "2048", "-M", "64", "-Y"]);
                 command.arg(folder).arg("-f").arg(config);
             }
             Kind::Haproxy => {
@@ -346,6 +346,9 @@ fn is_ready(admin: SocketAddr) -> bool {
 fn tail(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
+    if lines.is_empty() {
+        return "    nothing".to_owned();
+    }
     let last = &lines[lines.len().saturating_sub(12)..];
     last.iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
 }

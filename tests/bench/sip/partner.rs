@@ -46,6 +46,8 @@ pub enum How {
     Saturated,
     /// By the clock.
     Paced,
+    /// Saturated too, each pair of users for the first time: what is decided once is decided here.
+    First,
 }
 
 struct Operation {
@@ -142,7 +144,7 @@ impl Partner {
         *self.load.borrow_mut() = Some(load);
         let ended = tokio::time::timeout(PATIENCE, async {
             match how {
-                How::Saturated => self.fill(),
+                How::Saturated | How::First => self.fill(),
                 How::Paced => self.pace(many).await,
             }
             self.ended.notified().await;
@@ -211,7 +213,7 @@ impl Partner {
         if load.take(message, is_notify) {
             if load.latencies.len() + load.failures == load.many {
                 self.ended.notify_one();
-            } else if load.how == How::Saturated && load.operations.len() < load.many {
+            } else if load.how != How::Paced && load.operations.len() < load.many {
                 // A NOTIFY may have come on a connection that is not one of ours.
                 let links = self.links.borrow();
                 let next = load.operations.len() % LINKS;

@@ -24,6 +24,11 @@ impl Cost {
         self.latencies.sort_unstable();
     }
 
+    /// Whether nothing was measured.
+    pub fn is_empty(&self) -> bool {
+        self.latencies.is_empty()
+    }
+
     /// Seconds.
     fn each(&self) -> Option<f64> {
         (!self.latencies.is_empty()).then(|| self.cpu.as_secs_f64() / self.latencies.len() as f64)
@@ -44,7 +49,7 @@ impl Cost {
 pub struct Figures {
     /// Which.
     pub kind: Kind,
-    loads: [Cost; 4],
+    loads: [Cost; 6],
     /// Made and closed.
     pub handshakes: Cost,
     /// At the end; `None` when it did not get there.
@@ -64,7 +69,7 @@ impl Figures {
 }
 
 const fn place(what: What, how: How) -> usize {
-    (what as usize) * 2 + how as usize
+    (what as usize) * 3 + how as usize
 }
 
 /// What is measured, and on what.
@@ -94,11 +99,14 @@ pub fn head(bunch: usize, amounts: &str) {
     );
 }
 
-const LOADS: [(What, How, &str); 4] = [
+/// In the order of `place`.
+const LOADS: [(What, How, &str); 6] = [
     (What::Message, How::Saturated, "MESSAGE, saturated"),
     (What::Message, How::Paced, "MESSAGE, paced"),
+    (What::Message, How::First, "MESSAGE, each pair's first"),
     (What::Subscribe, How::Saturated, "SUBSCRIBE + NOTIFY, saturated"),
     (What::Subscribe, How::Paced, "SUBSCRIBE + NOTIFY, paced"),
+    (What::Subscribe, How::First, "SUBSCRIBE + NOTIFY, first"),
 ];
 
 /// All of it.
@@ -153,8 +161,11 @@ fn goals(figures: &[Figures]) {
     let of = |kind: Kind| figures.iter().find(|figures| figures.kind == kind);
     let each = |kind: Kind, at: usize| of(kind).and_then(|figures| figures.loads[at].each());
     let slow = |kind: Kind, at: usize| of(kind).and_then(|figures| figures.loads[at].percentile(99));
-    println!("\n{:<66} {:>10} {:>10}   reached", "what we want of fedgate", "is", "wanted");
+    println!("\n{:<72} {:>10} {:>10}   reached", "what we want of fedgate", "is", "wanted");
     for (at, (_, how, name)) in LOADS.iter().enumerate() {
+        if *how == How::First {
+            continue;
+        }
         let of_ten_thousand = |each: Option<f64>| each.map(|each| each * 1e4);
         let own = of_ten_thousand(each(Kind::Fedgate, at));
         if *how == How::Saturated {
@@ -180,7 +191,7 @@ fn goal(name: &str, is: Option<f64>, wanted: Option<f64>, digits: usize) {
         Some(_) => "NO",
         None => "not measured",
     };
-    println!("  {name:<64} {:>10} {:>10}   {reached}", shown(is, digits), shown(wanted, digits));
+    println!("  {name:<70} {:>10} {:>10}   {reached}", shown(is, digits), shown(wanted, digits));
 }
 
 fn of_two(one: Option<f64>, other: Option<f64>) -> Option<f64> {

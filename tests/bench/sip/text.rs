@@ -2,8 +2,8 @@
 
 use memchr::memmem;
 
-/// Users of each side.
-pub const USERS: u32 = 16_384;
+/// Users of each side; the nth of one has to do with the nth of the other.
+pub const USERS: u32 = 10_240;
 /// Of a MESSAGE, in bytes.
 pub const BODY: usize = 300;
 
