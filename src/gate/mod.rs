@@ -52,7 +52,9 @@ use session::table::fingerprint;
 use session::transaction::Ended;
 use session::{Deadline, Facts, Sessions, Step, Turn};
 use settings::Settings;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use writing::Writing;
 
@@ -74,7 +76,7 @@ pub struct Gate {
     steps: VecDeque<Step>,
     outputs: VecDeque<Output>,
     /// Fingerprints of the first allows already told, of this policy version.
-    allows_told: BTreeSet<u64>,
+    allows_told: HashSet<u64, BuildHasherDefault<DefaultHasher>>,
     /// Goes into those fingerprints: nobody outside can make two alike, and so leave one untold.
     told_key: u64,
     nodes_up: BTreeMap<String, bool>,
@@ -124,7 +126,7 @@ impl Gate {
             deadlines: Deadlines::new(),
             steps: VecDeque::new(),
             outputs: VecDeque::new(),
-            allows_told: BTreeSet::new(),
+            allows_told: HashSet::default(),
             told_key: fingerprint(seed),
             nodes_up,
             draining: None,

@@ -414,7 +414,7 @@ fn is_sent_by(via: &Via<'_>, node: &Node) -> bool {
 /// Whether a request of a node is for us as it sees us.
 fn is_facing(request: &Message, node: &Node) -> bool {
     let Some(facing) = &node.facing else { return false };
-    inward::request_uri(request).is_some_and(|uri| uri.user.is_none() && uri.host.is(&facing.at.host))
+    request.request_uri().is_some_and(|uri| uri.user.is_none() && uri.host.is(&facing.at.host))
 }
 
 /// RFC 3261 §16.3 step 5. COMPAT(lync): `ms-benotify` is known; its dialogs are relayed with whatever the two ends agree on.

@@ -400,7 +400,7 @@ impl<'a> Via<'a> {
 
 /// Splits a list header's row at its commas (RFC 3261 §7.3.1). Parts are trimmed; empty ones come too.
 pub fn list(row: &str) -> impl Iterator<Item = &str> {
-    Split::new(row, b',', true).map(|part| part.trim_matches(LWS))
+    Split::new(row, b',', true).map(params::trim)
 }
 
 #[cfg(test)]

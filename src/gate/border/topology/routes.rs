@@ -5,7 +5,7 @@ use crate::gate::border::mask::{Dialog, Ends, Kind, Masks};
 use crate::gate::reject::{Reason, Reject};
 use crate::gate::settings::Settings;
 use crate::wire::sip::header::Name;
-use crate::wire::sip::{Host, Message, NameAddr, Scheme, Start, Uri};
+use crate::wire::sip::{Host, Message, NameAddr, Scheme, Uri};
 
 /// Where a request's own route leads, our own entries taken off.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,9 +35,8 @@ pub fn routed_inward(request: &Message, masks: &Masks, ends: Ends<'_>, settings:
         }
     }
     // What stays unmasked inside is at our own names; a target elsewhere was never told to the partner.
-    let target = Uri::parse(reading.uri)?;
-    if !is_public(&target, settings) {
-        return Err(leads_elsewhere(&target));
+    if !is_public(&reading.uri, settings) {
+        return Err(leads_elsewhere(&reading.uri));
     }
     reading.done()
 }
@@ -84,7 +83,7 @@ struct Reading<'a> {
     masks: &'a Masks,
     ends: Ends<'a>,
     settings: &'a Settings,
-    uri: &'a str,
+    uri: Uri<'a>,
     routes: Vec<&'a str>,
     left: Vec<String>,
     dialog: Option<Dialog>,
@@ -98,14 +97,13 @@ impl<'a> Reading<'a> {
         settings: &'a Settings,
         inside: Option<&Inside>,
     ) -> Result<Self, Reject> {
-        let Start::Request { uri, .. } = request.start() else {
+        let Some(parsed) = request.request_uri() else {
             return Err(Reject::new(Reason::Malformed, "not a request"));
         };
         let mut routes: Vec<&str> = request.values(Name::Route).collect();
         let mut dialog = None;
-        let mut reading_uri = uri;
+        let mut target = parsed;
         // RFC 3261 §16.4: behind a strict router the Request-URI is what we put into Record-Route, and the last Route is whom it is for.
-        let parsed = Uri::parse(uri)?;
         let ours = match Self::mask_of(&parsed, settings) {
             Some((Kind::Route, mask)) => {
                 dialog = Some(masks.open_route(ends, mask)?);
@@ -115,7 +113,7 @@ impl<'a> Reading<'a> {
             None => {
                 let names_us =
                     is_public(&parsed, settings) || inside.is_some_and(|i| i.faces(parsed.host, parsed.port));
-                parsed.user.is_none() && parsed.param("lr").is_some() && names_us
+                parsed.user.is_none() && names_us && parsed.param("lr").is_some()
             }
             Some(_) => false,
         };
@@ -126,9 +124,9 @@ impl<'a> Reading<'a> {
                     "the Request-URI is a route of ours, and no Route says whom it is for",
                 ));
             };
-            reading_uri = NameAddr::parse(last)?.uri.text;
+            target = NameAddr::parse(last)?.uri;
         }
-        Ok(Self { masks, ends, settings, uri: reading_uri, routes, left: Vec::new(), dialog })
+        Ok(Self { masks, ends, settings, uri: target, routes, left: Vec::new(), dialog })
     }
 
     /// The mask in the user part of a URI at one of our names.
@@ -149,9 +147,8 @@ impl<'a> Reading<'a> {
     }
 
     fn done(self) -> Result<Routed, Reject> {
-        let uri = Uri::parse(self.uri)?;
-        match Self::mask_of(&uri, self.settings) {
-            None => Ok(Routed { uri: self.uri.to_owned(), routes: self.left, dialog: self.dialog }),
+        match Self::mask_of(&self.uri, self.settings) {
+            None => Ok(Routed { uri: self.uri.text.to_owned(), routes: self.left, dialog: self.dialog }),
             Some((Kind::Contact, mask)) => {
                 let (uri, dialog) = self.masks.open_contact(self.ends, mask)?;
                 Ok(Routed { uri, routes: self.left, dialog: Some(self.dialog.unwrap_or(dialog)) })
@@ -161,7 +158,7 @@ impl<'a> Reading<'a> {
                 let (uri, _) = self.masks.open(Kind::RecordRoute, self.ends, mask)?;
                 Ok(Routed { uri, routes: self.left, dialog: self.dialog })
             }
-            Some(_) => Err(leads_elsewhere(&uri)),
+            Some(_) => Err(leads_elsewhere(&self.uri)),
         }
     }
 }

@@ -323,7 +323,7 @@ pub fn detached(bytes: &Bytes) -> Bytes {
 /// What a request is matched by: the link, the top Via's branch and sent-by, Call-ID, CSeq number, the method (RFC 3261 §17.2.3). Without
 /// the cookie (RFC 2543) the whole Via.
 fn server_key(link: LinkId, request: &Message, method: &Method) -> u64 {
-    let top = request.values(crate::wire::sip::header::Name::Via).next().unwrap_or_default();
+    let top = request.top_via_text().unwrap_or_default();
     let number = request.cseq_number().unwrap_or_default();
     let call_id = request.call_id().unwrap_or_default();
     match request.branch().filter(|branch| branch.starts_with("z9hG4bK")) {
