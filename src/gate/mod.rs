@@ -169,6 +169,11 @@ impl Gate {
             Input::Timeout => self.timeout(now),
             Input::StoreTrouble(why) => self.store_told(now, why),
         }
+        for (partner, end) in self.links.take_shown() {
+            let partner = self.settings.policy.partner(partner).label.clone();
+            let shown = Event::Shown { partner, not_after: end.unix_seconds() };
+            self.outputs.push_back(Output::Event(Box::new(shown)));
+        }
         self.carry(now);
     }
 

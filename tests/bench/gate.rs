@@ -67,7 +67,8 @@ impl World {
         let folder = pki::pki().folder.clone();
         let report = config::load_str(folder, "fedgate.toml", texts, Options::check(now));
         let settings = report.into_result().expect("a configuration").gate;
-        let mut world = Self { gate: Gate::new(settings, [7; 32], now), now, next: 0, sent: Vec::new(), took: [Duration::ZERO; 2] };
+        let mut world =
+            Self { gate: Gate::new(settings, [7; 32], now), now, next: 0, sent: Vec::new(), took: [Duration::ZERO; 2] };
         world.proven(PARTNER, Side::Outside, None);
         world.input(Input::Timeout);
         world

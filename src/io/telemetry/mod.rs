@@ -68,7 +68,7 @@ impl Telemetry {
     pub fn record(&self, event: Event) {
         self.metrics.count(&event);
         // One comes with every message, and most of the time nobody reads them: no thread is woken for it.
-        if matches!(event, Event::Settled(_)) && !tracing::enabled!(tracing::Level::DEBUG) {
+        if matches!(event, Event::Settled(_) | Event::Shown { .. }) && !tracing::enabled!(tracing::Level::DEBUG) {
             return;
         }
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);

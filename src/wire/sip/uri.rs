@@ -91,7 +91,7 @@ impl<'a> Uri<'a> {
         let is = |name: &str| scheme.eq_ignore_ascii_case(name);
         let scheme_ok = is("sip")
             || scheme.starts_with(|first: char| first.is_ascii_alphabetic())
-            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+                && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
         if !scheme_ok {
             return malformed("URI scheme is not a scheme");
         }

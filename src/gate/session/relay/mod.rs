@@ -187,7 +187,10 @@ impl Relays {
         } else {
             self.trying.push_back((turn.now + limits::TRYING_AFTER, id));
         }
-        *self.waiting.entry(hop.clone()).or_insert(0) += 1;
+        match self.waiting.get_mut(&hop) {
+            Some(waiting) => *waiting += 1,
+            None => drop(self.waiting.insert(hop.clone(), 1)),
+        }
         let state = State::Proceeding { provisional: false, cancelled: false };
         let context =
             Context { link, request, way, hop: hop.clone(), others, tries, sent, state, server, written: None };
