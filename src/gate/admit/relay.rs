@@ -272,6 +272,7 @@ impl Gate {
                 self.cancel_relayed(now, id);
                 Some(plain(200))
             }
+            Method::Ack if self.sessions.relays.is_of_refused(link, request) => Some(Taken::Never),
             Method::Ack => {
                 let id = self.sessions.relays.invite_of(link, request)?;
                 let (mut turn, sessions) = self.turn(now);

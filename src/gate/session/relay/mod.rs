@@ -17,7 +17,7 @@ use crate::gate::time::Time;
 use crate::wire::address::{Address, Domain};
 use crate::wire::sip::{Message, Method};
 use bytes::Bytes;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How a branch of a relayed request begins. Behind it: what the request is looped by, and whose answer it brings, 16 hex digits each.
 pub const RELAYED_BRANCH: &str = "z9hG4bKfgr";
@@ -129,6 +129,9 @@ pub struct Relays {
     trying: VecDeque<(Time, RelayId)>,
     settling: VecDeque<(Time, RelayId)>,
     waiting: BTreeMap<HopKey, usize>,
+    /// INVITEs that we refused ourselves, until when each may be ACKed; and by when.
+    refused: BTreeSet<u64>,
+    refused_until: VecDeque<(Time, u64)>,
     /// Dialogs that were seen.
     pub dialogs: dialogs::Dialogs,
 }
@@ -151,6 +154,19 @@ impl Relays {
     /// The INVITE that a CANCEL or ACK belongs to: same top Via, Call-ID and CSeq number (RFC 3261 §9.2, §17.2.3).
     pub fn invite_of(&self, link: LinkId, request: &Message) -> Option<RelayId> {
         self.servers.get(&server_key(link, request, &Method::Invite)).copied()
+    }
+
+    /// We refused this INVITE: its ACK is ours, and nobody's behind us (RFC 3261 §17.2.1, for as long as Timer H).
+    pub fn refused(&mut self, now: Time, link: LinkId, invite: &Message) {
+        let key = server_key(link, invite, &Method::Invite);
+        if self.refused.len() < limits::RELAYED && self.refused.insert(key) {
+            self.refused_until.push_back((now + limits::TIMER_B, key));
+        }
+    }
+
+    /// Whether an ACK is for an INVITE that we refused.
+    pub fn is_of_refused(&self, link: LinkId, ack: &Message) -> bool {
+        !self.refused.is_empty() && self.refused.contains(&server_key(link, ack, &Method::Invite))
     }
 
     /// A context.
@@ -281,12 +297,16 @@ impl Relays {
 
     /// When [`due`](Self::due) has something.
     pub fn next_due(&self) -> Option<Time> {
-        let dues = [self.trying.front(), self.settling.front()];
-        dues.into_iter().flatten().map(|(at, _)| *at).chain(self.dialogs.next_due()).min()
+        let dues = [self.trying.front(), self.settling.front()].into_iter().flatten().map(|(at, _)| *at);
+        let refused = self.refused_until.front().map(|(at, _)| *at);
+        dues.chain(refused).chain(self.dialogs.next_due()).min()
     }
 
     /// What is due now.
     pub fn due(&mut self, now: Time) -> Option<Due> {
+        while let Some((_, key)) = self.refused_until.pop_front_if(|(at, _)| *at <= now) {
+            self.refused.remove(&key);
+        }
         if let Some((_, id)) = self.trying.pop_front_if(|(at, _)| *at <= now) {
             self.settling.push_back((now + (limits::SETTLE_WITHIN - limits::TRYING_AFTER), id));
             return Some(Due::Trying(id));
