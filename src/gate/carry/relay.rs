@@ -202,7 +202,7 @@ impl Gate {
             return false;
         }
         let (mut turn, sessions) = self.turn(now);
-        let Some(Context { link, request, mut way, mut others, tries, .. }) = sessions.relays.take(&mut turn, id)
+        let Some(Context { link, request, mut way, mut others, tries, at, .. }) = sessions.relays.take(&mut turn, id)
         else {
             return false;
         };
@@ -217,8 +217,8 @@ impl Gate {
                 topology::routed_outward(&request, &self.border.masks, ends, &self.settings, &self.border.inside)
             }
         };
-        let handed = routed
-            .and_then(|routed| self.hand_on(now, (link, now), request.clone(), way, &routed, (others, tries + 1)));
+        let handed =
+            routed.and_then(|routed| self.hand_on(now, (link, at), request.clone(), way, &routed, (others, tries + 1)));
         if let Err(reject) = handed {
             self.refuse_sip(now, link, &request, &reject);
         }

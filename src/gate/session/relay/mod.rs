@@ -68,6 +68,8 @@ pub struct Context {
     pub others: Vec<String>,
     /// How often it was handed on before.
     pub tries: u8,
+    /// When it was received whole.
+    pub at: Time,
     /// As it was sent: of an INVITE for CANCEL and ACK; COMPAT(aol): for its Call-ID.
     pub sent: Option<Message>,
     /// How far it is.
@@ -125,7 +127,7 @@ impl Context {
 pub struct Relays {
     contexts: BTreeMap<RelayId, Context>,
     servers: BTreeMap<u64, RelayId>,
-    /// RFC 4320 §4: when each is due for its 100, and after it for its last moment. All wait equally long, so these are in order.
+    /// RFC 4320 §4: when each is due for its 100, and after it for its last moment. In order.
     trying: VecDeque<(Time, RelayId)>,
     settling: VecDeque<(Time, RelayId)>,
     waiting: BTreeMap<HopKey, usize>,
@@ -201,12 +203,17 @@ impl Relays {
             // RFC 3261 §17.1.1.2, Timer B.
             turn.deadlines.set(Deadline::Relayed(id), turn.now + limits::TIMER_B);
         } else {
-            self.trying.push_back((turn.now + limits::TRYING_AFTER, id));
+            // RFC 4320 §4: its sender has waited since it sent it, however often it was handed on.
+            let since = if tries == 0 { turn.now } else { at };
+            match since + limits::TRYING_AFTER {
+                trying if trying > turn.now => in_order(&mut self.trying, (trying, id)),
+                _ => in_order(&mut self.settling, (since + limits::SETTLE_WITHIN, id)),
+            }
         }
         *self.waiting.entry(hop.clone()).or_insert(0) += 1;
         let state = State::Proceeding { provisional: false, cancelled: false };
         let context =
-            Context { link, request, way, hop: hop.clone(), others, tries, sent, state, server, written: None };
+            Context { link, request, way, hop: hop.clone(), others, tries, at, sent, state, server, written: None };
         self.contexts.insert(id, context);
         self.servers.insert(server, id);
         turn.step(Step::Pass { hop, parcel });
@@ -308,7 +315,7 @@ impl Relays {
             self.refused.remove(&key);
         }
         if let Some((_, id)) = self.trying.pop_front_if(|(at, _)| *at <= now) {
-            self.settling.push_back((now + (limits::SETTLE_WITHIN - limits::TRYING_AFTER), id));
+            in_order(&mut self.settling, (now + (limits::SETTLE_WITHIN - limits::TRYING_AFTER), id));
             return Some(Due::Trying(id));
         }
         let (_, id) = self.settling.pop_front_if(|(at, _)| *at <= now)?;
@@ -332,6 +339,17 @@ impl Relays {
                 self.waiting.remove(hop);
             }
         }
+    }
+}
+
+/// All wait equally long, so its place is at the end, unless it was handed on before.
+fn in_order(queue: &mut VecDeque<(Time, RelayId)>, wait: (Time, RelayId)) {
+    match queue.back() {
+        Some((last, _)) if *last > wait.0 => {
+            let place = queue.partition_point(|(at, _)| *at <= wait.0);
+            queue.insert(place, wait);
+        }
+        _ => queue.push_back(wait),
     }
 }
 
