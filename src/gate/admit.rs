@@ -635,6 +635,10 @@ impl Gate {
         to_tag: Option<String>,
         makes_dialog: bool,
     ) {
+        let is_refused = status >= 300 && request.method() == Some(&Method::Invite) && self.settings.has_sip_nodes();
+        if is_refused && self.sessions.relays.invite_of(link, request).is_none() {
+            self.sessions.relays.refused(now, link, request);
+        }
         let (mut turn, _) = self.turn(now);
         let to_tag = to_tag.unwrap_or_else(|| turn.token());
         let bytes = Response {

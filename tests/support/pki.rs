@@ -59,6 +59,18 @@ impl Pki {
             .clone()
     }
 
+    /// The file name, without its end, of the certificate and key of an edge at `sip.DOMAIN`.
+    pub fn edge(&self, domain: &str) -> String {
+        let file = format!("edge-{}", domain.replace('.', "-"));
+        let _one_at_a_time = self.chains.lock().expect("not poisoned");
+        if !self.folder.join(format!("{file}.key")).exists() {
+            let (certificate, key) = self.issue("ca", &[&format!("sip.{domain}"), domain]);
+            std::fs::write(self.folder.join(format!("{file}.pem")), certificate.pem()).expect("written");
+            std::fs::write(self.folder.join(format!("{file}.key")), key.serialize_pem()).expect("written");
+        }
+        file
+    }
+
     fn issue(&self, authority: &str, names: &[&str]) -> (rcgen::Certificate, KeyPair) {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("params");

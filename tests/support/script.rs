@@ -20,6 +20,7 @@
 //! config now: a line               from the next reload or restart on: what is below is in its place
 //! component                        before anything else: imp-1 is a server whose component we are
 //! sip nodes                        before anything else: imp-1 and imp-2 are SIP nodes; `imp-1 is mute`: it does not say that it is well, `is not mute`
+//! our domain: corp.lync.example    before anything else: in the place of corp.example
 //! streams only                     at the top: of streams between servers, or of domains that no component has as its name; not played
 //!                                  where all nodes take components
 //! reload: | restart | restart after: 2h | drain | drain for good | the store fails | the store is well | the store lags | the store commits
@@ -57,6 +58,8 @@ struct Player {
     /// The last request of each method that a party received.
     requests: BTreeMap<(String, String), sip::Message>,
     branch: u32,
+    /// Of the users of our nodes.
+    domain: String,
 }
 
 /// Plays a scenario; panics with file and line where it does not hold.
@@ -77,6 +80,7 @@ pub fn play_in(config: &str, file: &str, text: &str) {
         last: BTreeMap::new(),
         requests: BTreeMap::new(),
         branch: 0,
+        domain: "corp.example".to_owned(),
     };
     for statement in statements(text) {
         let line = statement.line;
@@ -150,6 +154,12 @@ impl Player {
     }
 
     fn said(&mut self, text: &str, below: &[String]) -> Result<(), String> {
+        if let Some(domain) = text.strip_prefix("our domain: ") {
+            let edge = super::pki::pki().edge(domain);
+            self.config = self.config.replace("corp.example", domain).replace("\"edge.", &format!("\"{edge}."));
+            self.domain = domain.to_owned();
+            return Ok(());
+        }
         if let Some(time) = text.strip_prefix("after: ") {
             let time = duration(time)?;
             self.world().advance(time);
@@ -356,7 +366,7 @@ impl Player {
         let node = self.world().sip_node(party);
         if let Some(at) = node {
             headers[0].1 = format!("SIP/2.0/TCP {at}:5070;branch=z9hG4bKscn{}", self.branch);
-            headers[2].1 = "<sip:juliet@corp.example>;tag=j1".to_owned();
+            headers[2].1 = format!("<sip:juliet@{}>;tag=j1", self.domain);
         }
         let is_notify = matches!(method, "NOTIFY" | "BENOTIFY");
         if let (true, Some(call), Some(ours)) = (is_notify, self.names.get("call"), self.names.get("ours")) {

@@ -252,6 +252,7 @@ impl World {
         self.behind.committed(last, drop);
         self.committed = last;
         self.links.clear();
+        self.held.clear();
         self.gate =
             Gate::new(settings(&self.config, &self.policy, self.now), [self.restarts.wrapping_add(7); 32], self.now);
         for record in self.records.values().cloned().collect::<Vec<_>>() {

@@ -18,7 +18,7 @@ use crate::gate::time::Time;
 use crate::gate::{Draining, Gate};
 use crate::wire::address::Address;
 use crate::wire::sip::header::{Name, Via};
-use crate::wire::sip::{Message, Method};
+use crate::wire::sip::{Message, Method, Uri};
 use rand::RngExt;
 
 /// What a request is inside of: by our own mark, or by what was seen.
@@ -272,6 +272,7 @@ impl Gate {
                 self.cancel_relayed(now, id);
                 Some(plain(200))
             }
+            Method::Ack if self.sessions.relays.is_of_refused(link, request) => Some(Taken::Never),
             Method::Ack => {
                 let id = self.sessions.relays.invite_of(link, request)?;
                 let (mut turn, sessions) = self.turn(now);
@@ -411,10 +412,12 @@ fn is_sent_by(via: &Via<'_>, node: &Node) -> bool {
     via.host.is(&node.address.host) && via.port.unwrap_or(5060) == node.address.port
 }
 
-/// Whether a request of a node is for us as it sees us.
+/// Whether a request of a node is for us as it sees us. RFC 3261 §16.4: behind a strict router our Record-Route stands there, for whom the
+/// last Route names.
 fn is_facing(request: &Message, node: &Node) -> bool {
     let Some(facing) = &node.facing else { return false };
-    request.request_uri().is_some_and(|uri| uri.user.is_none() && uri.host.is(&facing.at.host))
+    let is_routed = |uri: &Uri<'_>| uri.param("lr").is_some() && request.header(Name::Route).is_some();
+    request.request_uri().is_some_and(|uri| uri.user.is_none() && uri.host.is(&facing.at.host) && !is_routed(&uri))
 }
 
 /// RFC 3261 §16.3 step 5. COMPAT(lync): `ms-benotify` is known; its dialogs are relayed with whatever the two ends agree on.

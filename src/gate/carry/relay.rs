@@ -205,7 +205,7 @@ impl Gate {
             return false;
         }
         let (mut turn, sessions) = self.turn(now);
-        let Some(Context { link, request, mut way, mut others, tries, .. }) = sessions.relays.take(&mut turn, id)
+        let Some(Context { link, request, mut way, mut others, tries, at, .. }) = sessions.relays.take(&mut turn, id)
         else {
             return false;
         };
@@ -221,7 +221,7 @@ impl Gate {
             }
         };
         let handed =
-            routed.and_then(|routed| self.hand_on(now, (link, now), &request, way, &routed, (others, tries + 1)));
+            routed.and_then(|routed| self.hand_on(now, (link, at), &request, way, &routed, (others, tries + 1)));
         if let Err(reject) = handed {
             self.refuse_sip(now, link, &request, &reject);
         }

@@ -17,7 +17,7 @@ use crate::gate::time::Time;
 use crate::wire::address::{Address, Domain};
 use crate::wire::sip::{Message, Method};
 use bytes::Bytes;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How a branch of a relayed request begins. Behind it: what the request is looped by, and whose answer it brings, 16 hex digits each.
 pub const RELAYED_BRANCH: &str = "z9hG4bKfgr";
@@ -68,6 +68,8 @@ pub struct Context {
     pub others: Vec<String>,
     /// How often it was handed on before.
     pub tries: u8,
+    /// When it was received whole.
+    pub at: Time,
     /// As it was sent: of an INVITE for CANCEL and ACK; COMPAT(aol): for its Call-ID.
     pub sent: Option<Message>,
     /// How far it is.
@@ -125,10 +127,13 @@ impl Context {
 pub struct Relays {
     contexts: BTreeMap<RelayId, Context>,
     servers: BTreeMap<u64, RelayId>,
-    /// RFC 4320 §4: when each is due for its 100, and after it for its last moment. All wait equally long, so these are in order.
+    /// RFC 4320 §4: when each is due for its 100, and after it for its last moment. In order.
     trying: VecDeque<(Time, RelayId)>,
     settling: VecDeque<(Time, RelayId)>,
     waiting: BTreeMap<HopKey, usize>,
+    /// INVITEs that we refused ourselves, until when each may be ACKed; and by when.
+    refused: BTreeSet<u64>,
+    refused_until: VecDeque<(Time, u64)>,
     /// Dialogs that were seen.
     pub dialogs: dialogs::Dialogs,
 }
@@ -151,6 +156,19 @@ impl Relays {
     /// The INVITE that a CANCEL or ACK belongs to: same top Via, Call-ID and CSeq number (RFC 3261 §9.2, §17.2.3).
     pub fn invite_of(&self, link: LinkId, request: &Message) -> Option<RelayId> {
         self.servers.get(&server_key(link, request, &Method::Invite)).copied()
+    }
+
+    /// We refused this INVITE: its ACK is ours, and nobody's behind us (RFC 3261 §17.2.1, for as long as Timer H).
+    pub fn refused(&mut self, now: Time, link: LinkId, invite: &Message) {
+        let key = server_key(link, invite, &Method::Invite);
+        if self.refused.len() < limits::RELAYED && self.refused.insert(key) {
+            self.refused_until.push_back((now + limits::TIMER_B, key));
+        }
+    }
+
+    /// Whether an ACK is for an INVITE that we refused.
+    pub fn is_of_refused(&self, link: LinkId, ack: &Message) -> bool {
+        !self.refused.is_empty() && self.refused.contains(&server_key(link, ack, &Method::Invite))
     }
 
     /// A context.
@@ -185,7 +203,12 @@ impl Relays {
             // RFC 3261 §17.1.1.2, Timer B.
             turn.deadlines.set(Deadline::Relayed(id), turn.now + limits::TIMER_B);
         } else {
-            self.trying.push_back((turn.now + limits::TRYING_AFTER, id));
+            // RFC 4320 §4: its sender has waited since it sent it, however often it was handed on.
+            let since = if tries == 0 { turn.now } else { at };
+            match since + limits::TRYING_AFTER {
+                trying if trying > turn.now => in_order(&mut self.trying, (trying, id)),
+                _ => in_order(&mut self.settling, (since + limits::SETTLE_WITHIN, id)),
+            }
         }
         match self.waiting.get_mut(&hop) {
             Some(waiting) => *waiting += 1,
@@ -193,7 +216,7 @@ impl Relays {
         }
         let state = State::Proceeding { provisional: false, cancelled: false };
         let context =
-            Context { link, request, way, hop: hop.clone(), others, tries, sent, state, server, written: None };
+            Context { link, request, way, hop: hop.clone(), others, tries, at, sent, state, server, written: None };
         self.contexts.insert(id, context);
         self.servers.insert(server, id);
         turn.step(Step::Pass { hop, parcel });
@@ -284,14 +307,18 @@ impl Relays {
 
     /// When [`due`](Self::due) has something.
     pub fn next_due(&self) -> Option<Time> {
-        let dues = [self.trying.front(), self.settling.front()];
-        dues.into_iter().flatten().map(|(at, _)| *at).chain(self.dialogs.next_due()).min()
+        let dues = [self.trying.front(), self.settling.front()].into_iter().flatten().map(|(at, _)| *at);
+        let refused = self.refused_until.front().map(|(at, _)| *at);
+        dues.chain(refused).chain(self.dialogs.next_due()).min()
     }
 
     /// What is due now.
     pub fn due(&mut self, now: Time) -> Option<Due> {
+        while let Some((_, key)) = self.refused_until.pop_front_if(|(at, _)| *at <= now) {
+            self.refused.remove(&key);
+        }
         if let Some((_, id)) = self.trying.pop_front_if(|(at, _)| *at <= now) {
-            self.settling.push_back((now + (limits::SETTLE_WITHIN - limits::TRYING_AFTER), id));
+            in_order(&mut self.settling, (now + (limits::SETTLE_WITHIN - limits::TRYING_AFTER), id));
             return Some(Due::Trying(id));
         }
         let (_, id) = self.settling.pop_front_if(|(at, _)| *at <= now)?;
@@ -315,6 +342,17 @@ impl Relays {
                 self.waiting.remove(hop);
             }
         }
+    }
+}
+
+/// All wait equally long, so its place is at the end, unless it was handed on before.
+fn in_order(queue: &mut VecDeque<(Time, RelayId)>, wait: (Time, RelayId)) {
+    match queue.back() {
+        Some((last, _)) if *last > wait.0 => {
+            let place = queue.partition_point(|(at, _)| *at <= wait.0);
+            queue.insert(place, wait);
+        }
+        _ => queue.push_back(wait),
     }
 }
 
