@@ -45,6 +45,17 @@ impl Process {
         assert!(kill(signal, self.child.id()), "kill -s {signal} {} fails", self.name);
     }
 
+    /// It and its children die by SIGKILL, it first: nobody is left to start others or to say goodbye.
+    pub fn kill_family(&mut self) {
+        let id = self.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).expect("its children");
+        self.child.kill().expect("a child of ours");
+        for child in children.split_whitespace().filter_map(|id| id.parse().ok()) {
+            kill("KILL", child);
+        }
+        let _ = self.child.wait();
+    }
+
     /// Waits for its end.
     pub fn wait(&mut self, patience: Duration) -> ExitStatus {
         let end = Instant::now() + patience;
@@ -175,6 +186,12 @@ impl Puppet {
                 Err(RecvTimeoutError::Disconnected) => panic!("{} has ended", self.name),
             }
         }
+    }
+
+    /// Takes all events told so far.
+    pub fn take_all(&mut self) -> Vec<Event> {
+        self.waiting.extend(self.events.try_iter());
+        std::mem::take(&mut self.waiting)
     }
 
     /// Panics if such an event was told or is told within `time`.

@@ -1,0 +1,201 @@
+//! Two SIP nodes inside: users spread over them, one killed under load and back again, sessions that stay where they are.
+
+use crate::process::PATIENCE;
+use crate::relay_stand::RelayStand;
+use crate::sip_client::{SipClient, Tally};
+use crate::stand::wait_until;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const ROMEO: &str = "sip:romeo@kamailio.example";
+
+/// How long a node may take to prove itself: two questions, five seconds apart, and then some.
+const PROOF: Duration = Duration::from_secs(40);
+
+/// Users of corp.example, more than enough for both nodes to have some.
+fn users() -> Vec<String> {
+    (1..=8).map(|number| format!("sip:user-{number}@corp.example")).collect()
+}
+
+/// Users behind the partner's edge and behind both nodes, and which node takes what is new for each of the latter.
+fn settle(stand: &RelayStand) -> (SipClient, SipClient, BTreeMap<String, String>) {
+    let (mut inner, mut outer) = (stand.inner_client(), stand.outer_client());
+    outer.register(&[ROMEO.to_owned()], stand.net.kamailio(), "");
+    for number in [1, 2] {
+        inner.register(&users(), stand.net.node(number), &number.to_string());
+    }
+    wait_until("both nodes are up", PROOF, || stand.is_up(1) && stand.is_up(2));
+    let owners = ask_all(&mut inner, &mut outer, "first");
+    for number in ["1", "2"] {
+        assert!(owners.values().any(|owner| owner == number), "node {number} has nobody: {owners:?}");
+    }
+    (inner, outer, owners)
+}
+
+/// Sends each user a message, which arrives; by which node?
+fn ask_all(inner: &mut SipClient, outer: &mut SipClient, name: &str) -> BTreeMap<String, String> {
+    let ask = |user: String| {
+        let id = format!("{name} {user}");
+        outer.message(&id, ROMEO, &user);
+        outer.assert_answer(&id, 200);
+        let owner = inner.took(&id);
+        (user, owner)
+    };
+    users().into_iter().map(ask).collect()
+}
+
+fn of(owners: &BTreeMap<String, String>, node: &str) -> String {
+    owners.iter().find(|(_, owner)| *owner == node).map(|(user, _)| user.clone()).expect("settled before")
+}
+
+#[test]
+fn node_killed_under_load_loses_nothing_in_silence() {
+    let Some(mut stand) = RelayStand::raise("relay-killed", 2, 3600) else { return };
+    let (mut inner, mut outer, owners) = settle(&stand);
+    let user = of(&owners, "1");
+    outer.subscribe("watch at the one that dies", ROMEO, &user);
+    outer.assert_answer("watch at the one that dies", 200);
+
+    let mut load = SipClient::start("load", stand.net.load(), stand.net.kamailio(), stand.folder());
+    let senders: Vec<String> = (1..=3).map(|number| format!("sip:sender-{number}@kamailio.example")).collect();
+    load.register(&senders, stand.net.kamailio(), "");
+    load.load(&senders, &users(), 40);
+    wait_until("the load runs", PATIENCE, || load.sent() >= 60);
+    stand.nodes[0].kill();
+    wait_until("fedgate knows that the node is gone", PATIENCE, || !stand.is_up(1));
+    let known = load.sent();
+    assert!(stand.is_up(2));
+
+    // What is new goes to the other; what the dead one had gets an error.
+    let meanwhile = ask_all(&mut inner, &mut outer, "meanwhile");
+    assert!(meanwhile.values().all(|owner| owner == "2"), "{meanwhile:?}");
+    outer.invite("session", ROMEO, &user);
+    outer.assert_answer("session", 200);
+    assert_eq!(inner.asked("ACK", "of the session", |_| true).text("at"), "2");
+    outer.within("refresh", "watch at the one that dies", "SUBSCRIBE", &[["Event", "presence"]], "");
+    let refused = outer.answer("refresh");
+    assert!(refused.status() >= 480, "{refused}");
+
+    // Back, it proves itself first; then its users are its own again, and the session stays where it is.
+    stand.nodes[0].restart();
+    inner.register(&users(), stand.net.node(1), "1");
+    assert!(!stand.is_up(1), "it has not proven itself yet");
+    wait_until("the node has proven itself", PROOF, || stand.is_up(1));
+    assert_eq!(ask_all(&mut inner, &mut outer, "again"), owners);
+    outer.within("in the session", "session", "MESSAGE", &[["Content-Type", "text/plain"]], "in the session");
+    outer.assert_answer("in the session", 200);
+    assert_eq!(inner.took("in the session"), "2");
+    outer.within("bye", "session", "BYE", &[], "");
+    outer.assert_answer("bye", 200);
+
+    let sent = load.sent();
+    wait_until("the load has run for a while with both", PATIENCE, || load.sent() >= sent + 40);
+    let tally = load.rest();
+    let arrived = inner.texts();
+    assert_all_ended(&tally, &arrived, known);
+    assert_counted(&stand, &tally);
+    stand.assert_all_resolved();
+    stand.assert_hidden(tally.sent.len());
+}
+
+/// Each message got its 2xx and arrived, or its sender got an error; from the request `known` on all got their 2xx.
+fn assert_all_ended(tally: &Tally, arrived: &BTreeMap<String, usize>, known: usize) {
+    let (mut delivered, mut failed, mut taken_twice) = (0, 0, 0);
+    for (place, (id, method)) in tally.sent.iter().enumerate() {
+        let status = tally.ended.get(id).copied().unwrap_or_default();
+        assert_ne!(status, 0, "{method} {id} has vanished");
+        let times = arrived.get(id).copied().unwrap_or_default();
+        match status {
+            200..=299 => {
+                delivered += 1;
+                assert!(method != "MESSAGE" || times > 0, "{id} got {status} and never arrived");
+            }
+            _ => {
+                failed += 1;
+                assert!(place < known, "{method} {id} got {status} when the other node was known to be the one");
+                // Not a time-out of the partner's edge: fedgate has said so.
+                assert_ne!(status, 408, "{method} {id}");
+            }
+        }
+        taken_twice += usize::from(times > 1);
+    }
+    assert!(delivered >= 100 && failed <= 60, "{delivered} delivered, {failed} failed");
+    println!(
+        "of {} requests {delivered} were delivered and {failed} got an error; {taken_twice} arrived twice",
+        tally.sent.len()
+    );
+}
+
+/// fedgate has counted what was sent.
+fn assert_counted(stand: &RelayStand, tally: &Tally) {
+    let count = |method: &str, is_delivered: bool| {
+        let ended = tally.sent.iter().filter(|(_, m)| m == method).filter_map(|(id, _)| tally.ended.get(id));
+        ended.filter(|status| (200..300).contains(*status) == is_delivered).count() as u64
+    };
+    // Besides the load three times all users, one watch with a refresh that failed, and the session: INVITE, MESSAGE and BYE.
+    let asked = 3 * users().len() as u64;
+    for (kind, delivered, failed) in [
+        ("message", count("MESSAGE", true) + asked, count("MESSAGE", false)),
+        ("subscribe", count("SUBSCRIBE", true) + 1, count("SUBSCRIBE", false) + 1),
+        ("chat", 3, 0),
+    ] {
+        let kind = format!("kind=\"{kind}\"");
+        let of = |outcome: &str| stand.messages(&["direction=\"in\"", &kind, &format!("outcome=\"{outcome}\"")]);
+        assert_eq!(of("delivered"), delivered, "{kind}");
+        assert_eq!(of("failed") + of("uncertain") + of("refused"), failed, "{kind}");
+    }
+    // Each was handed on at least once, or refused; NOTIFYs come on top.
+    assert!(stand.handed_on() >= tally.sent.len() as u64, "{} handed on", stand.handed_on());
+}
+
+#[test]
+fn dialogs_stay_with_a_node_that_takes_nothing_new() {
+    let Some(stand) = RelayStand::raise("relay-dialogs", 2, 3600) else { return };
+    let (mut inner, mut outer, owners) = settle(&stand);
+    let user = of(&owners, "1");
+    outer.subscribe("watch", ROMEO, &user);
+    outer.assert_answer("watch", 200);
+    outer.asked("NOTIFY", "of the watch", |e| e.text("state").starts_with("active"));
+    outer.invite("session", ROMEO, &user);
+    outer.assert_answer("session", 200);
+    assert_eq!(inner.asked("ACK", "of the session", |_| true).text("at"), "1");
+
+    // It says 503 to what is new, and to fedgate's own question.
+    stand.nodes[0].rest(true);
+    let meanwhile = ask_all(&mut inner, &mut outer, "meanwhile");
+    assert!(meanwhile.values().all(|owner| owner == "2"), "{meanwhile:?}");
+    wait_until("fedgate knows that it takes nothing new", PROOF, || !stand.is_up(1));
+    outer.subscribe("another watch", ROMEO, &user);
+    outer.assert_answer("another watch", 200);
+    let watch = format!("SUBSCRIBE {user}");
+    assert_eq!((stand.nodes[0].received(&[&watch]), stand.nodes[1].received(&[&watch])), (1, 1));
+    outer.asked("NOTIFY", "of the other watch", |e| e.text("state").starts_with("active"));
+
+    // What it has goes on there.
+    let refresh = [["Event", "presence"], ["Expires", "600"]];
+    outer.within("refresh", "watch", "SUBSCRIBE", &refresh, "");
+    outer.assert_answer("refresh", 200);
+    outer.asked("NOTIFY", "of the refresh", |e| e.text("dialog") == "watch" && e.text("state").starts_with("active"));
+    outer.within("line", "session", "MESSAGE", &[["Content-Type", "text/plain"]], "line");
+    outer.assert_answer("line", 200);
+    assert_eq!(inner.took("line"), "1");
+    outer.within("typing", "session", "INFO", &[], "");
+    outer.assert_answer("typing", 200);
+    assert_eq!(inner.asked("INFO", "of the session", |_| true).text("at"), "1");
+    outer.within("bye", "session", "BYE", &[], "");
+    outer.assert_answer("bye", 200);
+    inner.asked("BYE", "of the session", |e| e.text("at") == "1");
+    outer.within("end", "watch", "SUBSCRIBE", &[["Event", "presence"], ["Expires", "0"]], "");
+    outer.assert_answer("end", 200);
+    outer.asked("NOTIFY", "at the end", |e| e.text("dialog") == "watch" && e.text("state").starts_with("terminated"));
+    let within = format!("SUBSCRIBE sip:{}:5070", stand.net.node(1));
+    assert_eq!((stand.nodes[0].received(&[&within]), stand.nodes[1].received(&[&within])), (2, 0));
+    // It was down all the while.
+    assert!(!stand.is_up(1));
+
+    stand.nodes[0].rest(false);
+    wait_until("the node has proven itself", PROOF, || stand.is_up(1));
+    assert_eq!(ask_all(&mut inner, &mut outer, "again"), owners);
+    stand.assert_all_resolved();
+    stand.assert_hidden(20);
+}
