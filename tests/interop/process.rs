@@ -40,20 +40,19 @@ impl Process {
         Self { name, child, has_family }
     }
 
-    /// Sends a signal by its name: `TERM`, `HUP`, `STOP`, `CONT`.
+    /// Sends a signal by its name: `TERM`, `HUP`, `STOP`, `CONT`, `KILL`.
     pub fn signal(&self, signal: &str) {
         assert!(kill(signal, self.child.id()), "kill -s {signal} {} fails", self.name);
     }
 
-    /// It and its children die by SIGKILL, it first: nobody is left to start others or to say goodbye.
-    pub fn kill_family(&mut self) {
+    /// Sends a signal to it, then to its children: after SIGKILL nobody is left to start others or to say goodbye.
+    pub fn signal_family(&self, signal: &str) {
         let id = self.child.id();
         let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).expect("its children");
-        self.child.kill().expect("a child of ours");
+        self.signal(signal);
         for child in children.split_whitespace().filter_map(|id| id.parse().ok()) {
-            kill("KILL", child);
+            assert!(kill(signal, child), "kill -s {signal} fails for a child of {}", self.name);
         }
-        let _ = self.child.wait();
     }
 
     /// Waits for its end.

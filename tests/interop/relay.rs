@@ -4,6 +4,7 @@
 use crate::phone::Phone;
 use crate::process::PATIENCE;
 use crate::relay_stand::RelayStand;
+use crate::sip_client::SipClient;
 use crate::stand::wait_until;
 
 const ALICE: &str = "sip:alice@corp.example";
@@ -181,4 +182,79 @@ fn calls_pass_between_sip_and_sip() {
     assert_eq!(stand.messages(&["outcome=\"uncertain\""]) + stand.messages(&["outcome=\"refused\""]), 0);
     stand.assert_all_resolved();
     stand.assert_hidden(12);
+}
+
+#[test]
+fn im_sessions_pass_between_sip_and_sip() {
+    let Some(stand) = RelayStand::raise("relay-sessions", 1, 3600) else { return };
+    let (mut inner, mut outer) = (stand.inner_client(), stand.outer_client());
+    inner.register(&[ALICE.to_owned()], stand.net.node(1), "");
+    outer.register(&[JULIET.to_owned()], stand.net.kamailio(), "");
+    converse(&mut inner, &mut outer, (ALICE, JULIET));
+    converse(&mut outer, &mut inner, (JULIET, ALICE));
+
+    // Of each session INVITE, MESSAGE and INFO of who opened it, MESSAGE and BYE of who did not.
+    for (direction, count) in [("in", 5), ("out", 5)] {
+        let direction = format!("direction=\"{direction}\"");
+        assert_eq!(stand.messages(&[&direction, "kind=\"chat\"", "outcome=\"delivered\""]), count, "{direction}");
+        assert_eq!(stand.messages(&[&direction]), count, "{direction}");
+    }
+    // And their ACKs.
+    assert_eq!(stand.handed_on(), 12);
+    stand.assert_all_resolved();
+    stand.assert_hidden(12);
+}
+
+/// A session that one opens and the other ends; both say something in it.
+fn converse(opener: &mut SipClient, other: &mut SipClient, (from, to): (&str, &str)) {
+    let text = [["Content-Type", "text/plain"]];
+    opener.invite("session", from, to);
+    opener.assert_answer("session", 200);
+    let session = other.opened();
+    other.asked("ACK", "of the session", |e| e.text("dialog") == session);
+    opener.within("line", "session", "MESSAGE", &text, BODY);
+    opener.assert_answer("line", 200);
+    other.asked("MESSAGE", "in the session", |e| e.text("dialog") == session && e.text("text") == BODY);
+    opener.within("typing", "session", "INFO", &[], "");
+    opener.assert_answer("typing", 200);
+    other.asked("INFO", "in the session", |e| e.text("dialog") == session);
+    other.within("reply", &session, "MESSAGE", &text, "reply");
+    other.assert_answer("reply", 200);
+    opener.asked("MESSAGE", "in the session", |e| e.text("dialog") == "session" && e.text("text") == "reply");
+    other.within("end", &session, "BYE", &[], "");
+    other.assert_answer("end", 200);
+    opener.asked("BYE", "of the session", |e| e.text("dialog") == "session");
+}
+
+#[test]
+fn dialogs_between_sip_and_sip_outlive_the_edge() {
+    let Some(mut stand) = RelayStand::raise("relay-restart", 1, 3600) else { return };
+    let (mut inner, mut outer) = (stand.inner_client(), stand.outer_client());
+    inner.register(&[ALICE.to_owned()], stand.net.node(1), "");
+    outer.register(&[JULIET.to_owned()], stand.net.kamailio(), "");
+    outer.subscribe("watch", JULIET, ALICE);
+    outer.assert_answer("watch", 200);
+    outer.asked("NOTIFY", "of the watch", |e| e.text("state").starts_with("active"));
+    inner.invite("session", ALICE, JULIET);
+    inner.assert_answer("session", 200);
+    let session = outer.opened();
+
+    stand.fedgate.signal("KILL");
+    stand.fedgate.wait();
+    stand.fedgate.start_again();
+    let mut desk = stand.inner_desk("alice");
+    desk.publish("busy", "in a call");
+    let told = outer.asked("NOTIFY", "after the restart", |e| e.text("dialog") == "watch");
+    assert!(told.text("text").contains("in a call"), "{told}");
+    outer.within("refresh", "watch", "SUBSCRIBE", &[["Event", "presence"], ["Expires", "600"]], "");
+    outer.assert_answer("refresh", 200);
+    let text = [["Content-Type", "text/plain"]];
+    inner.within("line", "session", "MESSAGE", &text, BODY);
+    inner.assert_answer("line", 200);
+    outer.asked("MESSAGE", "after the restart", |e| e.text("dialog") == session && e.text("text") == BODY);
+    outer.within("end", &session, "BYE", &[], "");
+    outer.assert_answer("end", 200);
+    inner.asked("BYE", "after the restart", |e| e.text("dialog") == "session");
+    stand.assert_all_resolved();
+    stand.assert_hidden(8);
 }

@@ -61,6 +61,10 @@ fn node_killed_under_load_loses_nothing_in_silence() {
     load.register(&senders, stand.net.kamailio(), "");
     load.load(&senders, &users(), 40);
     wait_until("the load runs", PATIENCE, || load.sent() >= 60);
+    // It dies with requests on its hands.
+    stand.nodes[0].freeze();
+    let sent = load.sent();
+    wait_until("it has been sent some", PATIENCE, || load.sent() >= sent + 40);
     stand.nodes[0].kill();
     wait_until("fedgate knows that the node is gone", PATIENCE, || !stand.is_up(1));
     let known = load.sent();
@@ -100,7 +104,7 @@ fn node_killed_under_load_loses_nothing_in_silence() {
 
 /// Each message got its 2xx and arrived, or its sender got an error; from the request `known` on all got their 2xx.
 fn assert_all_ended(tally: &Tally, arrived: &BTreeMap<String, usize>, known: usize) {
-    let (mut delivered, mut failed, mut taken_twice) = (0, 0, 0);
+    let (mut delivered, mut failed, mut arrived_all_the_same, mut arrived_twice) = (0, 0, 0, 0);
     for (place, (id, method)) in tally.sent.iter().enumerate() {
         let status = tally.ended.get(id).copied().unwrap_or_default();
         assert_ne!(status, 0, "{method} {id} has vanished");
@@ -112,16 +116,22 @@ fn assert_all_ended(tally: &Tally, arrived: &BTreeMap<String, usize>, known: usi
             }
             _ => {
                 failed += 1;
+                // It was passed on, and the answer died with the node: that is what `uncertain` says.
+                arrived_all_the_same += usize::from(times > 0);
                 assert!(place < known, "{method} {id} got {status} when the other node was known to be the one");
+                assert_eq!(method, "MESSAGE", "{id} could have been tried at the other node, and got {status}");
                 // Not a time-out of the partner's edge: fedgate has said so.
                 assert_ne!(status, 408, "{method} {id}");
             }
         }
-        taken_twice += usize::from(times > 1);
+        arrived_twice += usize::from(times > 1);
     }
-    assert!(delivered >= 100 && failed <= 60, "{delivered} delivered, {failed} failed");
+    assert!(delivered >= 100, "{delivered} delivered, {failed} failed");
+    // What it had on its hands; a SUBSCRIBE goes to the other node.
+    assert!(failed >= 3, "{delivered} delivered, {failed} failed");
     println!(
-        "of {} requests {delivered} were delivered and {failed} got an error; {taken_twice} arrived twice",
+        "of {} requests {delivered} were delivered and {failed} got an error, of which {arrived_all_the_same} had arrived; {arrived_twice} \
+         arrived twice",
         tally.sent.len()
     );
 }

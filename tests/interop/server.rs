@@ -96,11 +96,16 @@ impl Kamailio {
         self.run();
     }
 
+    /// It and all its processes stand still: what it is sent is taken by the system and read by nobody.
+    pub fn freeze(&self) {
+        self.process.as_ref().expect("it runs").signal_family("STOP");
+    }
+
     /// It and all its processes die at once (SIGKILL).
     pub fn kill(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.kill_family();
-        }
+        let mut process = self.process.take().expect("it runs");
+        process.signal_family("KILL");
+        process.wait(PATIENCE);
     }
 
     /// Whether it refuses what is new with 503, and goes on with what is.

@@ -6,12 +6,11 @@ Takes commands and tells events, one JSON object a line, on standard input and o
   {"do": "register", "user": URI, "server": S, "mark": M}                   what reaches the user through S has ;at=M in its Request-URI
   {"do": "request", "id": I, "method": M, "from": URI, "to": URI, "headers": [[N, V]], "body": B}      outside a dialog; its 2xx may make one, I
   {"do": "within", "id": J, "dialog": I, "method": M, "headers": [[N, V]], "body": B}
-  {"do": "cancel", "id": I}
   {"do": "load", "from": [URI], "to": [URI], "rate": N}                     a request each 1/N s until "rest": nine MESSAGEs, then a SUBSCRIBE
   {"do": "rest"}
 
-Every request that it takes is answered: an INVITE by 180 and, unless its text is "ring", by 200. Events: "registered", "answered" (id, method,
-status, warning), "asked" (method, user, at, text, dialog), "mistake".
+Every request that it takes is answered, an INVITE by 180 and 200. Events: "registered", "answered" (id, method, status, warning), "asked" (method,
+user, at, state, text, dialog), "opened" (a dialog that somebody else has opened), "mistake".
 """
 
 import asyncio
@@ -81,8 +80,6 @@ class Client(asyncio.DatagramProtocol):
         self.waiting = {}  # branch and method: what is asked and has no final answer
         self.said = {}  # branch and method: the answers given, for who asks again
         self.dialogs = {}
-        self.invites = {}
-        self.ringing = {}
         self.loading = False
 
     def connection_made(self, transport):
@@ -107,8 +104,6 @@ class Client(asyncio.DatagramProtocol):
             return
         asked = {"id": id, "text": text, "rows": rows, "uri": uri, "told": told, "branch": branch, "server": server}
         self.waiting[branch, method] = asked
-        if method == "INVITE":
-            self.invites[id] = asked
         asyncio.ensure_future(self.repeat(branch, method))
 
     async def repeat(self, branch, method):
@@ -141,12 +136,6 @@ class Client(asyncio.DatagramProtocol):
             rows.append(("Contact", self.contact(uri_of(dialog.own))))
         self.ask(id, method, dialog.target, rows, body)
 
-    def cancel(self, id):
-        asked = self.invites[id]
-        rows = [(name, value) for name, value in asked["rows"] if name in ("From", "To", "Call-ID")]
-        number = dict(asked["rows"])["CSeq"].split()[0]
-        self.ask(id, "CANCEL", asked["uri"], [*rows, ("CSeq", f"{number} CANCEL")], "", branch=asked["branch"])
-
     def answered(self, message):
         key = (message.branch(), message.method())
         status = int(message.start.split()[1])
@@ -176,7 +165,7 @@ class Client(asyncio.DatagramProtocol):
             self.acknowledge(message)
         if asked["told"]:
             asked["told"](status)
-        tell("answered", id=asked["id"], method=method, status=status, warning=message.first("warning"), call_id=message.first("call-id"))
+        tell("answered", id=asked["id"], method=method, status=status, warning=message.first("warning"))
 
     def acknowledge(self, message):
         for dialog in self.dialogs.values():
@@ -206,28 +195,22 @@ class Client(asyncio.DatagramProtocol):
         user = uri.split(":", 1)[-1].split("@")[0]
         inside = next((n for n, d in self.dialogs.items() if d.call_id == message.first("call-id")), "")
         about = {"user": user, "at": param(uri, "at"), "text": message.body, "dialog": inside}
-        tell("asked", method=method, state=message.first("subscription-state"), call_id=message.first("call-id"), **about)
+        tell("asked", method=method, state=message.first("subscription-state"), **about)
         if method == "ACK":
             return
         tag = token()
-        if method == "CANCEL":
-            self.answer(message, 200, peer, tag)
-            if held := self.ringing.pop(message.branch(), None):
-                self.answer(held[0], 487, peer, held[1])
-            return
         if method != "INVITE":
             self.answer(message, 200, peer, tag)
             return
         own = [("Contact", self.contact("sip:" + user + "@", f";at={param(uri, 'at')}" if param(uri, "at") else ""))]
         if not inside:
             self.answer(message, 180, peer, tag, own)
-        if message.first("subject") == "ring":
-            self.ringing[message.branch()] = (message, tag)
-            return
         if not inside:
             routes, other = message.routes("record-route"), message.first("from")
             dialog = Dialog(message.first("to") + f";tag={tag}", other, message.first("call-id"), 0, uri_of(message.first("contact")), routes)
-            self.dialogs["taken-" + token()] = dialog
+            name = "opened-" + token()
+            self.dialogs[name] = dialog
+            tell("opened", dialog=name)
         body = f"v=0\r\no=- 0 0 IN IP4 {self.address}\r\ns=-\r\nc=IN IP4 {self.address}\r\nt=0 0\r\nm=message 5060 sip null\r\n"
         self.answer(message, 200, peer, tag, [*own, ("Content-Type", "application/sdp")], body)
 
@@ -284,8 +267,6 @@ class Client(asyncio.DatagramProtocol):
             self.request(order["id"], order["method"], order["from"], order["to"], headers, body)
         elif do == "within":
             self.within(order["id"], order["dialog"], order["method"], order.get("headers", ()), order.get("body", ""))
-        elif do == "cancel":
-            self.cancel(order["id"])
         elif do == "load":
             asyncio.ensure_future(self.load(order["from"], order["to"], order["rate"]))
         elif do == "rest":

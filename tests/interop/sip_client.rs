@@ -9,6 +9,7 @@ use std::time::Duration;
 
 /// The users of one socket (see sip_client.py).
 pub struct SipClient {
+    address: IpAddr,
     puppet: Puppet,
     /// Taken from the puppet by [`SipClient::sent`] and not yet looked at.
     seen: Vec<Event>,
@@ -29,7 +30,7 @@ impl SipClient {
         let mut puppet = Puppet::start(name, "sip_client.py", &folder.join(format!("{name}.log")));
         puppet.tell(json!({ "do": "listen", "address": address.to_string(), "server": server.to_string() }));
         puppet.wait("its socket", |e| e.is("listens"));
-        Self { puppet, seen: Vec::new() }
+        Self { address, puppet, seen: Vec::new() }
     }
 
     /// Registers users at a server; a request that reaches one through it shows `mark` as its `at`.
@@ -61,11 +62,17 @@ impl SipClient {
         self.request(id, "SUBSCRIBE", from, to, &headers, "");
     }
 
-    /// An INVITE to an IM session.
+    /// An INVITE to an IM session; its offer names the client's address.
     pub fn invite(&mut self, id: &str, from: &str, to: &str) {
+        let at = self.address;
         let offer =
-            "v=0\r\no=- 1 1 IN IP4 192.0.2.99\r\ns=-\r\nc=IN IP4 192.0.2.99\r\nt=0 0\r\nm=message 5060 sip null\r\n";
-        self.request(id, "INVITE", from, to, &[["Content-Type", "application/sdp"]], offer);
+            format!("v=0\r\no=- 1 1 IN IP4 {at}\r\ns=-\r\nc=IN IP4 {at}\r\nt=0 0\r\nm=message 5060 sip null\r\n");
+        self.request(id, "INVITE", from, to, &[["Content-Type", "application/sdp"]], &offer);
+    }
+
+    /// Waits for a session that somebody else opens, and says what it is called here.
+    pub fn opened(&mut self) -> String {
+        self.puppet.wait("a session that somebody opens", |e| e.is("opened")).text("dialog").to_owned()
     }
 
     /// Sends a request within a dialog.
