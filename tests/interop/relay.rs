@@ -193,6 +193,7 @@ fn im_sessions_pass_between_sip_and_sip() {
     converse(&mut inner, &mut outer, (ALICE, JULIET));
     converse(&mut outer, &mut inner, (JULIET, ALICE));
 
+    assert_eq!(stand.fedgate.metric("fedgate_chats", &["partner=\"kamailio.example\""]).unwrap_or_default(), 0.0);
     // Of each session INVITE, MESSAGE and INFO of who opened it, MESSAGE and BYE of who did not.
     for (direction, count) in [("in", 5), ("out", 5)] {
         let direction = format!("direction=\"{direction}\"");
@@ -238,6 +239,9 @@ fn dialogs_between_sip_and_sip_outlive_the_edge() {
     inner.invite("session", ALICE, JULIET);
     inner.assert_answer("session", 200);
     let session = outer.opened();
+    for dialogs in ["fedgate_subscriptions", "fedgate_chats"] {
+        assert_eq!(stand.fedgate.metric(dialogs, &["partner=\"kamailio.example\""]), Some(1.0), "{dialogs}");
+    }
 
     stand.fedgate.signal("KILL");
     stand.fedgate.wait();

@@ -1,4 +1,5 @@
-//! Two SIP nodes inside: users spread over them, one killed under load and back again, sessions that stay where they are.
+//! Servers that fail: of two SIP nodes inside one is killed under load and back again, or takes nothing new; the partner's is killed likewise.
+//! Sessions stay where they are, and of each message its sender hears how it ended.
 
 use crate::process::PATIENCE;
 use crate::relay_stand::RelayStand;
@@ -96,14 +97,15 @@ fn node_killed_under_load_loses_nothing_in_silence() {
     wait_until("the load has run for a while with both", PATIENCE, || load.sent() >= sent + 40);
     let tally = load.rest();
     let arrived = inner.texts();
-    assert_all_ended(&tally, &arrived, known);
+    // What it had on its hands; a SUBSCRIBE goes to the other node.
+    assert_all_ended(&tally, &arrived, |place, method| place < known && method == "MESSAGE");
     assert_counted(&stand, &tally);
     stand.assert_all_resolved();
     stand.assert_hidden(tally.sent.len());
 }
 
-/// Each message got its 2xx and arrived, or its sender got an error; from the request `known` on all got their 2xx.
-fn assert_all_ended(tally: &Tally, arrived: &BTreeMap<String, usize>, known: usize) {
+/// Each message got its 2xx and arrived, or its sender got an error, where that `may_fail`, by its place in the load and its method.
+fn assert_all_ended(tally: &Tally, arrived: &BTreeMap<String, usize>, may_fail: impl Fn(usize, &str) -> bool) {
     let (mut delivered, mut failed, mut arrived_all_the_same, mut arrived_twice) = (0, 0, 0, 0);
     for (place, (id, method)) in tally.sent.iter().enumerate() {
         let status = tally.ended.get(id).copied().unwrap_or_default();
@@ -118,16 +120,14 @@ fn assert_all_ended(tally: &Tally, arrived: &BTreeMap<String, usize>, known: usi
                 failed += 1;
                 // It was passed on, and the answer died with the node: that is what `uncertain` says.
                 arrived_all_the_same += usize::from(times > 0);
-                assert!(place < known, "{method} {id} got {status} when the other node was known to be the one");
-                assert_eq!(method, "MESSAGE", "{id} could have been tried at the other node, and got {status}");
-                // Not a time-out of the partner's edge: fedgate has said so.
+                assert!(may_fail(place, method), "{method} {id} got {status}, with somebody there to take it");
+                // Not a time-out of the server before fedgate: fedgate has said so.
                 assert_ne!(status, 408, "{method} {id}");
             }
         }
         arrived_twice += usize::from(times > 1);
     }
-    assert!(delivered >= 100, "{delivered} delivered, {failed} failed");
-    // What it had on its hands; a SUBSCRIBE goes to the other node.
+    assert!(delivered >= 80, "{delivered} delivered, {failed} failed");
     assert!(failed >= 3, "{delivered} delivered, {failed} failed");
     println!(
         "of {} requests {delivered} were delivered and {failed} got an error, of which {arrived_all_the_same} had arrived; {arrived_twice} \
@@ -208,4 +208,37 @@ fn dialogs_stay_with_a_node_that_takes_nothing_new() {
     assert_eq!(ask_all(&mut inner, &mut outer, "again"), owners);
     stand.assert_all_resolved();
     stand.assert_hidden(20);
+}
+
+#[test]
+fn partner_killed_under_load_loses_nothing_in_silence() {
+    let Some(mut stand) = RelayStand::raise("relay-partner-killed", 1, 3600) else { return };
+    let (mut inner, mut outer) = (stand.inner_client(), stand.outer_client());
+    let readers: Vec<String> = (1..=4).map(|number| format!("sip:reader-{number}@kamailio.example")).collect();
+    outer.register(&readers, stand.net.kamailio(), "");
+    inner.register(&users(), stand.net.node(1), "1");
+    inner.load(&users(), &readers, 40);
+    wait_until("the load runs", PATIENCE, || inner.sent() >= 60);
+    let before = inner.sent();
+    stand.kamailio.freeze();
+    let frozen = inner.sent();
+    wait_until("it has been sent some", PATIENCE, || inner.sent() >= frozen + 20);
+    stand.kamailio.kill();
+    let killed = inner.sent();
+    wait_until("some find nobody there", PATIENCE, || inner.sent() >= killed + 40);
+    stand.kamailio.restart();
+    outer.register(&readers, stand.net.kamailio(), "");
+    let mut tries = 0;
+    wait_until("fedgate reaches it again", PROOF, || {
+        tries += 1;
+        let id = format!("probe-{tries}");
+        inner.message(&id, "sip:probe@corp.example", &readers[0]);
+        inner.answer(&id).status() == 200
+    });
+    let back = inner.sent();
+    wait_until("the load goes on", PATIENCE, || inner.sent() >= back + 40);
+    let tally = inner.rest();
+    // Those under way when it froze, half a second of them at most, until it is back.
+    assert_all_ended(&tally, &outer.texts(), |place, _| (before.saturating_sub(20)..back).contains(&place));
+    stand.assert_all_resolved();
 }
