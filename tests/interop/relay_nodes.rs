@@ -99,7 +99,10 @@ fn node_killed_under_load_loses_nothing_in_silence() {
     let arrived = inner.texts();
     // What it had on its hands; a SUBSCRIBE goes to the other node.
     assert_all_ended(&tally, &arrived, |place, method| place < known && method == "MESSAGE");
-    assert_counted(&stand, &tally);
+    // Three times all users, one watch with a refresh that failed, and the session: INVITE, MESSAGE and BYE.
+    let asked = 3 * users().len() as u64;
+    assert_counted(&stand, "in", &tally, &[("message", asked, 0), ("subscribe", 1, 1), ("chat", 3, 0)]);
+    assert!(stand.handed_on() >= tally.sent.len() as u64, "{} handed on", stand.handed_on());
     stand.assert_all_resolved();
     stand.assert_hidden(tally.sent.len());
 }
@@ -136,26 +139,20 @@ fn assert_all_ended(tally: &Tally, arrived: &BTreeMap<String, usize>, may_fail: 
     );
 }
 
-/// fedgate has counted what was sent.
-fn assert_counted(stand: &RelayStand, tally: &Tally) {
-    let count = |method: &str, is_delivered: bool| {
-        let ended = tally.sent.iter().filter(|(_, m)| m == method).filter_map(|(id, _)| tally.ended.get(id));
+/// fedgate has counted what was sent in this direction: by kind the load, and so many that were delivered and failed besides.
+fn assert_counted(stand: &RelayStand, direction: &str, tally: &Tally, besides: &[(&str, u64, u64)]) {
+    let count = |kind: &str, is_delivered: bool| {
+        let of_kind = tally.sent.iter().filter(|(_, method)| method.eq_ignore_ascii_case(kind));
+        let ended = of_kind.filter_map(|(id, _)| tally.ended.get(id));
         ended.filter(|status| (200..300).contains(*status) == is_delivered).count() as u64
     };
-    // Besides the load three times all users, one watch with a refresh that failed, and the session: INVITE, MESSAGE and BYE.
-    let asked = 3 * users().len() as u64;
-    for (kind, delivered, failed) in [
-        ("message", count("MESSAGE", true) + asked, count("MESSAGE", false)),
-        ("subscribe", count("SUBSCRIBE", true) + 1, count("SUBSCRIBE", false) + 1),
-        ("chat", 3, 0),
-    ] {
-        let kind = format!("kind=\"{kind}\"");
-        let of = |outcome: &str| stand.messages(&["direction=\"in\"", &kind, &format!("outcome=\"{outcome}\"")]);
-        assert_eq!(of("delivered"), delivered, "{kind}");
-        assert_eq!(of("failed") + of("uncertain") + of("refused"), failed, "{kind}");
+    let direction = format!("direction=\"{direction}\"");
+    for (kind, delivered, failed) in besides {
+        let label = format!("kind=\"{kind}\"");
+        let of = |outcome: &str| stand.messages(&[&direction, &label, &format!("outcome=\"{outcome}\"")]);
+        assert_eq!(of("delivered"), count(kind, true) + delivered, "{direction} {kind}");
+        assert_eq!(of("failed") + of("uncertain") + of("refused"), count(kind, false) + failed, "{direction} {kind}");
     }
-    // Each was handed on at least once, or refused; NOTIFYs come on top.
-    assert!(stand.handed_on() >= tally.sent.len() as u64, "{} handed on", stand.handed_on());
 }
 
 #[test]
@@ -240,5 +237,6 @@ fn partner_killed_under_load_loses_nothing_in_silence() {
     let tally = inner.rest();
     // Those under way when it froze, half a second of them at most, until it is back.
     assert_all_ended(&tally, &outer.texts(), |place, _| (before.saturating_sub(20)..back).contains(&place));
+    assert_counted(&stand, "out", &tally, &[("message", 1, tries - 1), ("subscribe", 0, 0)]);
     stand.assert_all_resolved();
 }
