@@ -74,6 +74,7 @@ sip      = [{sip}]
 xmpp     = ["{inside}:{port}", "{inside}:5269"]
 networks = ["127.0.0.0/8"]
 tls      = "{tls}"
+{inside_trust}
 
 {node}
 
@@ -102,10 +103,14 @@ audit  = "audit.jsonl"
             outside = net.outside(),
             inside = net.inside(),
             port = Net::INSIDE_PORT,
-            sip = if setup.nodes > 0 {
-                format!("\"tcp:{}:{}\"", net.inside(), Net::INSIDE_SIP_PORT)
-            } else {
-                String::new()
+            sip = match (setup.nodes, setup.tls) {
+                (0, _) => String::new(),
+                (_, false) => format!("\"tcp:{}:{}\"", net.inside(), Net::INSIDE_SIP_PORT),
+                (_, true) => format!("\"tls:{}:{}\"", net.inside(), Net::INSIDE_SIP_PORT),
+            },
+            inside_trust = match setup.nodes > 0 && setup.tls {
+                true => format!("trust    = [\"{}\"]", trust.chain.display()),
+                false => String::new(),
             },
             tls = if setup.tls { "optional" } else { "off" },
             node = node(net, setup),
@@ -219,7 +224,11 @@ fn node(net: Net, setup: Setup) -> String {
     if setup.nodes > 0 {
         let sip = |number| {
             let at = SocketAddr::new(net.node(number), Net::NODE_PORT);
-            format!("{}protocol = \"sip\"\naddress = \"{at}\"\n\n", begin(number))
+            let tls = match setup.tls {
+                true => format!("tls = {{ name = \"imp-{number}.corp.internal\" }}\nverify = \"certificate\"\n"),
+                false => String::new(),
+            };
+            format!("{}protocol = \"sip\"\naddress = \"{at}\"\n{tls}\n", begin(number))
         };
         return (1..=setup.nodes).map(sip).collect();
     }

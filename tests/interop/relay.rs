@@ -278,3 +278,22 @@ fn dialogs_between_sip_and_sip_outlive_the_edge() {
     stand.assert_all_resolved();
     stand.assert_hidden(8);
 }
+
+#[test]
+fn node_over_tls_is_known_by_its_certificate() {
+    let Some(stand) = RelayStand::raise_over_tls("relay-tls") else { return };
+    let (mut inner, mut outer) = (stand.inner_client(), stand.outer_client());
+    inner.register(&[ALICE.to_owned()], stand.net.node(1), "");
+    outer.register(&[JULIET.to_owned()], stand.net.kamailio(), "");
+    converse(&mut inner, &mut outer, (ALICE, JULIET));
+    converse(&mut outer, &mut inner, (JULIET, ALICE));
+    outer.subscribe("watch", JULIET, ALICE);
+    outer.assert_answer("watch", 200);
+    outer.asked("NOTIFY", "of the watch", |e| e.text("state").starts_with("active"));
+    assert!(stand.is_up(1));
+    // Nothing crossed otherwise.
+    assert_eq!(stand.nodes[0].received(&["over tcp"]), 0);
+    stand.nodes[0].assert_received(&["over tls", "sip:alice"]);
+    stand.assert_all_resolved();
+    stand.assert_hidden(12);
+}

@@ -38,6 +38,15 @@ impl RelayStand {
     /// Raises it with so many nodes; nobody subscribes through the partner's edge for longer than `longest` seconds. `None` when something
     /// it needs is missing and that is allowed.
     pub fn raise(test: &str, nodes: u8, longest: u32) -> Option<Self> {
+        Self::raise_with(test, longest, Setup { nodes, ..Setup::default() })
+    }
+
+    /// The same with one node that fedgate knows by its certificate, and which knows fedgate so (`tls`).
+    pub fn raise_over_tls(test: &str) -> Option<Self> {
+        Self::raise_with(test, 3600, Setup { nodes: 1, tls: true, ..Setup::default() })
+    }
+
+    fn raise_with(test: &str, longest: u32, setup: Setup) -> Option<Self> {
         let peers = peers::find_sip(test)?;
         let folder = Folder::new(test);
         let net = Net::pick();
@@ -46,9 +55,13 @@ impl RelayStand {
         // It names the domain, not the host (RFC 5922 §4, §7.1).
         let partner = pki.leaf("kamailio", &["kamailio.example"], &pki.authority);
         let kamailio = Kamailio::start(&folder.path().join("kamailio"), net, &partner, &pki, longest);
-        let start = |number| Kamailio::start_node(&folder.path().join(format!("imp-{number}")), net, number);
-        let running = (1..=nodes).map(start).collect();
-        let setup = Setup { policy: POLICY, nodes, ..Setup::default() };
+        let start = |number| {
+            let name = format!("imp-{number}");
+            let own = setup.tls.then(|| pki.leaf(&name, &[&format!("{name}.corp.internal")], &pki.authority));
+            Kamailio::start_node(&folder.path().join(&name), net, number, own.as_ref().map(|own| (own, &pki)))
+        };
+        let running = (1..=setup.nodes).map(start).collect();
+        let setup = Setup { policy: POLICY, ..setup };
         let fedgate = Fedgate::start(&peers.fedgate, &subfolder(&folder, "fedgate"), net, &edge, &pki.authority, setup);
         Some(Self { fedgate, nodes: running, kamailio, net, folder })
     }
@@ -94,8 +107,12 @@ impl RelayStand {
         let net = self.net;
         let hosts = [net.node(1), net.node(2), net.inside(), net.inner_phone(), net.inner_script()];
         let ports = [Net::NODE_PORT, Net::INSIDE_SIP_PORT].map(|port| format!(":{port}"));
-        let words: Vec<String> =
-            hosts.iter().map(ToString::to_string).chain(ports).chain(["imp-1".into(), "imp-2".into()]).collect();
+        let words: Vec<String> = hosts
+            .iter()
+            .map(ToString::to_string)
+            .chain(ports)
+            .chain(["imp-1".into(), "imp-2".into(), "corp.internal".into()])
+            .collect();
         let seen: Vec<String> = self.kamailio.messages();
         let seen: Vec<&str> = seen
             .iter()

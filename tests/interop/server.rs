@@ -30,20 +30,7 @@ impl Kamailio {
     /// Writes its configuration and starts it. It shows `own` in both roles, trusts the federation's authority only, and lets nobody
     /// subscribe for longer than `longest` seconds.
     pub fn start(folder: &Path, net: Net, own: &Certificate, pki: &Pki, longest: u32) -> Self {
-        std::fs::create_dir_all(folder).expect("a folder for a server");
-        let mut tls = String::new();
-        for role in ["server", "client"] {
-            writeln!(
-                tls,
-                "[{role}:default]\nmethod = TLSv1.2+\nverify_certificate = yes\nrequire_certificate = yes\n\
-                 certificate = {}\nprivate_key = {}\nca_list = {}",
-                own.chain.display(),
-                own.key.display(),
-                pki.authority.chain.display()
-            )
-            .expect("a string");
-        }
-        std::fs::write(folder.join("tls.cfg"), tls).expect("a TLS configuration");
+        write_tls(folder, own, pki);
         let config = include_str!("kamailio.cfg")
             .replace("@ADDRESS@", &net.kamailio().to_string())
             .replace("@EDGE@", &net.outside().to_string())
@@ -52,9 +39,13 @@ impl Kamailio {
         Self::raise(folder, &config, SocketAddr::new(net.kamailio(), 5061))
     }
 
-    /// Writes the configuration of a presence node inside and starts it: it listens at `net.node(number)`.
-    pub fn start_node(folder: &Path, net: Net, number: u8) -> Self {
+    /// Writes the configuration of a presence node inside and starts it: it listens at `net.node(number)`; with TLS it shows `own` in both roles.
+    pub fn start_node(folder: &Path, net: Net, number: u8, tls: Option<(&Certificate, &Pki)>) -> Self {
+        if let Some((own, pki)) = tls {
+            write_tls(folder, own, pki);
+        }
         let config = include_str!("node.cfg")
+            .replace("@TRANSPORT@", if tls.is_some() { "tls" } else { "tcp" })
             .replace("@ADDRESS@", &net.node(number).to_string())
             .replace("@EDGE@", &net.inside().to_string())
             .replace("@FOLDER@", &folder.display().to_string());
@@ -167,6 +158,24 @@ impl Kamailio {
     pub fn assert_received(&self, words: &[&str]) {
         wait_until(&format!("Kamailio has received {words:?}"), PATIENCE, || self.received(words) > 0);
     }
+}
+
+/// Mutual TLS: both roles show `own` and trust the authority only.
+fn write_tls(folder: &Path, own: &Certificate, pki: &Pki) {
+    let mut tls = String::new();
+    for role in ["server", "client"] {
+        writeln!(
+            tls,
+            "[{role}:default]\nmethod = TLSv1.2+\nverify_certificate = yes\nrequire_certificate = yes\n\
+             certificate = {}\nprivate_key = {}\nca_list = {}",
+            own.chain.display(),
+            own.key.display(),
+            pki.authority.chain.display()
+        )
+        .expect("a string");
+    }
+    std::fs::create_dir_all(folder).expect("a folder for a server");
+    std::fs::write(folder.join("tls.cfg"), tls).expect("a TLS configuration");
 }
 
 fn empty(folder: &Path, table: &str) {

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// What varies between stands.
 #[derive(Clone, Copy)]
 pub struct Setup {
-    /// Prosody's `s2s_require_encryption`, with `[inside] tls = "optional"`; else TLS is off inside.
+    /// Prosody's `s2s_require_encryption`, with `[inside] tls = "optional"`; of SIP nodes `tls` and `verify = "certificate"`. Else TLS is off inside.
     pub tls: bool,
     /// `[[node]] verify`.
     pub verify: &'static str,
