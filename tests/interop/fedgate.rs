@@ -228,7 +228,11 @@ fn node(net: Net, setup: Setup) -> String {
                 true => format!("tls = {{ name = \"imp-{number}.corp.internal\" }}\nverify = \"certificate\"\n"),
                 false => String::new(),
             };
-            format!("{}protocol = \"sip\"\naddress = \"{at}\"\n{tls}\n", begin(number))
+            let port = match number {
+                2 => format!("public_port = {}\n", Net::PUBLIC_PORT),
+                _ => String::new(),
+            };
+            format!("{}protocol = \"sip\"\naddress = \"{at}\"\n{tls}{port}\n", begin(number))
         };
         return (1..=setup.nodes).map(sip).collect();
     }

@@ -4,7 +4,7 @@
 use crate::process::PATIENCE;
 use crate::relay_stand::RelayStand;
 use crate::sip_client::{SipClient, Tally};
-use crate::stand::wait_until;
+use crate::stand::{Net, wait_until};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -87,6 +87,9 @@ fn node_killed_under_load_loses_nothing_in_silence() {
     assert!(!stand.is_up(1), "it has not proven itself yet");
     wait_until("the node has proven itself", PROOF, || stand.is_up(1));
     assert_eq!(ask_all(&mut inner, &mut outer, "again"), owners);
+    // It has forgotten its subscriptions, and says so itself.
+    outer.within("late refresh", "watch at the one that dies", "SUBSCRIBE", &[["Event", "presence"]], "");
+    outer.assert_answer("late refresh", 481);
     outer.within("in the session", "session", "MESSAGE", &[["Content-Type", "text/plain"]], "in the session");
     outer.assert_answer("in the session", 200);
     assert_eq!(inner.took("in the session"), "2");
@@ -99,9 +102,9 @@ fn node_killed_under_load_loses_nothing_in_silence() {
     let arrived = inner.texts();
     // What it had on its hands; a SUBSCRIBE goes to the other node.
     assert_all_ended(&tally, &arrived, |place, method| place < known && method == "MESSAGE");
-    // Three times all users, one watch with a refresh that failed, and the session: INVITE, MESSAGE and BYE.
+    // Three times all users, one watch with two refreshes that failed, and the session: INVITE, MESSAGE and BYE.
     let asked = 3 * users().len() as u64;
-    assert_counted(&stand, "in", &tally, &[("message", asked, 0), ("subscribe", 1, 1), ("chat", 3, 0)]);
+    assert_counted(&stand, "in", &tally, &[("message", asked, 0), ("subscribe", 1, 2), ("chat", 3, 0)]);
     assert!(stand.handed_on() >= tally.sent.len() as u64, "{} handed on", stand.handed_on());
     stand.assert_all_resolved();
     stand.assert_hidden(tally.sent.len());
@@ -239,4 +242,28 @@ fn partner_killed_under_load_loses_nothing_in_silence() {
     assert_all_ended(&tally, &outer.texts(), |place, _| (before.saturating_sub(20)..back).contains(&place));
     assert_counted(&stand, "out", &tally, &[("message", 1, tries - 1), ("subscribe", 0, 0)]);
     stand.assert_all_resolved();
+}
+
+#[test]
+fn port_of_its_own_leads_to_its_node() {
+    let Some(stand) = RelayStand::raise("relay-port", 2, 3600) else { return };
+    let (mut inner, mut outer, owners) = settle(&stand);
+    let user = of(&owners, "1");
+    let through_port = format!("{user}:{}", Net::PUBLIC_PORT);
+    outer.message("through its port", ROMEO, &through_port);
+    outer.assert_answer("through its port", 200);
+    assert_eq!(inner.took("through its port"), "2");
+    outer.invite("session", ROMEO, &through_port);
+    outer.assert_answer("session", 200);
+    assert_eq!(inner.asked("ACK", "of the session", |_| true).text("at"), "2");
+    // What is new goes to the user's node, what is in the session to the session's.
+    outer.message("through all nodes' port", ROMEO, &user);
+    outer.assert_answer("through all nodes' port", 200);
+    assert_eq!(inner.took("through all nodes' port"), "1");
+    outer.within("bye", "session", "BYE", &[], "");
+    outer.assert_answer("bye", 200);
+    assert_eq!(inner.asked("BYE", "of the session", |_| true).text("at"), "2");
+    stand.kamailio.assert_received(&["over tls", &format!("@sip.corp.example:{}", Net::PUBLIC_PORT)]);
+    stand.assert_all_resolved();
+    stand.assert_hidden(10);
 }

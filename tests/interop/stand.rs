@@ -121,6 +121,9 @@ impl Net {
     /// The port where a SIP node inside takes SIP over TCP; its users come by UDP to 5060.
     pub const NODE_PORT: u16 = 5070;
 
+    /// The port outside that is the second SIP node's own.
+    pub const PUBLIC_PORT: u16 = 5072;
+
     /// The port of fedgate's inside SIP listener.
     pub const INSIDE_SIP_PORT: u16 = 5062;
 
