@@ -42,6 +42,7 @@ pub fn routed_inward(request: &Message, masks: &Masks, ends: Ends<'_>, settings:
 }
 
 /// Of a node's request: its routes left are the partner's. [`Reason::RelayDenied`]: one of them names the inside, or a mask does not open.
+/// Within a dialog they are what the partner told, whose loopback or private addresses are not ours, so only nodes themselves count.
 pub fn routed_outward(
     request: &Message,
     masks: &Masks,
@@ -50,18 +51,24 @@ pub fn routed_outward(
     inside: &Inside,
 ) -> Result<Routed, Reject> {
     let mut reading = Reading::of(request, masks, ends, settings, Some(inside))?;
+    let is_told = request.to_tag().is_some();
+    let names_inside = |route: &NameAddr<'_>| {
+        inside.is_node(route.uri.host, route.uri.port) || (!is_told && inside.is_in_address(route))
+    };
     let mut on_top = true;
     for route in std::mem::take(&mut reading.routes) {
-        let uri = NameAddr::parse(route)?.uri;
-        match reading.mask(&uri) {
+        let address = NameAddr::parse(route)?;
+        let uri = &address.uri;
+        match reading.mask(uri) {
             Some((Kind::Route, mask)) if on_top => reading.our_route(mask)?,
-            None if on_top && (is_public(&uri, settings) || inside.faces(uri.host, uri.port)) => {}
-            None if !is_public(&uri, settings) && !inside.is_node(uri.host, uri.port) => {
+            None if on_top && (is_public(uri, settings) || inside.faces(uri.host, uri.port)) => {}
+            None if names_inside(&address) => return Err(left_on(uri)),
+            None if !is_public(uri, settings) => {
                 on_top = false;
                 // COMPAT(lync): ms-route-sig signs the URI, so no byte of it may change (MS-SIPRE).
                 reading.left.push(route.to_owned());
             }
-            _ => return Err(leads_elsewhere(&uri)),
+            _ => return Err(leads_elsewhere(uri)),
         }
     }
     reading.done()
@@ -161,6 +168,15 @@ impl<'a> Reading<'a> {
             Some(_) => Err(leads_elsewhere(&self.uri)),
         }
     }
+}
+
+/// RFC 3261 §16.4: who is named on top takes itself off.
+fn left_on(uri: &Uri<'_>) -> Reject {
+    let start = uri.text.get(..120).unwrap_or(uri.text);
+    let detail = format!(
+        "a Route names the inside: {start}; the node must take off what its users put in front, before it sends to the edge"
+    );
+    Reject::new(Reason::RelayDenied, detail)
 }
 
 fn leads_elsewhere(uri: &Uri<'_>) -> Reject {
