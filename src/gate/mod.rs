@@ -39,7 +39,7 @@ pub use time::Time;
 use crate::wire::address::Domain;
 use border::Border;
 use links::{Far, Link, Links};
-use partner::Action;
+use partner::{Action, NodeProtocol};
 use policy::rate::Rates;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -424,6 +424,13 @@ impl Gate {
         let before = std::mem::replace(&mut self.settings, settings);
         self.allows_told.clear();
         self.outputs.push_back(Output::Event(Box::new(Event::Reloaded { version })));
+        for node in self.settings.nodes.iter().filter(|node| node.protocol == NodeProtocol::Sip) {
+            if sip_node_at(&self.settings, &node.name) != sip_node_at(&before, &node.name) {
+                // Where it is now nothing is known of it.
+                self.health.forget(&node.name);
+                self.hops.forget_failure(&route::HopKey::SipNode { node: node.name.clone() });
+            }
+        }
         self.watch_health(now);
         self.close_unwanted(now, &before);
         self.components_reloaded(now, &before);
@@ -445,7 +452,7 @@ impl Gate {
                 self.settings.policy.partner_towards(from).is_none()
                     || !self.settings.nodes.iter().any(|n| n.name == *node && n.domains.contains(to))
             }
-            route::HopKey::SipNode { node } => !self.settings.nodes.iter().any(|n| n.name == *node),
+            route::HopKey::SipNode { node } => sip_node_at(&self.settings, node) != sip_node_at(before, node),
             route::HopKey::Component { .. } => false,
         });
         let partners: Vec<(LinkId, Domain)> = self
@@ -474,7 +481,7 @@ impl Gate {
             }
         }
         for link in unwanted {
-            if let Some(route::HopKey::Partner { .. }) = self.hops.of_link(link) {
+            if let Some(route::HopKey::Partner { .. } | route::HopKey::SipNode { .. }) = self.hops.of_link(link) {
                 // What is sent from now on gets a connection of its own; this one takes nothing more.
                 self.hops.closed(now, link, "no longer wanted");
             }
@@ -598,6 +605,12 @@ impl Gate {
             .and_then(|domain| self.settings.policy.partner_for(&domain, protocol))
             .map_or_else(|| "other".to_owned(), |id| self.settings.policy.partner(id).label.clone())
     }
+}
+
+/// Where a SIP node is, and as whom it proves itself there.
+fn sip_node_at<'a>(settings: &'a Settings, name: &str) -> Option<(&'a HostPort, Option<&'a String>)> {
+    let node = settings.nodes.iter().find(|node| node.name == name && node.protocol == NodeProtocol::Sip)?;
+    Some((&node.address, node.tls_name.as_ref()))
 }
 
 /// A node's stream ended: what its users show may be stale, and what they were shown forgotten. Ask and tell again, not all at once.
