@@ -383,7 +383,7 @@ impl Head {
         };
         let value = text.get(colon + 1..).unwrap_or_default();
         let trimmed = trim_end(value);
-        let before = trimmed.iter().position(|byte| !b" \t".contains(byte)).unwrap_or(trimmed.len());
+        let before = trimmed.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
         let value_start = line.start + colon + 1 + before;
         let id = Name::parse(name_text);
         self.again |= self.seen & bit(id);
@@ -430,8 +430,11 @@ impl RowSpan {
 }
 
 fn trim_end(text: &[u8]) -> &[u8] {
-    let length = text.iter().rposition(|byte| !b" \t".contains(byte)).map_or(0, |last| last + 1);
-    text.get(..length).unwrap_or_default()
+    let mut text = text;
+    while let [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
+    }
+    text
 }
 
 pub(super) const BARE_LF: &str = "a header line is ended by a bare LF, not CRLF";

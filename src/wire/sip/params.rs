@@ -110,10 +110,16 @@ impl<'a> Iterator for Split<'a> {
 
 /// One parameter: its name and, behind `=`, its value; white space around either is gone (RFC 3261 §25.1 EQUAL).
 fn parameter(part: &str) -> (&str, Option<&str>) {
-    match memchr::memchr(b'=', part.as_bytes()).and_then(|at| Some((part.get(..at)?, part.get(at + 1..)?))) {
+    match cut(part, b'=') {
         Some((name, value)) => (trim(name), Some(trim(value))),
         None => (trim(part), None),
     }
+}
+
+/// What stands before and behind the first of an ASCII character.
+pub(super) fn cut(text: &str, separator: u8) -> Option<(&str, &str)> {
+    let at = memchr::memchr(separator, text.as_bytes())?;
+    Some((text.get(..at)?, text.get(at + 1..)?))
 }
 
 /// Without white space around it. Most texts have none.

@@ -85,7 +85,7 @@ impl<'a> Uri<'a> {
         if !text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'<' | b'>' | b'"' | b'\\')) {
             return malformed("URI holds white space, a control character, or one that must be escaped");
         }
-        let Some((scheme, rest)) = text.split_once(':') else {
+        let Some((scheme, rest)) = params::cut(text, b':') else {
             return malformed("URI has no scheme");
         };
         let is = |name: &str| scheme.eq_ignore_ascii_case(name);
@@ -122,14 +122,14 @@ impl<'a> Uri<'a> {
     fn split(self, rest: &'a str) -> Result<Self, Fault> {
         // No part of a URI holds a raw `@`, so one is the end of the userinfo and two are a question with two answers. The user may
         // hold `;` and `?`: it has to be cut off before anything else is looked for.
-        let (userinfo, rest) = match rest.split_once('@') {
+        let (userinfo, rest) = match params::cut(rest, b'@') {
             Some((userinfo, rest)) => (Some(userinfo), rest),
             None => (None, rest),
         };
-        if rest.contains('@') {
+        if memchr::memchr(b'@', rest.as_bytes()).is_some() {
             return malformed("URI holds more than one @");
         }
-        let user = match userinfo.map(|userinfo| userinfo.split_once(':').unwrap_or((userinfo, ""))) {
+        let user = match userinfo.map(|userinfo| params::cut(userinfo, b':').unwrap_or((userinfo, ""))) {
             Some(("", _)) => return malformed("URI has an empty user before @"),
             Some((user, _)) if !is_escaped(user, &USER) => {
                 return malformed("URI user holds a character that must be escaped");
@@ -140,7 +140,7 @@ impl<'a> Uri<'a> {
             Some((user, _)) => Some(user),
             None => None,
         };
-        let (rest, headers) = match rest.split_once('?') {
+        let (rest, headers) = match params::cut(rest, b'?') {
             Some((_, "")) => return malformed("URI ends in ?"),
             Some((rest, headers)) => (rest, headers),
             None => (rest, ""),
@@ -148,7 +148,7 @@ impl<'a> Uri<'a> {
         if headers.contains(';') {
             return malformed("URI has parameters behind its headers");
         }
-        let (hostport, params) = match rest.split_once(';') {
+        let (hostport, params) = match params::cut(rest, b';') {
             Some((hostport, params)) if params.split(';').all(is_uri_parameter) => (hostport, params),
             Some(_) => return malformed("URI parameters are not name or name=value"),
             None => (rest, ""),
@@ -208,7 +208,7 @@ fn is_escaped(text: &str, class: &[bool; 256]) -> bool {
 
 /// `pname [ "=" pvalue ]`. COMPAT(lync): `=` in values (`ms-route-sig=aa==`).
 fn is_uri_parameter(text: &str) -> bool {
-    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    let (name, value) = params::cut(text, b'=').unwrap_or((text, ""));
     !name.is_empty() && is_escaped(name, &PARAM) && is_escaped(value, &PARAM_VALUE)
 }
 
@@ -237,7 +237,7 @@ pub(super) fn parse_hostport(text: &str) -> Result<(Host<'_>, Option<u16>), Faul
             None => return malformed("something follows the IPv6 address that is not a port"),
         }
     } else {
-        let (host, port) = match text.split_once(':') {
+        let (host, port) = match params::cut(text, b':') {
             Some((host, port)) => (host, Some(port)),
             None => (text, None),
         };
@@ -288,13 +288,13 @@ impl<'a> NameAddr<'a> {
         let (display, rest) = split_display(text)?;
         let bracketed = rest.strip_prefix('<');
         let (uri, rest) = match bracketed {
-            Some(rest) => match rest.split_once('>') {
+            Some(rest) => match params::cut(rest, b'>') {
                 Some(found) => found,
                 None => return malformed("address has no closing angle bracket"),
             },
             None => {
                 // RFC 3261 §20.10: without brackets, `;` starts header parameters, and a URI with `?` or a comma needs brackets.
-                let end = rest.find(';').unwrap_or(rest.len());
+                let end = memchr::memchr(b';', rest.as_bytes()).unwrap_or(rest.len());
                 let (uri, params) = rest.split_at(end);
                 if uri.contains(['?', ',']) {
                     return malformed("address whose URI holds ? or a comma has no angle brackets");
