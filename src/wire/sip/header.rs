@@ -224,14 +224,23 @@ pub struct MediaType<'a> {
 impl<'a> MediaType<'a> {
     /// Parses a Content-Type or one Accept value.
     pub fn parse(text: &'a str) -> Option<Self> {
-        let text = text.trim_matches(LWS);
-        let (essence, params) = text.split_once(';').unwrap_or((text, ""));
-        let params = params.trim_matches(LWS);
-        let (kind, subtype) = essence.split_once('/')?;
-        let (kind, subtype) = (kind.trim_matches(LWS), subtype.trim_matches(LWS));
+        let (kind, subtype, params) = Self::split(text)?;
+        Some(Self { essence: format!("{kind}/{subtype}").to_ascii_lowercase(), params })
+    }
+    /// Whether a text is one.
+    pub fn is_one(text: &str) -> bool {
+        MediaType::split(text).is_some()
+    }
+    /// Type, subtype, parameters.
+    fn split(text: &'a str) -> Option<(&'a str, &'a str, &'a str)> {
+        let text = params::trim(text);
+        let (essence, params) = params::cut(text, b';').unwrap_or((text, ""));
+        let params = params::trim(params);
+        let (kind, subtype) = params::cut(essence, b'/')?;
+        let (kind, subtype) = (params::trim(kind), params::trim(subtype));
         let ok = params::is_token(kind) && params::is_token(subtype) && params::are_well_formed(params, true);
         let dangling = text.ends_with(';');
-        (ok && !dangling).then(|| Self { essence: format!("{kind}/{subtype}").to_ascii_lowercase(), params })
+        (ok && !dangling).then_some((kind, subtype, params))
     }
     /// A parameter's value, unquoted.
     pub fn param(&self, name: &str) -> Option<&'a str> {

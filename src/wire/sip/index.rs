@@ -55,6 +55,8 @@ pub(super) struct AddressSpan {
     uri: UriSpan,
     params: Span,
     tag: Option<Span>,
+    /// How many there are.
+    tags: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -111,13 +113,19 @@ impl AddressSpan {
         let address = NameAddr::parse(value).ok()?;
         let at = |part: &str| span_in(value, part);
         let (display, params, tag) = (at(address.display), at(address.params), address.tag().map(at));
-        Some(Self { display, uri: UriSpan::of(value, &address.uri)?, params, tag })
+        let tags = params::count(address.params, "tag");
+        Some(Self { display, uri: UriSpan::of(value, &address.uri)?, params, tag, tags })
     }
 
     /// The address, of the same value.
     pub(super) fn read<'a>(&self, value: &'a str) -> NameAddr<'a> {
         let text = |span: Span| value.get(span.start..span.end).unwrap_or_default();
         NameAddr { display: text(self.display), uri: self.uri.read(value), params: text(self.params) }
+    }
+
+    /// How many tags it has.
+    pub(super) fn tags(&self) -> usize {
+        self.tags
     }
 
     /// Its tag.
@@ -174,7 +182,7 @@ pub(super) struct Head {
     pub(super) target: Option<UriSpan>,
     /// The top Via value and its branch, in the first Via row.
     pub(super) top_via: Option<(Span, Option<Span>)>,
-    /// Whether no control character stands in it but line ends and tabs.
+    /// Whether it is UTF-8 and no control character stands in it but line ends and tabs.
     pub(super) is_clean: bool,
 }
 
@@ -227,12 +235,15 @@ impl Head {
         head.length = first.next;
         head.start_length = first.next;
         let mut at = first.next;
+        // Carriage returns that end a line.
+        let mut ends = usize::from(first.crlf);
         loop {
             let Some(line) = Line::at(bytes, at) else {
                 head.fail(Fault::Malformed("header section is not ended by an empty line"));
                 break;
             };
             at = line.next;
+            ends += usize::from(line.crlf);
             head.length = at;
             if !line.crlf {
                 head.fail(Fault::Malformed(BARE_LF));
@@ -259,9 +270,11 @@ impl Head {
             Some((span_in(row, top), branch.filter(|branch| !branch.is_empty()).map(|branch| span_in(row, branch))))
         });
         let lines = bytes.get(..head.length).unwrap_or_default();
-        head.is_clean = !lines.iter().fold(false, |odd, byte| {
-            odd | ((*byte < b' ' && *byte != b'\r' && *byte != b'\n' && *byte != b'\t') | (*byte == 0x7f))
+        let is_odd = |byte: u8| (byte < b' ' && byte != b'\r' && byte != b'\n' && byte != b'\t') | (byte == 0x7f);
+        let (odd, returns) = lines.iter().fold((false, 0_usize), |(odd, returns), byte| {
+            (odd | is_odd(*byte), returns + usize::from(*byte == b'\r'))
         });
+        head.is_clean = !odd && returns == ends && std::str::from_utf8(lines).is_ok();
         head.cseq = head.first(Name::CSeq).and_then(|row| parse_cseq(row.text(bytes)?));
         head
     }
