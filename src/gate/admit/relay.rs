@@ -365,20 +365,20 @@ impl Gate {
 
     /// The SIP nodes for a new session, in the order in which to try them.
     fn nodes_to_try(&self, now: Time, link: LinkId, to: &Address) -> Result<Vec<String>, Reject> {
-        let serving = table::order(&self.settings, to, |node| node.protocol == NodeProtocol::Sip);
-        let door = self.links.get(link).and_then(|link| link.door.as_deref());
+        let mut all = table::order(&self.settings, to, |node| node.protocol == NodeProtocol::Sip);
         // PAT: a node's own port leads to it, also to one that takes no others.
-        let at_door = door.and_then(|door| {
-            self.settings.nodes.iter().find(|node| node.name == door && node.domains.contains(to.domain()))
-        });
-        if serving.is_empty() && at_door.is_none() {
+        if let Some(door) = self.links.get(link).and_then(|link| link.door.as_deref())
+            && let Some(at_door) = self.settings.nodes.iter().find(|node| node.name == door)
+            && at_door.domains.contains(to.domain())
+        {
+            all.retain(|node| node.name != door);
+            all.insert(0, at_door);
+        }
+        if all.is_empty() {
             return Err(table::nobody_serves(to));
         }
-        let rest =
-            serving.into_iter().filter(|node| Some(node.name.as_str()) != at_door.map(|node| node.name.as_str()));
-        let all: Vec<&Node> = at_door.into_iter().chain(rest).collect();
-        let well: Vec<String> =
-            all.iter().filter(|node| self.health.takes_new(&node.name, now)).map(|node| node.name.clone()).collect();
+        let is_well = |node: &&&Node| self.health.takes_new(&node.name, now);
+        let well: Vec<String> = all.iter().filter(is_well).map(|node| node.name.clone()).collect();
         if well.is_empty() {
             let names: Vec<&str> = all.iter().map(|node| node.name.as_str()).collect();
             let detail = format!("no node that serves {to} is well: {}", names.join(", "));

@@ -111,6 +111,10 @@ pub enum Passed {
 impl Hops {
     /// Hands a parcel to a hop.
     pub fn pass(&mut self, now: Time, key: &HopKey, parcel: Parcel) -> Passed {
+        // Most of the time it is up.
+        if let Some(Hop { state: State::Up { link, .. }, .. }) = self.hops.get(key) {
+            return Passed::Write(*link, parcel);
+        }
         self.forget_idle(now);
         let next = &mut self.next;
         let hop = self.hops.entry(key.clone()).or_insert_with(Hop::new);

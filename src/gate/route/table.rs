@@ -62,7 +62,9 @@ pub fn serves(node: &Node, to: &Address) -> bool {
     node.domains.contains(to.domain())
         && match to.local() {
             None => true,
-            Some(local) => node.users.iter().any(|glob| WildMatch::new_case_insensitive(glob).matches(local)),
+            Some(local) => {
+                node.users.iter().any(|glob| glob == "*" || WildMatch::new_case_insensitive(glob).matches(local))
+            }
         }
 }
 
