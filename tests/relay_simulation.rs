@@ -57,6 +57,17 @@ struct End {
     routes: Vec<String>,
 }
 
+/// What lync.example may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lync {
+    /// What its profile allows.
+    Usual,
+    /// Watch, and be watched.
+    Watch,
+    /// Nothing: it has no entry.
+    Nothing,
+}
+
 struct Sim {
     rng: StdRng,
     world: World,
@@ -69,19 +80,25 @@ struct Sim {
     /// How often the edge has died.
     deaths: u32,
     next: u32,
-    /// Whether the policy in force knows lync.example.
-    lync_is_listed: bool,
+    /// What the policy in force lets lync.example do.
+    lync: Lync,
+    /// The dialect of all.example.
+    profile: &'static str,
     resting: bool,
     stopping: bool,
 }
 
-fn policy(lync_is_listed: bool) -> String {
-    let entry = |domain: &str, rest: &str| {
-        format!("[[partner]]\ndomain = \"{domain}\"\nprotocol = \"sip\"\nprofile = \"lync\"\n{rest}\n")
+fn policy(lync: Lync, profile: &str) -> String {
+    let entry = |domain: &str, profile: &str, rest: &str| {
+        format!("[[partner]]\ndomain = \"{domain}\"\nprotocol = \"sip\"\nprofile = \"{profile}\"\n{rest}\n")
     };
     let all = "allow = [\"subscribe\", \"presence\", \"message\", \"chat\", \"call\", \"other\"]";
-    let lync = if lync_is_listed { entry("lync.example", "") } else { String::new() };
-    entry("all.example", all) + &lync + &entry("shut.example", "direction = \"out\"")
+    let lync = match lync {
+        Lync::Usual => entry("lync.example", "lync", ""),
+        Lync::Watch => entry("lync.example", "lync", "allow = [\"subscribe\", \"presence\"]"),
+        Lync::Nothing => String::new(),
+    };
+    entry("all.example", profile, all) + &lync + &entry("shut.example", "lync", "direction = \"out\"")
 }
 
 #[test]
@@ -118,16 +135,18 @@ fn seeded_worlds_end_right() {
 
 impl Sim {
     fn new(seed: u64) -> Self {
+        let profile = if seed.is_multiple_of(2) { "lync" } else { "aol" };
         Self {
             rng: StdRng::seed_from_u64(seed),
-            world: World::with(&with_sip_nodes(CONFIG), &policy(true)),
+            world: World::with(&with_sip_nodes(CONFIG), &policy(Lync::Usual, profile)),
             asked: BTreeMap::new(),
             ends: Vec::new(),
             due: Vec::new(),
             rung: Vec::new(),
             deaths: 0,
             next: 0,
-            lync_is_listed: true,
+            lync: Lync::Usual,
+            profile,
             resting: false,
             stopping: false,
         }
@@ -415,10 +434,14 @@ impl Sim {
             (true, true) => PARTNERS[(PARTNERS.iter().position(|p| *p == partner).unwrap_or(0) + 1) % 3],
             (false, _) => "corp.example",
         };
-        let is_listed = partner != "lync.example" || self.lync_is_listed;
         let is_common = matches!(method, "MESSAGE" | "SUBSCRIBE" | "INVITE");
+        let lync_may = match self.lync {
+            Lync::Usual => true,
+            Lync::Watch => method == "SUBSCRIBE",
+            Lync::Nothing => false,
+        };
         let forbidden = is_spoofed
-            || !is_listed
+            || partner == "lync.example" && !lync_may
             || is_inward && partner == "shut.example"
             || !is_common && partner != "all.example";
         self.next += 1;
@@ -456,7 +479,12 @@ impl Sim {
             self.world.sip(end.party, &bytes);
             return;
         }
-        let forbidden = end.partner == "lync.example" && !self.lync_is_listed;
+        let lync_may = match self.lync {
+            Lync::Usual => true,
+            Lync::Watch => end.action == "subscribe",
+            Lync::Nothing => false,
+        };
+        let forbidden = end.partner == "lync.example" && !lync_may;
         let owner = if NODES.contains(&end.party) { end.partner } else { end.node };
         self.send(end.party, number, bytes, forbidden, Some(owner));
     }
@@ -521,7 +549,18 @@ impl Sim {
         // It had read what was there.
         self.act();
         self.excuse(|asked| asked.party == party);
+        let is_its = |asked: &Asked| {
+            asked.read_by.last().is_some_and(|reader| reader == party) && asked.finals.is_empty() && !asked.excused
+        };
+        let its: Vec<u32> = self.asked.iter().filter(|(_, asked)| is_its(asked)).map(|(number, _)| *number).collect();
         self.world.cut(party);
+        self.act();
+        for number in its {
+            let asked = &self.asked[&number];
+            // What another node can take as well is tried there; of the rest it is known now that nobody knows.
+            let may_repeat = matches!(asked.method, Method::Invite | Method::Subscribe | Method::Options);
+            assert!(may_repeat || !asked.finals.is_empty() || asked.excused, "{number}: its sender is not told");
+        }
     }
 
     fn heal(&mut self) {
@@ -534,10 +573,10 @@ impl Sim {
 
     fn reload(&mut self) {
         self.act();
-        self.lync_is_listed = !self.lync_is_listed;
-        self.trace(|| format!("reload: lync.example is listed: {}", self.lync_is_listed));
+        self.lync = [Lync::Usual, Lync::Watch, Lync::Nothing][self.rng.random_range(0..3)];
+        self.trace(|| format!("reload: lync.example: {:?}", self.lync));
         let was_there = self.world.connected().contains("lync.example");
-        self.world.reload(&policy(self.lync_is_listed));
+        self.world.reload(&policy(self.lync, self.profile));
         if was_there && !self.world.connected().contains("lync.example") {
             self.excuse(|asked| asked.party == "lync.example");
         }
@@ -550,6 +589,7 @@ impl Sim {
 
     fn come_to_rest(&mut self) {
         self.resting = true;
+        self.world.dies_after = None;
         self.heal();
         self.stopping = self.rng.random_bool(0.5);
         if self.stopping {
