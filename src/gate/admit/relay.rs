@@ -275,9 +275,14 @@ impl Gate {
             Method::Ack if self.sessions.relays.is_of_refused(link, request) => Some(Taken::Never),
             Method::Ack => {
                 let id = self.sessions.relays.invite_of(link, request)?;
-                let (mut turn, sessions) = self.turn(now);
-                if sessions.relays.get(id).is_some_and(|context| context.state == relay::State::Completed) {
-                    sessions.relays.take(&mut turn, id);
+                match self.sessions.relays.get(id)?.state {
+                    relay::State::Completed => {
+                        let (mut turn, sessions) = self.turn(now);
+                        sessions.relays.take(&mut turn, id);
+                    }
+                    // RFC 6026 §7.1: it is no part of the transaction, though without a branch (RFC 2543) it looks like it.
+                    relay::State::Accepted => return None,
+                    relay::State::Proceeding { .. } => {}
                 }
                 Some(Taken::Never)
             }
