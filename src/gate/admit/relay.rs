@@ -331,15 +331,22 @@ impl Gate {
                 self.decided(Question { action: own, ..asked }, partner, (Protocol::Sip, peer))?;
                 Ok(own)
             }
-            // Of a dialog nobody knows any more: as what the method may belong to, whoever opened it.
+            // Of a dialog nobody knows any more: as what the method may belong to. Whoever opened it, if the sender's word is enough for
+            // that: a node's is; a partner keeps our Record-Route or our Contact, which say it, or is COMPAT(aol). With a tag it made up,
+            // nobody begins what it may not.
             None => {
                 let action = match method {
                     Method::Subscribe | Method::Notify | Method::Benotify => Action::Subscribe,
                     Method::Refer | Method::Other(_) => Action::Other,
                     _ => Action::Chat,
                 };
+                let is_believed = asked.side == Side::Inside
+                    || partner.is_some_and(|id| self.settings.policy.partner(id).profile == Profile::Aol);
                 let forth = self.decided(Question { action, ..asked }, partner, (Protocol::Sip, peer));
                 if let Err(reject) = forth {
+                    if !is_believed {
+                        return Err(reject);
+                    }
                     self.decided(turned(action), partner, (Protocol::Sip, peer)).map_err(|_| reject)?;
                 }
                 Ok(action)
