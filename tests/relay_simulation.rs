@@ -32,6 +32,8 @@ struct Asked {
     finals: Vec<u16>,
     /// Who read it, as often as it was read.
     read_by: Vec<String>,
+    /// Who read it last has said how it ended; of a 503 others are asked.
+    said: bool,
     /// Policy forbade it.
     forbidden: bool,
     /// The connection it came on ended, or the edge died: nobody owes it an answer.
@@ -227,6 +229,8 @@ impl Sim {
                     let answer = Message::parse(bytes.clone().into()).expect("an answer");
                     if matches!(answer.start(), Start::Response { status: 100..200, .. }) {
                         self.rung.extend(answer.branch().map(str::to_owned));
+                    } else if let Some(asked) = answer.cseq_number().and_then(|number| self.asked.get_mut(&number)) {
+                        asked.said = true;
                     }
                     self.world.sip_answer(party, &bytes);
                 }
@@ -358,6 +362,7 @@ impl Sim {
             assert_eq!(owner, party, "{number} {}: the dialog is another's", asked.method);
         }
         asked.read_by.push(party.to_owned());
+        asked.said = false;
         assert_eq!(request.header(Name::MaxForwards), Some("69"));
         assert!(request.body() == body(asked.method.as_str(), number).as_bytes(), "another body");
         let is_invite = asked.method == Method::Invite;
@@ -514,6 +519,7 @@ impl Sim {
             at: self.world.now,
             finals: Vec::new(),
             read_by: Vec::new(),
+            said: false,
             forbidden,
             excused: false,
             within,
@@ -558,7 +564,10 @@ impl Sim {
         self.act();
         self.excuse(|asked| asked.party == party);
         let is_its = |asked: &Asked| {
-            asked.read_by.last().is_some_and(|reader| reader == party) && asked.finals.is_empty() && !asked.excused
+            asked.read_by.last().is_some_and(|reader| reader == party)
+                && asked.finals.is_empty()
+                && !asked.excused
+                && !asked.said
         };
         let its: Vec<u32> = self.asked.iter().filter(|(_, asked)| is_its(asked)).map(|(number, _)| *number).collect();
         self.world.cut(party);
