@@ -110,6 +110,7 @@ fn seeded_worlds_end_right() {
         Some(seed) => vec![seed],
         None => (0..number("SIM_SEEDS").unwrap_or(150)).collect(),
     };
+    let are_many = seeds.len() >= 50;
     let (mut asked, mut answered, mut dialogs, mut deaths) = (0, 0, 0, 0);
     for seed in seeds {
         let outcome = std::panic::catch_unwind(|| {
@@ -132,7 +133,7 @@ fn seeded_worlds_end_right() {
         deaths += sums.3;
     }
     println!("{asked} requests, {answered} answered with 200, {dialogs} ends of dialogs, {deaths} deaths");
-    assert!(answered * 5 > asked, "most worlds do nothing");
+    assert!(!are_many || answered * 5 > asked, "most worlds do nothing");
 }
 
 impl Sim {
