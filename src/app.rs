@@ -182,7 +182,10 @@ impl FreePorts {
 
 /// Runs an edge until SIGTERM or SIGINT; SIGHUP reloads.
 pub fn run(load: Load) -> Result<(), String> {
+    // What is decided is decided by one task: with more workers than half of the cores, messages are only handed around between them.
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads((cores / 2).max(1))
         .enable_all()
         .build()
         .map_err(|error| format!("no runtime: {error}"))?;

@@ -24,6 +24,13 @@ pub enum Event {
         /// Partner label or node name, for people.
         who: String,
     },
+    /// A listed partner has proven itself on a link, by a certificate that lasts so long.
+    Shown {
+        /// The partner entry's label.
+        partner: String,
+        /// Seconds since 1970.
+        not_after: u64,
+    },
     /// A link ended.
     LinkClosed {
         /// Which.

@@ -1,7 +1,7 @@
 //! The connections that may carry messages, and what each has proven.
 
 use crate::gate::limits;
-use crate::gate::partner::{LinkId, Protocol, Side};
+use crate::gate::partner::{LinkId, PartnerId, Protocol, Side};
 use crate::gate::peer::{self, Claim, Facts, Opened};
 use crate::gate::reject::{Reason, Reject};
 use crate::gate::settings::Settings;
@@ -16,6 +16,8 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub struct Links {
     table: BTreeMap<LinkId, Link>,
+    /// Listed partners that have just proven themselves, and until when the certificate lasts.
+    shown: Vec<(PartnerId, Time)>,
 }
 
 /// One link.
@@ -122,8 +124,14 @@ impl Links {
                     format!("{count} links of one partner; its limits.links is {links_max}"),
                 ));
             }
+            self.shown.extend(claim.expires().map(|end| (partner, end)));
         }
         Ok(claim)
+    }
+
+    /// The certificates by which partners have proven themselves since the last time.
+    pub fn take_shown(&mut self) -> Vec<(PartnerId, Time)> {
+        std::mem::take(&mut self.shown)
     }
 
     /// How many links there are of each kind.

@@ -39,7 +39,7 @@ pub use time::Time;
 use crate::wire::address::Domain;
 use border::Border;
 use links::{Far, Link, Links};
-use partner::Action;
+use partner::{Action, NodeProtocol};
 use policy::rate::Rates;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -52,7 +52,9 @@ use session::table::fingerprint;
 use session::transaction::Ended;
 use session::{Deadline, Facts, Sessions, Step, Turn};
 use settings::Settings;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use writing::Writing;
 
@@ -74,7 +76,7 @@ pub struct Gate {
     steps: VecDeque<Step>,
     outputs: VecDeque<Output>,
     /// Fingerprints of the first allows already told, of this policy version.
-    allows_told: BTreeSet<u64>,
+    allows_told: HashSet<u64, BuildHasherDefault<DefaultHasher>>,
     /// Goes into those fingerprints: nobody outside can make two alike, and so leave one untold.
     told_key: u64,
     nodes_up: BTreeMap<String, bool>,
@@ -124,7 +126,7 @@ impl Gate {
             deadlines: Deadlines::new(),
             steps: VecDeque::new(),
             outputs: VecDeque::new(),
-            allows_told: BTreeSet::new(),
+            allows_told: HashSet::default(),
             told_key: fingerprint(seed),
             nodes_up,
             draining: None,
@@ -166,6 +168,11 @@ impl Gate {
             Input::Drain { last } => self.drain(now, last),
             Input::Timeout => self.timeout(now),
             Input::StoreTrouble(why) => self.store_told(now, why),
+        }
+        for (partner, end) in self.links.take_shown() {
+            let partner = self.settings.policy.partner(partner).label.clone();
+            let shown = Event::Shown { partner, not_after: end.unix_seconds() };
+            self.outputs.push_back(Output::Event(Box::new(shown)));
         }
         self.carry(now);
     }
@@ -417,6 +424,13 @@ impl Gate {
         let before = std::mem::replace(&mut self.settings, settings);
         self.allows_told.clear();
         self.outputs.push_back(Output::Event(Box::new(Event::Reloaded { version })));
+        for node in self.settings.nodes.iter().filter(|node| node.protocol == NodeProtocol::Sip) {
+            if sip_node_at(&self.settings, &node.name) != sip_node_at(&before, &node.name) {
+                // Where it is now nothing is known of it.
+                self.health.forget(&node.name);
+                self.hops.forget_failure(&route::HopKey::SipNode { node: node.name.clone() });
+            }
+        }
         self.watch_health(now);
         self.close_unwanted(now, &before);
         self.components_reloaded(now, &before);
@@ -438,7 +452,7 @@ impl Gate {
                 self.settings.policy.partner_towards(from).is_none()
                     || !self.settings.nodes.iter().any(|n| n.name == *node && n.domains.contains(to))
             }
-            route::HopKey::SipNode { node } => !self.settings.nodes.iter().any(|n| n.name == *node),
+            route::HopKey::SipNode { node } => sip_node_at(&self.settings, node) != sip_node_at(before, node),
             route::HopKey::Component { .. } => false,
         });
         let partners: Vec<(LinkId, Domain)> = self
@@ -467,7 +481,7 @@ impl Gate {
             }
         }
         for link in unwanted {
-            if let Some(route::HopKey::Partner { .. }) = self.hops.of_link(link) {
+            if let Some(route::HopKey::Partner { .. } | route::HopKey::SipNode { .. }) = self.hops.of_link(link) {
                 // What is sent from now on gets a connection of its own; this one takes nothing more.
                 self.hops.closed(now, link, "no longer wanted");
             }
@@ -591,6 +605,12 @@ impl Gate {
             .and_then(|domain| self.settings.policy.partner_for(&domain, protocol))
             .map_or_else(|| "other".to_owned(), |id| self.settings.policy.partner(id).label.clone())
     }
+}
+
+/// Where a SIP node is, and as whom it proves itself there.
+fn sip_node_at<'a>(settings: &'a Settings, name: &str) -> Option<(&'a HostPort, Option<&'a String>)> {
+    let node = settings.nodes.iter().find(|node| node.name == name && node.protocol == NodeProtocol::Sip)?;
+    Some((&node.address, node.tls_name.as_ref()))
 }
 
 /// A node's stream ended: what its users show may be stale, and what they were shown forgotten. Ask and tell again, not all at once.

@@ -102,6 +102,8 @@ impl Tls {
         let mut config =
             server(&self.provider, self.versions, &self.trust, &self.certificates, Demand::Trusted, &refusal)?;
         config.session_storage = Arc::clone(&self.sip_sessions);
+        // One to come back with: links live long.
+        config.send_tls13_tickets = 1;
         Ok((Arc::new(config), refusal))
     }
 

@@ -89,6 +89,22 @@ pub enum BadAddress {
     Escape,
 }
 
+/// Lower-case letters, digits and inner hyphens in labels that are no A-labels and of which the last begins with a letter: UTS 46 maps such a name
+/// to itself, and it is no address.
+fn is_plain_domain(text: &str) -> bool {
+    let is_plain = |label: &str| {
+        let bytes = label.as_bytes();
+        (1..=63).contains(&bytes.len())
+            && bytes.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-')
+            && bytes.first() != Some(&b'-')
+            && bytes.last() != Some(&b'-')
+            && bytes.get(2..4) != Some(b"--")
+    };
+    text.len() <= DOMAIN_BYTES
+        && text.split('.').all(is_plain)
+        && text.rsplit('.').next().is_some_and(|last| last.starts_with(|first: char| first.is_ascii_lowercase()))
+}
+
 impl Domain {
     /// Parses and normalises: U-labels become A-labels, upper case lower; one trailing dot is dropped.
     ///
@@ -100,6 +116,10 @@ impl Domain {
             return Err(BadAddress::Domain);
         }
         let text = text.strip_suffix('.').unwrap_or(text);
+        // What is in this form already, as nearly all are, needs no mapping.
+        if is_plain_domain(text) {
+            return Ok(Self(Arc::from(text)));
+        }
         let ascii = Uts46::new()
             .to_ascii(text.as_bytes(), AsciiDenyList::STD3, Hyphens::CheckFirstLast, DnsLength::Verify)
             .map_err(|_| BadAddress::Domain)?;

@@ -70,14 +70,12 @@ sip  = ["{outside}:5061"]
 xmpp = []
 
 [inside]
-sip      = []
+sip      = [{sip}]
 xmpp     = ["{inside}:{port}", "{inside}:5269"]
 networks = ["127.0.0.0/8"]
 tls      = "{tls}"
+{inside_trust}
 
-[[node]]
-name     = "imp-1"
-domains  = ["corp.example"]
 {node}
 
 [dns.records]
@@ -105,6 +103,15 @@ audit  = "audit.jsonl"
             outside = net.outside(),
             inside = net.inside(),
             port = Net::INSIDE_PORT,
+            sip = match (setup.nodes, setup.tls) {
+                (0, _) => String::new(),
+                (_, false) => format!("\"tcp:{}:{}\"", net.inside(), Net::INSIDE_SIP_PORT),
+                (_, true) => format!("\"tls:{}:{}\"", net.inside(), Net::INSIDE_SIP_PORT),
+            },
+            inside_trust = match setup.nodes > 0 && setup.tls {
+                true => format!("trust    = [\"{}\"]", trust.chain.display()),
+                false => String::new(),
+            },
             tls = if setup.tls { "optional" } else { "off" },
             node = node(net, setup),
             partner = net.partner(),
@@ -213,13 +220,30 @@ fn run(program: &Path, folder: &Path) -> Process {
 /// How the node is attached.
 fn node(net: Net, setup: Setup) -> String {
     let prosody = net.prosody();
+    let begin = |number| format!("[[node]]\nname = \"imp-{number}\"\ndomains = [\"corp.example\"]\n");
+    if setup.nodes > 0 {
+        let sip = |number| {
+            let at = SocketAddr::new(net.node(number), Net::NODE_PORT);
+            let tls = match setup.tls {
+                true => format!("tls = {{ name = \"imp-{number}.corp.internal\" }}\nverify = \"certificate\"\n"),
+                false => String::new(),
+            };
+            let port = match number {
+                2 => format!("public_port = {}\n", Net::PUBLIC_PORT),
+                _ => String::new(),
+            };
+            format!("{}protocol = \"sip\"\naddress = \"{at}\"\n{tls}{port}\n", begin(number))
+        };
+        return (1..=setup.nodes).map(sip).collect();
+    }
+    let begin = begin(1);
     if setup.component {
         let port = Net::COMPONENT_PORT;
-        return format!("protocol = \"xmpp-component\"\naddress = \"{prosody}:{port}\"\nsecret = \"{SECRET}\"");
+        return format!("{begin}protocol = \"xmpp-component\"\naddress = \"{prosody}:{port}\"\nsecret = \"{SECRET}\"");
     }
     // Linux connects from 127.0.0.1 whatever loopback address it connects to.
     format!(
-        "protocol = \"xmpp\"\naddress = \"{prosody}:5269\"\nverify = \"{}\"\nsources = [\"127.0.0.1\", \"{prosody}\"]",
+        "{begin}protocol = \"xmpp\"\naddress = \"{prosody}:5269\"\nverify = \"{}\"\nsources = [\"127.0.0.1\", \"{prosody}\"]",
         setup.verify
     )
 }

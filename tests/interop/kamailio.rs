@@ -205,7 +205,7 @@ fn subscriptions_through_kamailio_are_refreshed_and_outlive_it() {
     alice.presence_from(JULIET_JID, "unavailable");
 
     // It has forgotten our subscription, and says so to the next refresh: another one takes its place (RFC 6665 §4.1.2.2).
-    kamailio.restart(stand.net);
+    kamailio.restart();
     wait_until("fedgate subscribes anew", PATIENCE, || {
         kamailio.received(&["SUBSCRIBE sip:juliet@kamailio.example", "over tls"]) >= 2
     });

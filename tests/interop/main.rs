@@ -1,5 +1,5 @@
-//! fedgate between real peers: inside a Prosody with slixmpp clients, outside a Microsoft-shaped SIP partner and a Kamailio with a
-//! baresip behind it, both over mutual TLS.
+//! fedgate between real peers: inside a Prosody with slixmpp clients, or Kamailios with baresips; outside a Microsoft-shaped SIP partner and a
+//! Kamailio with a baresip behind it, both over mutual TLS.
 //!
 //! Each test raises a stand of its own on loopback addresses of its own (see [`stand`]), drives both ends, and reads
 //! fedgate's answers, log, audit and admin listener. What the stand needs (Prosody, slixmpp, openssl, Kamailio, baresip, sipsak, a release build
@@ -22,7 +22,11 @@ mod presence;
 mod process;
 mod prosody;
 mod refusals;
+mod relay;
+mod relay_nodes;
+mod relay_stand;
 mod restart;
 mod server;
 mod sessions;
+mod sip_client;
 mod stand;

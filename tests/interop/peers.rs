@@ -30,6 +30,23 @@ pub fn find_kamailio(test: &str) -> Option<()> {
     unless_missing(test, FOUND.get_or_init(look_for_kamailio))
 }
 
+/// Likewise what SIP that stays SIP needs: no XMPP server.
+pub fn find_sip(test: &str) -> Option<Peers> {
+    static FOUND: OnceLock<Result<Peers, String>> = OnceLock::new();
+    unless_missing(
+        test,
+        FOUND.get_or_init(|| {
+            let fedgate = release_build()?;
+            all_found(&[
+                (succeeds("openssl", &["version"]), "openssl"),
+                (succeeds(PYTHON, &["--version"]), "/usr/bin/python3 (Debian: python3)"),
+            ])?;
+            look_for_kamailio()?;
+            Ok(Peers { fedgate })
+        }),
+    )
+}
+
 fn unless_missing<T: Clone>(test: &str, found: &Result<T, String>) -> Option<T> {
     match found {
         Ok(peers) => Some(peers.clone()),
@@ -74,7 +91,7 @@ fn look_for_kamailio() -> Result<(), String> {
         (module("tls.so"), "Kamailio's TLS (Debian: kamailio-tls-modules)"),
         (module("presence_xml.so"), "Kamailio's presence (Debian: kamailio-presence-modules)"),
         (
-            on_path("baresip").is_some() && Path::new(phone::MODULES).join("ctrl_tcp.so").is_file(),
+            on_path("baresip").is_some() && Path::new(phone::MODULES).join("aubridge.so").is_file(),
             "baresip (Debian: baresip-core)",
         ),
         (on_path("sipsak").is_some(), "sipsak (Debian: sipsak)"),

@@ -1,9 +1,9 @@
-//! A user of kamailio.example at a baresip: registers, watches contacts, publishes presence, sends and takes messages.
+//! A user at a baresip, behind a Kamailio: registers, watches contacts, publishes presence, sends and takes messages, calls.
 //!
 //! It is driven through its control socket (JSON in netstrings) and read by its SIP trace.
 
 use crate::process::{Event, PATIENCE, Process};
-use crate::stand::{Net, wait_until};
+use crate::stand::wait_until;
 use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::io::{Read, Write};
@@ -17,6 +17,17 @@ pub const MODULES: &str = "/usr/lib/baresip/modules";
 /// What comes before and after a message in its trace.
 const BEGIN: &[u8] = b"\x1b[36;1m#\n";
 const END: &[u8] = b"\x1b[;m\n";
+
+/// Where a user is at home.
+#[derive(Clone, Copy, Debug)]
+pub struct Home {
+    /// The user's domain.
+    pub domain: &'static str,
+    /// Its server's address.
+    pub server: IpAddr,
+    /// The phone's own.
+    pub address: IpAddr,
+}
 
 /// The client.
 pub struct Phone {
@@ -32,23 +43,26 @@ pub struct Phone {
 }
 
 impl Phone {
-    /// Registers as `user@kamailio.example` and publishes that it is online. `contact` is whom it writes to, and watches too with `watch`.
-    pub fn start(user: &str, contact: &str, watch: bool, net: Net, folder: &Path) -> Self {
-        let (address, server) = (net.phone(), net.kamailio());
+    /// Registers `user` at home and publishes that it is online. `contact` is whom it writes to, and watches too with `watch`.
+    pub fn start(user: &str, contact: &str, watch: bool, home: Home, folder: &Path) -> Self {
+        let Home { domain, server, address } = home;
         std::fs::create_dir_all(folder).expect("a folder for a phone");
         let write =
             |file: &str, text: String| std::fs::write(folder.join(file), text).expect("a phone's configuration");
         let modules = ["contact", "menu", "presence", "ctrl_tcp"].map(|m| format!("module_app {m}.so\n")).concat();
+        // What a call sounds like, without a sound card.
+        let sound = ["source", "player", "alert"].map(|way| format!("audio_{way} aubridge,{user}\n")).concat();
         write(
             "config",
             format!(
-                "sip_listen {address}:5060\nctrl_tcp_listen {address}:4444\nmodule_path {MODULES}\nmodule_tmp account.so\n{modules}"
+                "sip_listen {address}:5060\nctrl_tcp_listen {address}:4444\nmodule_path {MODULES}\nmodule g711.so\n\
+                 module aubridge.so\n{sound}module_tmp account.so\n{modules}"
             ),
         );
         write(
             "accounts",
             format!(
-                "<sip:{user}@kamailio.example;transport=udp>;auth_pass=none;regint=600;pubint=600;\
+                "<sip:{user}@{domain};transport=udp>;auth_pass=none;regint=600;pubint=600;\
                  outbound=\"sip:{server}:5060;transport=udp\"\n"
             ),
         );
@@ -79,6 +93,26 @@ impl Phone {
     /// Sends a message to its contact.
     pub fn message(&mut self, body: &str) {
         self.command("message", Some(body));
+    }
+
+    /// Calls somebody.
+    pub fn dial(&mut self, uri: &str) {
+        self.command("dial", Some(uri));
+    }
+
+    /// Takes the call that rings.
+    pub fn accept(&mut self) {
+        self.command("accept", None);
+    }
+
+    /// Puts the other end on hold, by a re-INVITE.
+    pub fn hold(&mut self) {
+        self.command("hold", None);
+    }
+
+    /// Ends the call, or gives it up.
+    pub fn hang_up(&mut self) {
+        self.command("hangup", None);
     }
 
     /// Publishes that it is online.
@@ -115,6 +149,11 @@ impl Phone {
         self.wait(&format!("the answer to {method}"), |e| {
             e.is("received") && e.status() >= 200 && e.header("cseq").ends_with(&format!(" {method}"))
         })
+    }
+
+    /// Waits until its call rings.
+    pub fn rings(&mut self) {
+        self.wait("180", |e| e.is("received") && e.status() == 180);
     }
 
     /// The next request it received of this method that satisfies `wanted`.

@@ -40,9 +40,25 @@ impl Process {
         Self { name, child, has_family }
     }
 
-    /// Sends a signal by its name: `TERM`, `HUP`, `STOP`, `CONT`.
+    /// Sends a signal by its name: `TERM`, `HUP`, `STOP`, `CONT`, `KILL`.
     pub fn signal(&self, signal: &str) {
         assert!(kill(signal, self.child.id()), "kill -s {signal} {} fails", self.name);
+    }
+
+    /// Sends a signal to it, then to its children: after SIGKILL nobody is left to start others or to say goodbye.
+    pub fn signal_family(&self, signal: &str) {
+        let children = self.children();
+        self.signal(signal);
+        for child in children {
+            // It may have gone with its parent.
+            let _ = kill(signal, child);
+        }
+    }
+
+    fn children(&self) -> Vec<u32> {
+        let id = self.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        children.split_whitespace().filter_map(|id| id.parse().ok()).collect()
     }
 
     /// Waits for its end.
@@ -69,9 +85,17 @@ impl Drop for Process {
     fn drop(&mut self) {
         let end = Instant::now() + PATIENCE;
         if self.has_family && matches!(self.child.try_wait(), Ok(None)) {
+            // A test that failed may have left them standing still.
+            let children = self.children();
+            for id in children.iter().copied().chain([self.child.id()]) {
+                let _ = kill("CONT", id);
+            }
             let _ = kill("TERM", self.child.id());
             while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < end {
                 std::thread::sleep(Duration::from_millis(20));
+            }
+            if matches!(self.child.try_wait(), Ok(None)) {
+                self.signal_family("KILL");
             }
         }
         let _ = self.child.kill();
@@ -175,6 +199,12 @@ impl Puppet {
                 Err(RecvTimeoutError::Disconnected) => panic!("{} has ended", self.name),
             }
         }
+    }
+
+    /// Takes all events told so far.
+    pub fn take_all(&mut self) -> Vec<Event> {
+        self.waiting.extend(self.events.try_iter());
+        std::mem::take(&mut self.waiting)
     }
 
     /// Panics if such an event was told or is told within `time`.

@@ -1,4 +1,5 @@
-//! A real Kamailio: edge and presence server of kamailio.example: mutual TLS outside (RFC 5922), its own users by UDP on loopback.
+//! A real Kamailio. Outside: edge and presence server of kamailio.example, mutual TLS (RFC 5922), its own users by UDP on loopback. Inside: a
+//! presence node of corp.example, TCP towards the edge, its users by UDP.
 
 use crate::peers::on_path;
 use crate::pki::{Certificate, Pki};
@@ -7,7 +8,7 @@ use crate::stand::{Net, wait_until};
 use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::fmt::Write;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -18,6 +19,8 @@ pub const TABLES: &str = "/usr/share/kamailio/dbtext/kamailio";
 /// The server.
 pub struct Kamailio {
     folder: PathBuf,
+    /// Where it listens.
+    at: SocketAddr,
     process: Option<Process>,
     /// How many rules were written: the file's time tells the server that it has changed.
     rules: u64,
@@ -27,36 +30,40 @@ impl Kamailio {
     /// Writes its configuration and starts it. It shows `own` in both roles, trusts the federation's authority only, and lets nobody
     /// subscribe for longer than `longest` seconds.
     pub fn start(folder: &Path, net: Net, own: &Certificate, pki: &Pki, longest: u32) -> Self {
-        std::fs::create_dir_all(folder.join("db")).expect("a folder for tables");
-        for table in ["version", "presentity", "active_watchers", "watchers", "xcap"] {
-            empty(folder, table);
-        }
-        let mut tls = String::new();
-        for role in ["server", "client"] {
-            writeln!(
-                tls,
-                "[{role}:default]\nmethod = TLSv1.2+\nverify_certificate = yes\nrequire_certificate = yes\n\
-                 certificate = {}\nprivate_key = {}\nca_list = {}",
-                own.chain.display(),
-                own.key.display(),
-                pki.authority.chain.display()
-            )
-            .expect("a string");
-        }
-        std::fs::write(folder.join("tls.cfg"), tls).expect("a TLS configuration");
+        write_tls(folder, own, pki);
         let config = include_str!("kamailio.cfg")
             .replace("@ADDRESS@", &net.kamailio().to_string())
             .replace("@EDGE@", &net.outside().to_string())
             .replace("@LONGEST@", &longest.to_string())
             .replace("@FOLDER@", &folder.display().to_string());
-        std::fs::write(folder.join("kamailio.cfg"), config).expect("a configuration");
+        Self::raise(folder, &config, SocketAddr::new(net.kamailio(), 5061))
+    }
 
-        let mut kamailio = Self { folder: folder.to_owned(), process: None, rules: 0 };
-        kamailio.run(net);
+    /// Writes the configuration of a presence node inside and starts it: it listens at `net.node(number)`; with TLS it shows `own` in both roles.
+    pub fn start_node(folder: &Path, net: Net, number: u8, tls: Option<(&Certificate, &Pki)>) -> Self {
+        if let Some((own, pki)) = tls {
+            write_tls(folder, own, pki);
+        }
+        let config = include_str!("node.cfg")
+            .replace("@TRANSPORT@", if tls.is_some() { "tls" } else { "tcp" })
+            .replace("@ADDRESS@", &net.node(number).to_string())
+            .replace("@EDGE@", &net.inside().to_string())
+            .replace("@FOLDER@", &folder.display().to_string());
+        Self::raise(folder, &config, SocketAddr::new(net.node(number), Net::NODE_PORT))
+    }
+
+    fn raise(folder: &Path, config: &str, at: SocketAddr) -> Self {
+        std::fs::create_dir_all(folder.join("db")).expect("a folder for tables");
+        for table in ["version", "presentity", "active_watchers", "watchers", "xcap"] {
+            empty(folder, table);
+        }
+        std::fs::write(folder.join("kamailio.cfg"), config).expect("a configuration");
+        let mut kamailio = Self { folder: folder.to_owned(), at, process: None, rules: 0 };
+        kamailio.run();
         kamailio
     }
 
-    fn run(&mut self, net: Net) {
+    fn run(&mut self) {
         let folder = &self.folder;
         let file = folder.join("kamailio.cfg");
         // In the foreground; plain malloc's relatives cost least at the start; 32 and 4 MiB are plenty.
@@ -68,16 +75,33 @@ impl Kamailio {
         let mut process = Process::start_family("kamailio", program.as_os_str(), &arguments, folder, &log);
         wait_until("Kamailio listens", PATIENCE, || {
             process.assert_running();
-            TcpStream::connect((net.kamailio(), 5061)).is_ok()
+            TcpStream::connect(self.at).is_ok()
         });
         self.process = Some(process);
     }
 
     /// Starts it anew: it has forgotten registrations, subscriptions and publications, and every connection is gone.
-    pub fn restart(&mut self, net: Net) {
+    pub fn restart(&mut self) {
         self.process = None;
         empty(&self.folder, "presentity");
-        self.run(net);
+        self.run();
+    }
+
+    /// It and all its processes stand still: what it is sent is taken by the system and read by nobody.
+    pub fn freeze(&self) {
+        self.process.as_ref().expect("it runs").signal_family("STOP");
+    }
+
+    /// It and all its processes die at once (SIGKILL).
+    pub fn kill(&mut self) {
+        let mut process = self.process.take().expect("it runs");
+        process.signal_family("KILL");
+        process.wait(PATIENCE);
+    }
+
+    /// Whether it refuses what is new with 503, and goes on with what is.
+    pub fn rest(&self, rests: bool) {
+        self.command("pv.shvSet", json!(["resting", "int", i32::from(rests)]));
     }
 
     /// A user says what becomes of a watcher (RFC 5025 §3.2.1): `allow`, `polite-block`, `block`, `confirm`.
@@ -120,16 +144,38 @@ impl Kamailio {
         String::from_utf8_lossy(&std::fs::read(self.folder.join("kamailio.log")).unwrap_or_default()).into_owned()
     }
 
+    /// Every message it has received, with a line before each on where from.
+    pub fn messages(&self) -> Vec<String> {
+        self.log().split(" <script>: ").skip(1).map(str::to_owned).collect()
+    }
+
     /// How many messages it has received that have all of `words`.
     pub fn received(&self, words: &[&str]) -> usize {
-        let log = self.log();
-        log.split(" <script>: ").filter(|message| words.iter().all(|word| message.contains(word))).count()
+        self.messages().iter().filter(|message| words.iter().all(|word| message.contains(word))).count()
     }
 
     /// Waits until it has received a message with all of `words`.
     pub fn assert_received(&self, words: &[&str]) {
         wait_until(&format!("Kamailio has received {words:?}"), PATIENCE, || self.received(words) > 0);
     }
+}
+
+/// Mutual TLS: both roles show `own` and trust the authority only.
+fn write_tls(folder: &Path, own: &Certificate, pki: &Pki) {
+    let mut tls = String::new();
+    for role in ["server", "client"] {
+        writeln!(
+            tls,
+            "[{role}:default]\nmethod = TLSv1.2+\nverify_certificate = yes\nrequire_certificate = yes\n\
+             certificate = {}\nprivate_key = {}\nca_list = {}",
+            own.chain.display(),
+            own.key.display(),
+            pki.authority.chain.display()
+        )
+        .expect("a string");
+    }
+    std::fs::create_dir_all(folder).expect("a folder for a server");
+    std::fs::write(folder.join("tls.cfg"), tls).expect("a TLS configuration");
 }
 
 fn empty(folder: &Path, table: &str) {

@@ -5,7 +5,7 @@ use crate::desk::Desk;
 use crate::fedgate::Fedgate;
 use crate::partner::Partner;
 use crate::peers;
-use crate::phone::Phone;
+use crate::phone::{Home, Phone};
 use crate::pki::{Certificate, Pki};
 use crate::prosody::Prosody;
 use crate::server::Kamailio;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// What varies between stands.
 #[derive(Clone, Copy)]
 pub struct Setup {
-    /// Prosody's `s2s_require_encryption`, with `[inside] tls = "optional"`; else TLS is off inside.
+    /// Prosody's `s2s_require_encryption`, with `[inside] tls = "optional"`; of SIP nodes `tls` and `verify = "certificate"`. Else TLS is off inside.
     pub tls: bool,
     /// `[[node]] verify`.
     pub verify: &'static str,
@@ -29,11 +29,13 @@ pub struct Setup {
     pub component: bool,
     /// Prosody keeps count of what is acknowledged (`mod_smacks`, XEP-0198).
     pub managed: bool,
+    /// How many SIP nodes there are in Prosody's place (see relay_stand.rs).
+    pub nodes: u8,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { tls: false, verify: "network", chat: "page", policy: "", component: false, managed: false }
+        Self { tls: false, verify: "network", chat: "page", policy: "", component: false, managed: false, nodes: 0 }
     }
 }
 
@@ -78,17 +80,17 @@ impl Stand {
 
     /// Raises a Kamailio as kamailio.example, which shows this certificate (see [`Kamailio::start`]).
     pub fn raise_kamailio(&self, certificate: &Certificate, longest: u32) -> Kamailio {
-        Kamailio::start(&subfolder(&self.folder, "kamailio"), self.net, certificate, &self.pki, longest)
+        Kamailio::start(&self.folder.path().join("kamailio"), self.net, certificate, &self.pki, longest)
     }
 
     /// A user's client behind it, registered (see [`Phone::start`]).
     pub fn phone(&self, user: &str, contact: &str, watch: bool) -> Phone {
-        Phone::start(user, contact, watch, self.net, &self.folder.path().join("phone"))
+        Phone::start(user, contact, watch, self.net.outer_home(), &self.folder.path().join("phone"))
     }
 
     /// A second device of a user behind it.
     pub fn desk(&self, user: &str) -> Desk {
-        Desk::new(user, self.net, &self.folder.path().join("desk"))
+        Desk::new(user, self.net.outer_home(), &self.folder.path().join("desk"))
     }
 
     /// The partner connects with its own certificate, as link `out`.
@@ -98,7 +100,8 @@ impl Stand {
     }
 }
 
-fn subfolder(folder: &Folder, name: &str) -> PathBuf {
+/// A folder in a stand's.
+pub fn subfolder(folder: &Folder, name: &str) -> PathBuf {
     let path = folder.path().join(name);
     std::fs::create_dir_all(&path).expect("a folder");
     path
@@ -115,8 +118,17 @@ impl Net {
     /// The port where Prosody takes components.
     pub const COMPONENT_PORT: u16 = 5347;
 
+    /// The port where a SIP node inside takes SIP over TCP; its users come by UDP to 5060.
+    pub const NODE_PORT: u16 = 5070;
+
+    /// The port outside that is the second SIP node's own.
+    pub const PUBLIC_PORT: u16 = 5072;
+
+    /// The port of fedgate's inside SIP listener.
+    pub const INSIDE_SIP_PORT: u16 = 5062;
+
     /// A net of 127.0.0.0/8 that nobody uses.
-    fn pick() -> Self {
+    pub fn pick() -> Self {
         static NEXT: AtomicU8 = AtomicU8::new(1);
         let second = 64 + u8::try_from(std::process::id() % 128).unwrap_or_default();
         let free = |net: &Net| {
@@ -128,6 +140,9 @@ impl Net {
                 (net.partner(), 5061),
                 (net.kamailio(), 5061),
                 (net.phone(), 4444),
+                (net.node(1), Self::NODE_PORT),
+                (net.node(2), Self::NODE_PORT),
+                (net.inner_phone(), 4444),
             ]
             .into_iter()
             .all(|address| TcpListener::bind(address).is_ok())
@@ -169,19 +184,49 @@ impl Net {
     pub fn phone(self) -> IpAddr {
         self.host(11)
     }
+    /// A scripted client's behind it.
+    pub fn script(self) -> IpAddr {
+        self.host(12)
+    }
+    /// Another one's.
+    pub fn load(self) -> IpAddr {
+        self.host(13)
+    }
+    /// The SIP node's of this number, from 1.
+    pub fn node(self, number: u8) -> IpAddr {
+        self.host(20 + number)
+    }
+    /// The client's behind it.
+    pub fn inner_phone(self) -> IpAddr {
+        self.host(31)
+    }
+    /// A scripted client's behind it.
+    pub fn inner_script(self) -> IpAddr {
+        self.host(32)
+    }
+    /// Where a phone outside is at home.
+    pub fn outer_home(self) -> Home {
+        Home { domain: "kamailio.example", server: self.kamailio(), address: self.phone() }
+    }
+    /// Where a phone inside is at home.
+    pub fn inner_home(self) -> Home {
+        Home { domain: "corp.example", server: self.node(1), address: self.inner_phone() }
+    }
 }
 
 /// A folder for one test: removed, but kept and shown when the test fails.
-struct Folder(Option<tempfile::TempDir>);
+pub struct Folder(Option<tempfile::TempDir>);
 
 impl Folder {
-    fn new(test: &str) -> Self {
+    /// A new one.
+    pub fn new(test: &str) -> Self {
         let folder =
             tempfile::Builder::new().prefix(&format!("fedgate-interop-{test}-")).tempdir().expect("a temporary folder");
         Self(Some(folder))
     }
 
-    fn path(&self) -> &Path {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
         self.0.as_ref().expect("held until dropped").path()
     }
 }
@@ -201,6 +246,9 @@ impl Drop for Folder {
             ("prosody/prosody.log", 40),
             ("kamailio/kamailio.log", 120),
             ("phone/phone.log", 40),
+            ("imp-1/kamailio.log", 120),
+            ("imp-2/kamailio.log", 120),
+            ("inner-phone/phone.log", 40),
         ] {
             let Ok(text) = std::fs::read(path.join(file)) else { continue };
             let text = String::from_utf8_lossy(&text);

@@ -131,7 +131,7 @@ impl Gate {
             dialog,
             node,
         };
-        self.hand_on(now, (link, at), request.clone(), way, &routed, (nodes, 0))?;
+        self.hand_on(now, (link, at), request, way, &routed, (nodes, 0))?;
         Ok(Some(Taken::Later))
     }
 
@@ -211,7 +211,7 @@ impl Gate {
             dialog,
             node: node.name,
         };
-        self.hand_on(now, (link, at), request.clone(), way, &routed, (Vec::new(), 0))?;
+        self.hand_on(now, (link, at), request, way, &routed, (Vec::new(), 0))?;
         Ok(Taken::Later)
     }
 
@@ -220,7 +220,7 @@ impl Gate {
         &mut self,
         now: Time,
         (link, at): (LinkId, Time),
-        request: Message,
+        request: &Message,
         way: Way,
         routed: &Routed,
         (others, tries): (Vec<String>, u8),
@@ -237,17 +237,17 @@ impl Gate {
             return Err(Reject::new(Reason::Overloaded, detail));
         }
         let id = RelayId(self.rng.random());
-        let branch = relay::branch(relay::loop_mark(&routed.uri, &request), id);
+        let branch = relay::branch(relay::loop_mark(&routed.uri, request), id);
         let crossing = self.crossing(&way)?;
         let bytes = match way.side {
-            Side::Outside => topology::inward_request(&crossing, &request, routed, &branch)?,
-            Side::Inside => topology::outward_request(&crossing, &request, routed, &branch)?,
+            Side::Outside => topology::inward_request(&crossing, request, routed, &branch)?,
+            Side::Inside => topology::outward_request(&crossing, request, routed, &branch)?,
         };
         let method = request.method().cloned();
         if matches!(method, Some(Method::Ack | Method::Benotify)) {
             // RFC 3261 §16.6, §13.2.2.4: nothing answers it. COMPAT(lync): MS-SIP §3.5, nor a BENOTIFY.
             if method == Some(Method::Benotify) {
-                self.sessions.relays.dialogs.notified(&way.partner, &request);
+                self.sessions.relays.dialogs.notified(&way.partner, request);
             }
             let transit = Some((at, Path::SipSip));
             let parcel = Parcel { bytes, passage: Passage::Answer, transit, lane: Lane::Free };
@@ -256,7 +256,7 @@ impl Gate {
         }
         if method == Some(Method::Invite) && tries == 0 {
             // RFC 3261 §16.2: at once, so that nobody asks again.
-            self.answer(now, link, &request, 100, &[], None, false);
+            self.answer(now, link, request, 100, &[], None, false);
         }
         let handed = Handed { link, request: request.detached(), way, hop, others, tries, bytes, at };
         let (mut turn, sessions) = self.turn(now);
@@ -310,7 +310,7 @@ impl Gate {
             routed.uri.clone_from(&inside.target);
             routed.routes.clone_from(&inside.routes);
         }
-        Some(Within { node: seen.node.clone(), dialog: seen.dialog })
+        Some(Within { node: seen.node.to_string(), dialog: seen.dialog })
     }
 
     /// Policy on a request that is relayed, and what it counts as: inside a dialog what opened the dialog is decided again, and what the
@@ -429,8 +429,7 @@ fn is_sent_by(via: &Via<'_>, node: &Node) -> bool {
 fn is_facing(request: &Message, node: &Node) -> bool {
     let Some(facing) = &node.facing else { return false };
     let is_routed = |uri: &Uri<'_>| uri.param("lr").is_some() && request.header(Name::Route).is_some();
-    inward::request_uri(request)
-        .is_some_and(|uri| uri.user.is_none() && uri.host.is(&facing.at.host) && !is_routed(&uri))
+    request.request_uri().is_some_and(|uri| uri.user.is_none() && uri.host.is(&facing.at.host) && !is_routed(&uri))
 }
 
 /// RFC 3261 §16.3 step 5. COMPAT(lync): `ms-benotify` is known; its dialogs are relayed with whatever the two ends agree on.

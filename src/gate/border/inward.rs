@@ -54,28 +54,21 @@ pub fn to(request: &Message) -> Result<Address, Reject> {
     address(&to.uri)
 }
 
-/// Its Request-URI.
-pub fn request_uri(request: &Message) -> Option<Uri<'_>> {
-    match request.start() {
-        Start::Request { uri, .. } => Uri::parse(uri).ok(),
-        Start::Response { .. } => None,
-    }
-}
-
 /// Whom a request outside any dialog is for: its Request-URI.
 pub fn recipient(request: &Message) -> Result<Address, Reject> {
     let Start::Request { uri, .. } = request.start() else {
         return Err(Reject::new(Reason::Malformed, "not a request"));
     };
-    address(&Uri::parse(uri)?)
+    match request.request_uri() {
+        Some(uri) => address(&uri),
+        None => address(&Uri::parse(uri)?),
+    }
 }
 
 /// Whether the request is for this edge itself: no user, and our host name or domain.
 pub fn is_for_edge(request: &Message, settings: &Settings) -> bool {
-    let Start::Request { uri, .. } = request.start() else { return false };
-    let Ok(uri) = Uri::parse(uri) else { return false };
-    let Host::Name(host) = uri.host else { return false };
-    uri.user.is_none() && is_ours(host, settings)
+    let Some(uri) = request.request_uri().filter(|uri| uri.user.is_none()) else { return false };
+    matches!(uri.host, Host::Name(host) if is_ours(host, settings))
 }
 
 /// Every Route must name us: this edge relays to nobody whom a sender picks.

@@ -17,6 +17,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub struct Inside {
     /// Lower case, without trailing dot.
     names: BTreeSet<String>,
+    /// Dots in the name that has fewest: a word with fewer is none of them.
+    dots: usize,
     /// Of nodes, and ours that face them.
     addresses: BTreeSet<IpAddr>,
     /// Where nodes listen: on loopback, the address alone says nothing.
@@ -60,6 +62,7 @@ impl Inside {
         inside.names.remove("");
         // "From anywhere" names nothing.
         inside.networks.retain(|network| network.prefix_len() > 0);
+        inside.dots = inside.names.iter().map(|name| name.matches('.').count()).min().unwrap_or(usize::MAX);
         inside
     }
 
@@ -103,7 +106,7 @@ impl Inside {
             // Comes home too.
             Name::CallId => any_word(text, |word| match word {
                 Word::Address(address) => !address.is_loopback() && self.addresses.contains(&address),
-                Word::Text(word) => self.is_name_in(word),
+                Word::Text(word, _) => self.is_name_in(word),
             }),
             Name::From
             | Name::To
@@ -181,7 +184,7 @@ impl Inside {
     pub fn mentions(&self, text: &str) -> bool {
         any_word(text, |word| match word {
             Word::Address(address) => self.holds(address),
-            Word::Text(word) => self.is_name_in(word),
+            Word::Text(word, dots) => dots >= self.dots && self.is_name_in(word),
         })
     }
 
@@ -229,12 +232,36 @@ fn cannot_name(name: Name) -> bool {
     )
 }
 
+/// What a byte is in a word.
+#[derive(Clone, Copy)]
+enum Class {
+    End,
+    Word,
+    Dot,
+    Colon,
+}
+
+const CLASS: [Class; 256] = {
+    let mut class = [Class::End; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        class[byte] = match byte as u8 {
+            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'_' => Class::Word,
+            b'.' => Class::Dot,
+            b':' => Class::Colon,
+            _ => Class::End,
+        };
+        byte += 1;
+    }
+    class
+};
+
 /// What may stand for a host in a text.
 pub(super) enum Word<'a> {
     /// An IP address, however it is wrapped.
     Address(IpAddr),
-    /// Letters, digits, dots, hyphens, underscores, colons.
-    Text(&'a str),
+    /// Letters, digits, dots, hyphens, underscores, colons; and how many dots.
+    Text(&'a str, usize),
 }
 
 /// Whether any word of a text is what is looked for. An escape (`%40`) parts words: URI headers hold values escaped.
@@ -243,14 +270,14 @@ pub(super) fn any_word(text: &str, mut wanted: impl FnMut(Word<'_>) -> bool) -> 
     let (mut start, mut dots, mut colons, mut at) = (0, 0, 0, 0);
     loop {
         let byte = bytes.get(at).copied().unwrap_or(b' ');
-        match byte {
-            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'_' => {}
-            b'.' => dots += 1,
-            b':' => colons += 1,
-            _ => {
+        match CLASS[usize::from(byte)] {
+            Class::Word => {}
+            Class::Dot => dots += 1,
+            Class::Colon => colons += 1,
+            Class::End => {
                 let word = text.get(start..at).unwrap_or_default();
                 if !word.is_empty()
-                    && (wanted(Word::Text(word))
+                    && (wanted(Word::Text(word, dots))
                         || (dots >= 3 && any_v4(word, &mut wanted))
                         || (colons >= 2 && any_v6(word, &mut wanted)))
                 {

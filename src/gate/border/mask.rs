@@ -202,7 +202,7 @@ impl Masks {
             let mut buffer = Vec::with_capacity(IV + facts.len() + text.len());
             buffer.extend_from_slice(facts);
             buffer.extend_from_slice(text.as_bytes());
-            Aes128Siv::new(&key.siv.into()).encrypt_in_place(bound(&kind.letter(), ends), &mut buffer).ok()?;
+            Aes128Siv::new(&key.siv.into()).encrypt_in_place(bound(kind, ends), &mut buffer).ok()?;
             Some((key, buffer))
         });
         let Some((KeyId(id), sealed)) = sealed.map(|(key, sealed)| (key.id, sealed)) else {
@@ -231,22 +231,27 @@ impl Masks {
             .iter()
             .filter(named)
             .find_map(|key| {
-                let opened = Aes128Siv::new(&key.siv.into()).decrypt(bound(&kind.letter(), ends), &sealed);
+                let opened = Aes128Siv::new(&key.siv.into()).decrypt(bound(kind, ends), &sealed);
                 opened.ok().map(|text| (text, key.id))
             })
             .ok_or_else(|| denied(kind))
     }
 }
 
-/// What a mask is bound to. Each is a string of its own to S2V (RFC 5297 §2.4), so no two lists run together. A Call-ID belongs to no one
-/// user: `Replaces` names it from another's dialog.
-fn bound<'a>(letter: &'a u8, ends: Ends<'a>) -> [&'a [u8]; 4] {
-    let letter = std::slice::from_ref(letter);
-    let user = match letter {
-        b"i" | b"p" => "",
-        _ => ends.local.local().unwrap_or_default(),
+/// What a mask is bound to, as one string: each further one costs S2V another round (RFC 5297 §2.4). No domain holds NUL, and the user comes
+/// last, so no two read alike. A Call-ID belongs to no one user: `Replaces` names it from another's dialog.
+fn bound(kind: Kind, ends: Ends<'_>) -> [Vec<u8>; 1] {
+    let user = match kind {
+        Kind::InsideCallId | Kind::PartnerCallId => "",
+        Kind::Route | Kind::Contact | Kind::RecordRoute => ends.local.local().unwrap_or_default(),
     };
-    [letter, ends.partner.as_str().as_bytes(), user.as_bytes(), ends.local.domain().as_str().as_bytes()]
+    let (partner, local) = (ends.partner.as_str(), ends.local.domain().as_str());
+    let mut bound = Vec::with_capacity(partner.len() + local.len() + user.len() + 3);
+    bound.push(kind.letter());
+    for part in [partner, "\0", local, "\0", user] {
+        bound.extend_from_slice(part.as_bytes());
+    }
+    [bound]
 }
 
 fn digit(six_bits: u16) -> char {

@@ -238,7 +238,7 @@ fn rehost<'a>(inside: &Inside, word: &'a str, hostname: &str) -> Cow<'a, str> {
 fn is_hidden(inside: &Inside, word: Word<'_>) -> bool {
     match word {
         Word::Address(address) => inside.holds(address) || is_private(address),
-        Word::Text(word) => inside.is_name_in(word),
+        Word::Text(word, _) => inside.is_name_in(word),
     }
 }
 

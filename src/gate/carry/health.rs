@@ -30,7 +30,7 @@ impl Gate {
         else {
             return;
         };
-        let facing = node.facing.as_ref().map(|facing| (facing.at.clone(), facing.tls));
+        let facing = node.facing.as_ref().map(|facing| (facing.at.clone(), node.tls_name.is_some()));
         let address = node.address.clone();
         if let Some(branch) = self.health.take_asked(&name) {
             let (mut turn, sessions) = self.turn(now);

@@ -106,7 +106,9 @@ impl Gate {
         }
         self.pass_back(now, id, response);
         let Some(context) = self.sessions.relays.get(id) else { return };
-        if status < 300 {
+        let makes_dialog =
+            |method: &Method| matches!(method, Method::Invite | Method::Subscribe | Method::Refer | Method::Bye);
+        if status < 300 && context.request.method().is_some_and(makes_dialog) {
             let (way, request, sent) = (context.way.clone(), context.request.clone(), context.sent.clone());
             self.saw_dialog(now, &way, (&request, sent.as_ref()), response);
         }
@@ -143,10 +145,11 @@ impl Gate {
             Side::Outside => Some(request),
             Side::Inside => sent,
         };
-        let facing = self.settings.nodes.iter().find(|node| node.name == way.node).and_then(|node| node.facing.clone());
-        let ours: Vec<String> = self.settings.identities.iter().map(|identity| identity.hostname.clone()).collect();
+        let settings = &self.settings;
         let is_ours = |host: Host<'_>| {
-            ours.iter().map(String::as_str).chain(facing.as_ref().map(|f| f.at.host.as_str())).any(|us| host.is(us))
+            let facing = settings.nodes.iter().find(|node| node.name == way.node).and_then(|node| node.facing.as_ref());
+            settings.identities.iter().any(|identity| host.is(&identity.hostname))
+                || facing.is_some_and(|facing| host.is(&facing.at.host))
         };
         self.sessions.relays.dialogs.answered(
             now,
@@ -218,7 +221,7 @@ impl Gate {
             }
         };
         let handed =
-            routed.and_then(|routed| self.hand_on(now, (link, at), request.clone(), way, &routed, (others, tries + 1)));
+            routed.and_then(|routed| self.hand_on(now, (link, at), &request, way, &routed, (others, tries + 1)));
         if let Err(reject) = handed {
             self.refuse_sip(now, link, &request, &reject);
         }

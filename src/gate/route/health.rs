@@ -82,6 +82,11 @@ impl Health {
         self.nodes.entry(node.to_owned()).or_default().rests_until = Some(until);
     }
 
+    /// Nothing is known of it any more.
+    pub fn forget(&mut self, node: &str) {
+        self.nodes.remove(node);
+    }
+
     /// Forgets nodes that are no more.
     pub fn retain(&mut self, is_there: impl Fn(&str) -> bool) {
         self.nodes.retain(|node, _| is_there(node));

@@ -164,6 +164,16 @@ impl Hops {
         self.forget_at = self.hops.len() * 2;
     }
 
+    /// Why the last attempt failed says nothing any more.
+    pub fn forget_failure(&mut self, key: &HopKey) {
+        if let Some(hop) = self.hops.get_mut(key)
+            && let State::Down { failed } = &mut hop.state
+        {
+            *failed = None;
+            hop.failures = 0;
+        }
+    }
+
     /// Whether a hop is up.
     pub fn is_up(&self, key: &HopKey) -> bool {
         self.hops.get(key).is_some_and(|hop| matches!(hop.state, State::Up { .. }))

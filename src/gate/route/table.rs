@@ -15,6 +15,10 @@ pub fn node_for<'a>(settings: &'a Settings, to: &Address) -> Result<&'a Node, Re
 pub fn node_between<'a>(settings: &'a Settings, partner: &Domain, to: &Address) -> Result<&'a Node, Reject> {
     let node = choose(settings, to, |node| node.protocol != NodeProtocol::Sip && node.is_open_to(partner));
     node.map_err(|reject| match node_for(settings, to) {
+        Ok(Node { name, protocol: NodeProtocol::Sip, .. }) => {
+            let detail = format!("node {name} serves {to} over SIP: only what stays SIP goes there");
+            Reject::new(Reason::NoNode, detail)
+        }
         Ok(node) => Reject::new(
             Reason::NoNode,
             format!("node {} serves {to}, but we are not attached to it as {partner}: its `components`", node.name),

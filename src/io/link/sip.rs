@@ -1,8 +1,7 @@
 //! A SIP connection: framing, keepalives (RFC 5626 §3.5.1, §4.4.1), back-pressure. Takes orders from the loop, gives it messages.
 
 use super::conduit::{Conduit, Progress, Stream};
-use crate::gate::partner::{DomainPattern, Identity, Protocol, Side};
-use crate::gate::peer::{Opened, speaks_for};
+use crate::gate::partner::{Protocol, Side};
 use crate::gate::{HopId, Incoming, Input, Proof, Proven};
 use crate::io::edge::{Edge, Stopped};
 use crate::io::orders::Order;
@@ -47,9 +46,6 @@ pub async fn run(edge: Arc<Edge>, stream: Stream, start: Start) {
     let Some(_alive) = edge.alive() else { return };
     let Ok((link, mut orders)) = edge.link().await else { return };
     let Start { side, peer, hop, door, dialled, others, chain, permit } = start;
-    if let (Side::Outside, Some(chain)) = (side, &chain) {
-        note_expiry(&edge, chain);
-    }
     let proven = Proven { link, side, peer, hop, door, proof: Proof::Sip { chain, dialled, others } };
     if edge.input(Input::Proven(Box::new(proven))).await.is_err() {
         return;
@@ -163,25 +159,6 @@ async fn frames(
         edge.input(Input::Received { link, at: edge.clock.now(), message }).await?;
     }
     Ok(())
-}
-
-/// For `partner_certificate_expiry_timestamp_seconds`: which listed partners this chain speaks for. Entries that none of its names is near are not
-/// asked, as each question costs a path validation.
-fn note_expiry(edge: &Edge, chain: &Chain) {
-    let live = edge.live.load();
-    let settings = &live.settings;
-    for partner in settings.policy.partners.iter().filter(|partner| partner.protocol == Protocol::Sip) {
-        let DomainPattern::Exact(domain) = &partner.domain else { continue };
-        let near = |name: &String| {
-            name.strip_suffix(domain.as_str()).is_some_and(|host| host.is_empty() || host.ends_with('.'))
-        };
-        let pinned = matches!(partner.identity, Identity::Pinned(_));
-        if (pinned || chain.names.sip.contains(domain) || chain.names.dns.iter().any(near))
-            && speaks_for(chain, &settings.trust, partner, domain, &Opened::ByPeer, edge.clock.now()).is_ok()
-        {
-            edge.telemetry.metrics.partner_certificate(&partner.label, chain.not_after);
-        }
-    }
 }
 
 fn keepalive_after(moved: Instant) -> Instant {

@@ -43,6 +43,7 @@ pub(super) fn write(event: &Event) {
             outcome = settled.outcome.as_str(),
             "settled"
         ),
+        Event::Shown { partner, not_after } => debug!(partner = partner.as_str(), not_after, "certificate shown"),
         Event::LinkOpened { link, side, protocol, peer, who } => info!(
             link = link.0,
             side = side.as_str(),

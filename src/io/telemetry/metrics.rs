@@ -231,6 +231,7 @@ impl Metrics {
                     self.refused(&decision.partner, reason);
                 }
             }
+            Event::Shown { partner, not_after } => self.partner_certificate(partner, *not_after),
             Event::LinkOpened { side, protocol, .. } => self.link(*side, *protocol, Count::Opened),
             Event::Unreachable { side, protocol, .. } => self.link(*side, *protocol, Count::Failed),
             Event::LinkClosed { .. } | Event::NodeUp { .. } | Event::Reloaded { .. } | Event::Noticed { .. } => {}

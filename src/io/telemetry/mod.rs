@@ -67,6 +67,10 @@ impl Telemetry {
     /// Takes an event.
     pub fn record(&self, event: Event) {
         self.metrics.count(&event);
+        // One comes with every message, and most of the time nobody reads them: no thread is woken for it.
+        if matches!(event, Event::Settled(_) | Event::Shown { .. }) && !tracing::enabled!(tracing::Level::DEBUG) {
+            return;
+        }
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(sender) = queue.as_ref() else { return };
         match sender.try_send((self.clock.now(), event)) {

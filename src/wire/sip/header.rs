@@ -343,12 +343,12 @@ impl<'a> Via<'a> {
     /// Parses one value; rows that hold several are split by [`super::Message::values`]. White space around every part is legal.
     pub fn parse(text: &'a str) -> Result<Self, Fault> {
         let fault = |what| Err(Fault::Malformed(what));
-        let text = text.trim_matches(LWS);
-        let (sent, params) = match text.split_once(';') {
-            Some((sent, params)) => (sent, Some(params.trim_matches(LWS))),
+        let text = params::trim(text);
+        let (sent, params) = match params::cut(text, b';') {
+            Some((sent, params)) => (sent, Some(params::trim(params))),
             None => (text, None),
         };
-        let mut parts = sent.splitn(3, '/').map(|part| part.trim_matches(LWS));
+        let mut parts = sent.splitn(3, '/').map(params::trim);
         let (Some(protocol), Some(version), Some(rest)) = (parts.next(), parts.next(), parts.next()) else {
             return fault("Via has no protocol/version/transport");
         };
@@ -400,7 +400,7 @@ impl<'a> Via<'a> {
 
 /// Splits a list header's row at its commas (RFC 3261 §7.3.1). Parts are trimmed; empty ones come too.
 pub fn list(row: &str) -> impl Iterator<Item = &str> {
-    Split::new(row, b',', true).map(|part| part.trim_matches(LWS))
+    Split::new(row, b',', true).map(params::trim)
 }
 
 #[cfg(test)]

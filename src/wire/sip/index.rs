@@ -3,7 +3,9 @@
 use super::header::Name;
 use super::message::{Fault, Method};
 use super::params::{self, LWS};
+use super::uri::{Host, NameAddr, Scheme, Uri};
 use crate::wire::limits::SIP_HEADERS;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// A range of the message's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,6 +20,10 @@ impl Span {
         (self.start, self.end)
     }
 
+    pub(super) fn range(self) -> std::ops::Range<usize> {
+        self.start..self.end
+    }
+
     pub(super) fn of(self, bytes: &[u8]) -> &[u8] {
         bytes.get(self.start..self.end).unwrap_or_default()
     }
@@ -28,6 +34,106 @@ impl Span {
 pub(super) enum StartLine {
     Request { method: Method, uri: Span },
     Response { status: u16, reason: Span },
+}
+
+/// Where the parts of a URI stand in a text.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct UriSpan {
+    text: Span,
+    scheme: Scheme<'static>,
+    user: Option<Span>,
+    host: HostSpan,
+    port: Option<u16>,
+    params: Span,
+    headers: Span,
+}
+
+/// Where the parts of an address stand in its row's value: what From and To say is asked many times of each message.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AddressSpan {
+    display: Span,
+    uri: UriSpan,
+    params: Span,
+    tag: Option<Span>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum HostSpan {
+    Name(Span),
+    V4(Ipv4Addr),
+    V6(Ipv6Addr),
+}
+
+impl UriSpan {
+    /// Of a URI that is a part of `whole`; `None`: it is read anew each time, which is so for odd ones alone.
+    fn of(whole: &str, uri: &Uri<'_>) -> Option<Self> {
+        let at = |part: &str| span_in(whole, part);
+        let scheme = match uri.scheme {
+            Scheme::Sip => Scheme::Sip,
+            Scheme::Sips => Scheme::Sips,
+            Scheme::Im => Scheme::Im,
+            Scheme::Pres => Scheme::Pres,
+            Scheme::Tel => Scheme::Tel,
+            Scheme::Other(_) => return None,
+        };
+        let host = match uri.host {
+            Host::Name(name) => HostSpan::Name(at(name)),
+            Host::V4(address) => HostSpan::V4(address),
+            Host::V6(address) => HostSpan::V6(address),
+        };
+        let (text, user, params, headers) = (at(uri.text), uri.user.map(at), at(uri.params), at(uri.headers));
+        Some(Self { text, scheme, user, host, port: uri.port, params, headers })
+    }
+
+    /// The URI, of the same text.
+    pub(super) fn read<'a>(&self, whole: &'a str) -> Uri<'a> {
+        let text = |span: Span| whole.get(span.start..span.end).unwrap_or_default();
+        let host = match self.host {
+            HostSpan::Name(name) => Host::Name(text(name)),
+            HostSpan::V4(address) => Host::V4(address),
+            HostSpan::V6(address) => Host::V6(address),
+        };
+        Uri {
+            text: text(self.text),
+            scheme: self.scheme,
+            user: self.user.map(text),
+            host,
+            port: self.port,
+            params: text(self.params),
+            headers: text(self.headers),
+        }
+    }
+}
+
+impl AddressSpan {
+    /// Of a row's value.
+    fn of(value: &str) -> Option<Self> {
+        let address = NameAddr::parse(value).ok()?;
+        let at = |part: &str| span_in(value, part);
+        let (display, params, tag) = (at(address.display), at(address.params), address.tag().map(at));
+        Some(Self { display, uri: UriSpan::of(value, &address.uri)?, params, tag })
+    }
+
+    /// The address, of the same value.
+    pub(super) fn read<'a>(&self, value: &'a str) -> NameAddr<'a> {
+        let text = |span: Span| value.get(span.start..span.end).unwrap_or_default();
+        NameAddr { display: text(self.display), uri: self.uri.read(value), params: text(self.params) }
+    }
+
+    /// Its tag.
+    pub(super) fn tag<'a>(&self, value: &'a str) -> Option<&'a str> {
+        self.tag.and_then(|tag| value.get(tag.start..tag.end))
+    }
+}
+
+/// Where a part of a text stands in it; of a text that is no part (an empty one that stands nowhere), nothing at its start.
+fn span_in(whole: &str, part: &str) -> Span {
+    let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
+    if start.checked_add(part.len()).is_some_and(|end| end <= whole.len()) {
+        Span { start, end: start + part.len() }
+    } else {
+        Span::default()
+    }
 }
 
 /// A header row.
@@ -58,6 +164,18 @@ pub(super) struct Head {
     pub(super) fault: Option<Fault>,
     /// Nothing can be done with this message, not even answer it.
     pub(super) unusable: Option<Fault>,
+    /// Which headers there are, and which of them more than once: bits by [`Name`].
+    pub(super) seen: u64,
+    pub(super) again: u64,
+    /// The first From and To, if they parse.
+    pub(super) from: Option<AddressSpan>,
+    pub(super) to: Option<AddressSpan>,
+    /// The Request-URI, if it parses.
+    pub(super) target: Option<UriSpan>,
+    /// The top Via value and its branch, in the first Via row.
+    pub(super) top_via: Option<(Span, Option<Span>)>,
+    /// Whether no control character stands in it but line ends and tabs.
+    pub(super) is_clean: bool,
 }
 
 /// One physical line of a head.
@@ -92,6 +210,13 @@ impl Head {
             cseq: None,
             fault: None,
             unusable: None,
+            seen: 0,
+            again: 0,
+            from: None,
+            to: None,
+            target: None,
+            top_via: None,
+            is_clean: false,
         };
         let Some(first) = Line::at(bytes, 0) else {
             head.fail(Fault::Malformed("start line is not ended by CRLF"));
@@ -122,12 +247,40 @@ impl Head {
             }
         }
         head.unfold(bytes);
+        let address = |name| head.first(name).and_then(|row| row.text(bytes)).and_then(AddressSpan::of);
+        (head.from, head.to) = (address(Name::From), address(Name::To));
+        if let StartLine::Request { uri, .. } = &head.start {
+            let text = std::str::from_utf8(uri.of(bytes)).ok();
+            head.target = text.and_then(|text| UriSpan::of(text, &Uri::parse(text).ok()?));
+        }
+        head.top_via = head.first(Name::Via).and_then(|row| row.text(bytes)).and_then(|row| {
+            let top = super::header::list(row).find(|value| !value.is_empty())?;
+            let branch = top.split_once(';').and_then(|(_, params)| params::find(params, "branch"));
+            Some((span_in(row, top), branch.filter(|branch| !branch.is_empty()).map(|branch| span_in(row, branch))))
+        });
+        let lines = bytes.get(..head.length).unwrap_or_default();
+        head.is_clean = !lines.iter().fold(false, |odd, byte| {
+            odd | ((*byte < b' ' && *byte != b'\r' && *byte != b'\n' && *byte != b'\t') | (*byte == 0x7f))
+        });
         head.cseq = head.first(Name::CSeq).and_then(|row| parse_cseq(row.text(bytes)?));
         head
     }
 
     pub(super) fn first(&self, name: Name) -> Option<&RowSpan> {
+        if !self.has(name) {
+            return None;
+        }
         self.rows.iter().find(|row| row.id == name)
+    }
+
+    /// Whether there is a row of this name.
+    pub(super) fn has(&self, name: Name) -> bool {
+        self.seen & bit(name) != 0
+    }
+
+    /// Whether there are two.
+    pub(super) fn has_two(&self, name: Name) -> bool {
+        self.again & bit(name) != 0
     }
 
     fn fail(&mut self, fault: Fault) {
@@ -230,10 +383,13 @@ impl Head {
         };
         let value = text.get(colon + 1..).unwrap_or_default();
         let trimmed = trim_end(value);
-        let before = trimmed.iter().position(|byte| !b" \t".contains(byte)).unwrap_or(trimmed.len());
+        let before = trimmed.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
         let value_start = line.start + colon + 1 + before;
+        let id = Name::parse(name_text);
+        self.again |= self.seen & bit(id);
+        self.seen |= bit(id);
         self.rows.push(RowSpan {
-            id: Name::parse(name_text),
+            id,
             name: Span { start: line.start, end: line.start + name.len() },
             lines: Span { start: line.start, end: next },
             value: Span { start: value_start, end: line.start + colon + 1 + trimmed.len() },
@@ -257,6 +413,13 @@ impl Head {
     }
 }
 
+/// There are fewer names than bits.
+const fn bit(name: Name) -> u64 {
+    1 << (name as u32)
+}
+
+const _: () = assert!((Name::Other as u32) < 64);
+
 impl RowSpan {
     pub(super) fn text<'a>(&'a self, bytes: &'a [u8]) -> Option<&'a str> {
         match &self.unfolded {
@@ -267,8 +430,11 @@ impl RowSpan {
 }
 
 fn trim_end(text: &[u8]) -> &[u8] {
-    let length = text.iter().rposition(|byte| !b" \t".contains(byte)).map_or(0, |last| last + 1);
-    text.get(..length).unwrap_or_default()
+    let mut text = text;
+    while let [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
+    }
+    text
 }
 
 pub(super) const BARE_LF: &str = "a header line is ended by a bare LF, not CRLF";

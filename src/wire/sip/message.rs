@@ -5,8 +5,7 @@
 use super::check;
 use super::header::{self, Name, Via};
 use super::index::{Head, StartLine};
-use super::params;
-use super::uri::NameAddr;
+use super::uri::{NameAddr, Uri};
 use bytes::Bytes;
 use std::fmt;
 use std::sync::Arc;
@@ -160,7 +159,8 @@ impl Message {
     }
     /// All rows of a header, in order, as written (comma-joined rows stay joined). Rows that aren't UTF-8 are left out.
     pub fn rows(&self, name: Name) -> impl Iterator<Item = &str> {
-        self.head.rows.iter().filter(move |row| row.id == name).filter_map(|row| row.text(&self.bytes))
+        let rows = if self.head.has(name) { self.head.rows.as_slice() } else { &[] };
+        rows.iter().filter(move |row| row.id == name).filter_map(|row| row.text(&self.bytes))
     }
     /// All values of a list header, rows split at commas outside quotes and angle brackets; empty ones are left out.
     pub fn values(&self, name: Name) -> impl Iterator<Item = &str> {
@@ -199,19 +199,31 @@ impl Message {
     }
     /// From, when it parses.
     pub fn from(&self) -> Option<NameAddr<'_>> {
-        NameAddr::parse(self.header(Name::From)?).ok()
+        self.address(Name::From).ok()
     }
     /// To, when it parses.
     pub fn to(&self) -> Option<NameAddr<'_>> {
-        NameAddr::parse(self.header(Name::To)?).ok()
+        self.address(Name::To).ok()
     }
     /// The From tag.
     pub fn from_tag(&self) -> Option<&str> {
-        self.from()?.tag()
+        match self.head.from {
+            Some(found) => found.tag(self.header(Name::From)?),
+            None => self.from()?.tag(),
+        }
     }
     /// The To tag.
     pub fn to_tag(&self) -> Option<&str> {
-        self.to()?.tag()
+        match self.head.to {
+            Some(found) => found.tag(self.header(Name::To)?),
+            None => self.to()?.tag(),
+        }
+    }
+    /// From or To, read when the message was indexed; or why it can't be.
+    pub(super) fn address(&self, name: Name) -> Result<NameAddr<'_>, Fault> {
+        let value = self.header(name).unwrap_or_default();
+        let found = if name == Name::From { self.head.from } else { self.head.to };
+        found.map_or_else(|| NameAddr::parse(value), |found| Ok(found.read(value)))
     }
     /// Call-ID.
     pub fn call_id(&self) -> Option<&str> {
@@ -229,15 +241,27 @@ impl Message {
     pub fn detached(&self) -> Self {
         Self { bytes: Bytes::copy_from_slice(&self.bytes), head: Arc::clone(&self.head) }
     }
+    /// The Request-URI, when it parses.
+    pub fn request_uri(&self) -> Option<Uri<'_>> {
+        match (self.start(), self.head.target) {
+            (Start::Request { uri, .. }, Some(found)) => Some(found.read(uri)),
+            (Start::Request { uri, .. }, None) => Uri::parse(uri).ok(),
+            (Start::Response { .. }, _) => None,
+        }
+    }
+    /// The top Via as written.
+    pub fn top_via_text(&self) -> Option<&str> {
+        let (top, _) = self.head.top_via?;
+        self.header(Name::Via)?.get(top.range())
+    }
     /// The top Via, when it parses: where the response goes, and the transaction.
     pub fn top_via(&self) -> Option<Via<'_>> {
-        Via::parse(self.values(Name::Via).next()?).ok()
+        Via::parse(self.top_via_text()?).ok()
     }
     /// The branch parameter of the top Via.
     pub fn branch(&self) -> Option<&str> {
-        let top = self.values(Name::Via).next()?;
-        let (_, params) = top.split_once(';')?;
-        params::find(params, "branch").filter(|branch| !branch.is_empty())
+        let (_, branch) = self.head.top_via?;
+        self.header(Name::Via)?.get(branch?.range())
     }
     /// The body.
     pub fn body(&self) -> &[u8] {

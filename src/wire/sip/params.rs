@@ -5,7 +5,24 @@ pub(super) const LWS: [char; 4] = [' ', '\t', '\r', '\n'];
 
 /// A token byte (RFC 3261 §25.1).
 pub(super) fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte)
+    const TOKEN: [bool; 256] = class(b"-.!%*_+`'~");
+    TOKEN.get(usize::from(byte)).is_some_and(|is| *is)
+}
+
+/// Letters, digits, and these: a table, as every byte of a head is asked about.
+pub(super) const fn class(also: &[u8]) -> [bool; 256] {
+    let mut class = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        class[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut at = 0;
+    while at < also.len() {
+        class[also[at] as usize] = true;
+        at += 1;
+    }
+    class
 }
 
 /// A non-empty token.
@@ -42,11 +59,14 @@ pub(super) struct Split<'a> {
     rest: Option<&'a str>,
     separator: u8,
     brackets: bool,
+    /// Whether nothing can hide a separator: most texts.
+    plain: bool,
 }
 
 impl<'a> Split<'a> {
     pub(super) fn new(text: &'a str, separator: u8, brackets: bool) -> Self {
-        Self { rest: Some(text), separator, brackets }
+        let hides = |byte| byte == b'"' || (brackets && byte == b'<');
+        Self { rest: Some(text), separator, brackets, plain: !text.bytes().any(hides) }
     }
 
     /// Cuts before and behind a separator; ASCII, so always a char boundary.
@@ -60,6 +80,12 @@ impl<'a> Iterator for Split<'a> {
 
     fn next(&mut self) -> Option<&'a str> {
         let text = self.rest.take()?;
+        if self.plain {
+            let Some(at) = memchr::memchr(self.separator, text.as_bytes()) else { return Some(text) };
+            let (part, rest) = Self::cut(text, at);
+            self.rest = rest;
+            return Some(part);
+        }
         let (mut quoted, mut bracketed) = (false, false);
         let mut bytes = text.bytes().enumerate();
         while let Some((at, byte)) = bytes.next() {
@@ -84,10 +110,22 @@ impl<'a> Iterator for Split<'a> {
 
 /// One parameter: its name and, behind `=`, its value; white space around either is gone (RFC 3261 §25.1 EQUAL).
 fn parameter(part: &str) -> (&str, Option<&str>) {
-    match part.split_once('=') {
-        Some((name, value)) => (name.trim_matches(LWS), Some(value.trim_matches(LWS))),
-        None => (part.trim_matches(LWS), None),
+    match cut(part, b'=') {
+        Some((name, value)) => (trim(name), Some(trim(value))),
+        None => (trim(part), None),
     }
+}
+
+/// What stands before and behind the first of an ASCII character.
+pub(super) fn cut(text: &str, separator: u8) -> Option<(&str, &str)> {
+    let at = memchr::memchr(separator, text.as_bytes())?;
+    Some((text.get(..at)?, text.get(at + 1..)?))
+}
+
+/// Without white space around it. Most texts have none.
+pub(super) fn trim(text: &str) -> &str {
+    let is_bare = |byte: Option<&u8>| byte.is_none_or(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n'));
+    if is_bare(text.as_bytes().first()) && is_bare(text.as_bytes().last()) { text } else { text.trim_matches(LWS) }
 }
 
 /// The parameters of a header value, without the leading `;`, in order.

@@ -82,25 +82,27 @@ fn malformed<T>(what: &'static str) -> Result<T, Fault> {
 impl<'a> Uri<'a> {
     /// Parses a whole URI.
     pub fn parse(text: &'a str) -> Result<Self, Fault> {
-        if !text.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>\"\\".contains(&byte)) {
+        if !text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'<' | b'>' | b'"' | b'\\')) {
             return malformed("URI holds white space, a control character, or one that must be escaped");
         }
-        let Some((scheme, rest)) = text.split_once(':') else {
+        let Some((scheme, rest)) = params::cut(text, b':') else {
             return malformed("URI has no scheme");
         };
-        let scheme_ok = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
-            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+        let is = |name: &str| scheme.eq_ignore_ascii_case(name);
+        let scheme_ok = is("sip")
+            || scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+                && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
         if !scheme_ok {
             return malformed("URI scheme is not a scheme");
         }
         // RFC 3261 §19.1.4: the scheme compares case-insensitively.
-        let scheme = match scheme.to_ascii_lowercase().as_str() {
-            "sip" => Scheme::Sip,
-            "sips" => Scheme::Sips,
-            "im" => Scheme::Im,
-            "pres" => Scheme::Pres,
-            "tel" => Scheme::Tel,
-            _ => Scheme::Other(scheme),
+        let scheme = match () {
+            () if is("sip") => Scheme::Sip,
+            () if is("sips") => Scheme::Sips,
+            () if is("im") => Scheme::Im,
+            () if is("pres") => Scheme::Pres,
+            () if is("tel") => Scheme::Tel,
+            () => Scheme::Other(scheme),
         };
         let opaque = Self { text, scheme, user: None, host: Host::Name(""), port: None, params: "", headers: "" };
         match scheme {
@@ -120,25 +122,25 @@ impl<'a> Uri<'a> {
     fn split(self, rest: &'a str) -> Result<Self, Fault> {
         // No part of a URI holds a raw `@`, so one is the end of the userinfo and two are a question with two answers. The user may
         // hold `;` and `?`: it has to be cut off before anything else is looked for.
-        let (userinfo, rest) = match rest.split_once('@') {
+        let (userinfo, rest) = match params::cut(rest, b'@') {
             Some((userinfo, rest)) => (Some(userinfo), rest),
             None => (None, rest),
         };
-        if rest.contains('@') {
+        if memchr::memchr(b'@', rest.as_bytes()).is_some() {
             return malformed("URI holds more than one @");
         }
-        let user = match userinfo.map(|userinfo| userinfo.split_once(':').unwrap_or((userinfo, ""))) {
+        let user = match userinfo.map(|userinfo| params::cut(userinfo, b':').unwrap_or((userinfo, ""))) {
             Some(("", _)) => return malformed("URI has an empty user before @"),
-            Some((user, _)) if !is_escaped(user, b"&=+$,;?/") => {
+            Some((user, _)) if !is_escaped(user, &USER) => {
                 return malformed("URI user holds a character that must be escaped");
             }
-            Some((_, password)) if !is_escaped(password, b"&=+$,") => {
+            Some((_, password)) if !is_escaped(password, &PASSWORD) => {
                 return malformed("URI password holds a character that must be escaped");
             }
             Some((user, _)) => Some(user),
             None => None,
         };
-        let (rest, headers) = match rest.split_once('?') {
+        let (rest, headers) = match params::cut(rest, b'?') {
             Some((_, "")) => return malformed("URI ends in ?"),
             Some((rest, headers)) => (rest, headers),
             None => (rest, ""),
@@ -146,7 +148,7 @@ impl<'a> Uri<'a> {
         if headers.contains(';') {
             return malformed("URI has parameters behind its headers");
         }
-        let (hostport, params) = match rest.split_once(';') {
+        let (hostport, params) = match params::cut(rest, b';') {
             Some((hostport, params)) if params.split(';').all(is_uri_parameter) => (hostport, params),
             Some(_) => return malformed("URI parameters are not name or name=value"),
             None => (rest, ""),
@@ -179,8 +181,15 @@ impl<'a> Uri<'a> {
     }
 }
 
-/// Unreserved, `also`, or a whole escape (RFC 3261 §25.1).
-fn is_escaped(text: &str, also: &[u8]) -> bool {
+/// RFC 3261 §25.1: unreserved with user-unreserved, with what a password and what parameters may hold beside.
+const USER: [bool; 256] = params::class(b"-_.!~*'()&=+$,;?/");
+const PASSWORD: [bool; 256] = params::class(b"-_.!~*'()&=+$,");
+const PARAM: [bool; 256] = params::class(b"-_.!~*'()[]/:&+$");
+const PARAM_VALUE: [bool; 256] = params::class(b"-_.!~*'()[]/:&+$=");
+const LABEL: [bool; 256] = params::class(b"-_");
+
+/// Of this class, or a whole escape (RFC 3261 §25.1).
+fn is_escaped(text: &str, class: &[bool; 256]) -> bool {
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
         let ok = match byte {
@@ -188,7 +197,7 @@ fn is_escaped(text: &str, also: &[u8]) -> bool {
                 bytes.next().is_some_and(|byte| byte.is_ascii_hexdigit())
                     && bytes.next().is_some_and(|byte| byte.is_ascii_hexdigit())
             }
-            _ => byte.is_ascii_alphanumeric() || b"-_.!~*'()".contains(&byte) || also.contains(&byte),
+            _ => class.get(usize::from(byte)).is_some_and(|is| *is),
         };
         if !ok {
             return false;
@@ -199,9 +208,8 @@ fn is_escaped(text: &str, also: &[u8]) -> bool {
 
 /// `pname [ "=" pvalue ]`. COMPAT(lync): `=` in values (`ms-route-sig=aa==`).
 fn is_uri_parameter(text: &str) -> bool {
-    let (name, value) = text.split_once('=').unwrap_or((text, ""));
-    const PARAM_UNRESERVED: &[u8] = b"[]/:&+$";
-    !name.is_empty() && is_escaped(name, PARAM_UNRESERVED) && is_escaped(value, b"[]/:&+$=")
+    let (name, value) = params::cut(text, b'=').unwrap_or((text, ""));
+    !name.is_empty() && is_escaped(name, &PARAM) && is_escaped(value, &PARAM_VALUE)
 }
 
 fn equals_unescaped(escaped: &str, plain: &str) -> bool {
@@ -229,7 +237,7 @@ pub(super) fn parse_hostport(text: &str) -> Result<(Host<'_>, Option<u16>), Faul
             None => return malformed("something follows the IPv6 address that is not a port"),
         }
     } else {
-        let (host, port) = match text.split_once(':') {
+        let (host, port) = match params::cut(text, b':') {
             Some((host, port)) => (host, Some(port)),
             None => (text, None),
         };
@@ -251,7 +259,9 @@ fn parse_host_name(text: &str) -> Result<Host<'_>, Fault> {
     if text.is_empty() {
         return malformed("host is empty");
     }
-    if let Ok(address) = text.parse::<Ipv4Addr>() {
+    if text.starts_with(|first: char| first.is_ascii_digit())
+        && let Ok(address) = text.parse::<Ipv4Addr>()
+    {
         return Ok(Host::V4(address));
     }
     let name = text.strip_suffix('.').unwrap_or(text);
@@ -259,7 +269,7 @@ fn parse_host_name(text: &str) -> Result<Host<'_>, Fault> {
         && name.split('.').all(|label| {
             !label.is_empty()
                 && label.len() <= 63
-                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+                && label.bytes().all(|byte| LABEL.get(usize::from(byte)).is_some_and(|is| *is))
         });
     let top = name.rsplit('.').next().unwrap_or_default();
     let hex = top.strip_prefix("0x").or_else(|| top.strip_prefix("0X"));
@@ -274,17 +284,17 @@ fn parse_host_name(text: &str) -> Result<Host<'_>, Fault> {
 impl<'a> NameAddr<'a> {
     /// Parses one value of From, To, Contact, Route, Record-Route.
     pub fn parse(text: &'a str) -> Result<Self, Fault> {
-        let text = text.trim_matches(LWS);
+        let text = params::trim(text);
         let (display, rest) = split_display(text)?;
         let bracketed = rest.strip_prefix('<');
         let (uri, rest) = match bracketed {
-            Some(rest) => match rest.split_once('>') {
+            Some(rest) => match params::cut(rest, b'>') {
                 Some(found) => found,
                 None => return malformed("address has no closing angle bracket"),
             },
             None => {
                 // RFC 3261 §20.10: without brackets, `;` starts header parameters, and a URI with `?` or a comma needs brackets.
-                let end = rest.find(';').unwrap_or(rest.len());
+                let end = memchr::memchr(b';', rest.as_bytes()).unwrap_or(rest.len());
                 let (uri, params) = rest.split_at(end);
                 if uri.contains(['?', ',']) {
                     return malformed("address whose URI holds ? or a comma has no angle brackets");
@@ -292,7 +302,7 @@ impl<'a> NameAddr<'a> {
                 (uri.trim_end_matches(LWS), params)
             }
         };
-        let rest = rest.trim_matches(LWS);
+        let rest = params::trim(rest);
         let params = match rest.strip_prefix(';') {
             Some("") => return malformed("address ends in ;"),
             Some(params) => params.trim_matches(LWS),

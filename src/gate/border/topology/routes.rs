@@ -5,7 +5,7 @@ use crate::gate::border::mask::{Dialog, Ends, Kind, Masks};
 use crate::gate::reject::{Reason, Reject};
 use crate::gate::settings::Settings;
 use crate::wire::sip::header::Name;
-use crate::wire::sip::{Host, Message, NameAddr, Scheme, Start, Uri};
+use crate::wire::sip::{Host, Message, NameAddr, Scheme, Uri};
 
 /// Where a request's own route leads, our own entries taken off.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,14 +35,14 @@ pub fn routed_inward(request: &Message, masks: &Masks, ends: Ends<'_>, settings:
         }
     }
     // What stays unmasked inside is at our own names; a target elsewhere was never told to the partner.
-    let target = Uri::parse(reading.uri)?;
-    if !is_public(&target, settings) {
-        return Err(leads_elsewhere(&target));
+    if !is_public(&reading.uri, settings) {
+        return Err(leads_elsewhere(&reading.uri));
     }
     reading.done()
 }
 
 /// Of a node's request: its routes left are the partner's. [`Reason::RelayDenied`]: one of them names the inside, or a mask does not open.
+/// Within a dialog they are what the partner told, whose loopback or private addresses are not ours, so only nodes themselves count.
 pub fn routed_outward(
     request: &Message,
     masks: &Masks,
@@ -51,18 +51,24 @@ pub fn routed_outward(
     inside: &Inside,
 ) -> Result<Routed, Reject> {
     let mut reading = Reading::of(request, masks, ends, settings, Some(inside))?;
+    let is_told = request.to_tag().is_some();
+    let names_inside = |route: &NameAddr<'_>| {
+        inside.is_node(route.uri.host, route.uri.port) || (!is_told && inside.is_in_address(route))
+    };
     let mut on_top = true;
     for route in std::mem::take(&mut reading.routes) {
-        let uri = NameAddr::parse(route)?.uri;
-        match reading.mask(&uri) {
+        let address = NameAddr::parse(route)?;
+        let uri = &address.uri;
+        match reading.mask(uri) {
             Some((Kind::Route, mask)) if on_top => reading.our_route(mask)?,
-            None if on_top && (is_public(&uri, settings) || inside.faces(uri.host, uri.port)) => {}
-            None if !is_public(&uri, settings) && !inside.is_node(uri.host, uri.port) => {
+            None if on_top && (is_public(uri, settings) || inside.faces(uri.host, uri.port)) => {}
+            None if names_inside(&address) => return Err(left_on(uri)),
+            None if !is_public(uri, settings) => {
                 on_top = false;
                 // COMPAT(lync): ms-route-sig signs the URI, so no byte of it may change (MS-SIPRE).
                 reading.left.push(route.to_owned());
             }
-            _ => return Err(leads_elsewhere(&uri)),
+            _ => return Err(leads_elsewhere(uri)),
         }
     }
     reading.done()
@@ -84,7 +90,7 @@ struct Reading<'a> {
     masks: &'a Masks,
     ends: Ends<'a>,
     settings: &'a Settings,
-    uri: &'a str,
+    uri: Uri<'a>,
     routes: Vec<&'a str>,
     left: Vec<String>,
     dialog: Option<Dialog>,
@@ -98,14 +104,13 @@ impl<'a> Reading<'a> {
         settings: &'a Settings,
         inside: Option<&Inside>,
     ) -> Result<Self, Reject> {
-        let Start::Request { uri, .. } = request.start() else {
+        let Some(parsed) = request.request_uri() else {
             return Err(Reject::new(Reason::Malformed, "not a request"));
         };
         let mut routes: Vec<&str> = request.values(Name::Route).collect();
         let mut dialog = None;
-        let mut reading_uri = uri;
+        let mut target = parsed;
         // RFC 3261 §16.4: behind a strict router the Request-URI is what we put into Record-Route, and the last Route is whom it is for.
-        let parsed = Uri::parse(uri)?;
         let ours = match Self::mask_of(&parsed, settings) {
             Some((Kind::Route, mask)) => {
                 dialog = Some(masks.open_route(ends, mask)?);
@@ -115,7 +120,7 @@ impl<'a> Reading<'a> {
             None => {
                 let names_us =
                     is_public(&parsed, settings) || inside.is_some_and(|i| i.faces(parsed.host, parsed.port));
-                parsed.user.is_none() && parsed.param("lr").is_some() && names_us
+                parsed.user.is_none() && names_us && parsed.param("lr").is_some()
             }
             Some(_) => false,
         };
@@ -126,9 +131,9 @@ impl<'a> Reading<'a> {
                     "the Request-URI is a route of ours, and no Route says whom it is for",
                 ));
             };
-            reading_uri = NameAddr::parse(last)?.uri.text;
+            target = NameAddr::parse(last)?.uri;
         }
-        Ok(Self { masks, ends, settings, uri: reading_uri, routes, left: Vec::new(), dialog })
+        Ok(Self { masks, ends, settings, uri: target, routes, left: Vec::new(), dialog })
     }
 
     /// The mask in the user part of a URI at one of our names.
@@ -149,9 +154,8 @@ impl<'a> Reading<'a> {
     }
 
     fn done(self) -> Result<Routed, Reject> {
-        let uri = Uri::parse(self.uri)?;
-        match Self::mask_of(&uri, self.settings) {
-            None => Ok(Routed { uri: self.uri.to_owned(), routes: self.left, dialog: self.dialog }),
+        match Self::mask_of(&self.uri, self.settings) {
+            None => Ok(Routed { uri: self.uri.text.to_owned(), routes: self.left, dialog: self.dialog }),
             Some((Kind::Contact, mask)) => {
                 let (uri, dialog) = self.masks.open_contact(self.ends, mask)?;
                 Ok(Routed { uri, routes: self.left, dialog: Some(self.dialog.unwrap_or(dialog)) })
@@ -161,9 +165,18 @@ impl<'a> Reading<'a> {
                 let (uri, _) = self.masks.open(Kind::RecordRoute, self.ends, mask)?;
                 Ok(Routed { uri, routes: self.left, dialog: self.dialog })
             }
-            Some(_) => Err(leads_elsewhere(&uri)),
+            Some(_) => Err(leads_elsewhere(&self.uri)),
         }
     }
+}
+
+/// RFC 3261 §16.4: who is named on top takes itself off.
+fn left_on(uri: &Uri<'_>) -> Reject {
+    let start = uri.text.get(..120).unwrap_or(uri.text);
+    let detail = format!(
+        "a Route names the inside: {start}; the node must take off what its users put in front, before it sends to the edge"
+    );
+    Reject::new(Reason::RelayDenied, detail)
 }
 
 fn leads_elsewhere(uri: &Uri<'_>) -> Reject {

@@ -13,6 +13,7 @@ use crate::wire::address::Domain;
 use crate::wire::sip::header::{self, Name, SubscriptionState};
 use crate::wire::sip::{Host, Message, Method, NameAddr};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The dialogs.
@@ -21,20 +22,22 @@ pub struct Dialogs {
     table: BTreeMap<u64, Seen>,
     ends: BTreeSet<(Time, u64)>,
     /// By partner label: subscriptions, IM sessions and calls.
-    counts: BTreeMap<String, (u64, u64)>,
+    counts: BTreeMap<Arc<str>, (u64, u64)>,
+    /// Labels and nodes, each once.
+    names: BTreeSet<Arc<str>>,
 }
 
 /// A dialog that was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     /// The partner entry's label.
-    label: String,
+    label: Arc<str>,
     /// The node that owns it.
-    pub node: String,
+    pub node: Arc<str>,
     /// Who opened it, and as what.
     pub dialog: Dialog,
     /// What the node must see again of a peer that leaves it out.
-    pub inside: Option<Inside>,
+    pub inside: Option<Box<Inside>>,
     ends: Time,
 }
 
@@ -91,10 +94,10 @@ impl Dialogs {
             return;
         }
         let seen = Seen {
-            label: way.label.clone(),
-            node: way.node.clone(),
+            label: self.named(&way.label),
+            node: self.named(&way.node),
             dialog: way.dialog,
-            inside: inside.or(known.and_then(|known| known.inside)),
+            inside: inside.map(Box::new).or(known.and_then(|known| known.inside)),
             ends: now + lasts,
         };
         self.insert(key, seen);
@@ -122,7 +125,7 @@ impl Dialogs {
 
     /// By partner label: subscriptions, and other dialogs.
     pub fn counted(&self) -> impl Iterator<Item = (&str, u64, u64)> {
-        self.counts.iter().map(|(label, (subscriptions, others))| (label.as_str(), *subscriptions, *others))
+        self.counts.iter().map(|(label, (subscriptions, others))| (&**label, *subscriptions, *others))
     }
 
     /// When the next one is over.
@@ -139,8 +142,17 @@ impl Dialogs {
         }
     }
 
+    fn named(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.names.get(name) {
+            return Arc::clone(known);
+        }
+        let name = Arc::from(name);
+        self.names.insert(Arc::clone(&name));
+        name
+    }
+
     fn insert(&mut self, key: u64, seen: Seen) {
-        let counts = self.counts.entry(seen.label.clone()).or_default();
+        let counts = self.counts.entry(Arc::clone(&seen.label)).or_default();
         *count_of(counts, seen.dialog.action) += 1;
         self.ends.insert((seen.ends, key));
         self.table.insert(key, seen);

@@ -210,7 +210,10 @@ impl Relays {
                 _ => in_order(&mut self.settling, (since + limits::SETTLE_WITHIN, id)),
             }
         }
-        *self.waiting.entry(hop.clone()).or_insert(0) += 1;
+        match self.waiting.get_mut(&hop) {
+            Some(waiting) => *waiting += 1,
+            None => drop(self.waiting.insert(hop.clone(), 1)),
+        }
         let state = State::Proceeding { provisional: false, cancelled: false };
         let context =
             Context { link, request, way, hop: hop.clone(), others, tries, at, sent, state, server, written: None };
@@ -361,7 +364,7 @@ pub fn detached(bytes: &Bytes) -> Bytes {
 /// What a request is matched by: the link, the top Via's branch and sent-by, Call-ID, CSeq number, the method (RFC 3261 §17.2.3). Without
 /// the cookie (RFC 2543) the whole Via.
 fn server_key(link: LinkId, request: &Message, method: &Method) -> u64 {
-    let top = request.values(crate::wire::sip::header::Name::Via).next().unwrap_or_default();
+    let top = request.top_via_text().unwrap_or_default();
     let number = request.cseq_number().unwrap_or_default();
     let call_id = request.call_id().unwrap_or_default();
     match request.branch().filter(|branch| branch.starts_with("z9hG4bK")) {

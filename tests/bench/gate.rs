@@ -1,0 +1,158 @@
+//! `tests/bench/run gate`: what the pure gate alone takes for a relayed request and its answer, in nanoseconds: no socket, no TLS, no task.
+
+#[allow(dead_code)]
+#[path = "../support/pki.rs"]
+mod pki;
+
+use bytes::Bytes;
+use fedgate::config::{self, Options};
+use fedgate::gate::{Gate, HopId, Incoming, Input, LinkId, Output, Proof, Proven, Side, Target, Time};
+use fedgate::wire::sip::header::Name;
+use fedgate::wire::sip::{Frame, Framer, Message};
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+const CONFIG: &str = r#"
+[edge]
+policies = "policies"
+[[identity]]
+hostname = "sip.corp.example"
+domains = ["corp.example"]
+certificate = "edge.pem"
+key = "edge.key"
+[tls]
+trust = ["ca.pem"]
+[outside]
+sip = ["127.0.0.1:5061"]
+[inside]
+sip = ["tcp:127.0.0.7:5062"]
+networks = ["127.0.0.0/8"]
+[[node]]
+name = "imp-1"
+protocol = "sip"
+address = "127.0.0.2:5070"
+domains = ["corp.example"]
+[state]
+engine = "memory"
+secrets = ["test-secret-of-the-worlds"]
+"#;
+
+const POLICY: &str = r#"
+[[partner]]
+domain = "lync.example"
+protocol = "sip"
+profile = "lync"
+limits = { messages_per_second = 100000000 }
+"#;
+
+const PARTNER: LinkId = LinkId(1);
+const NODE: LinkId = LinkId(2);
+
+struct World {
+    gate: Gate,
+    now: Time,
+    next: u64,
+    sent: Vec<(LinkId, Bytes)>,
+    /// In the framer, and in the gate.
+    took: [Duration; 2],
+}
+
+impl World {
+    fn new() -> Self {
+        let now = Time::from_unix_seconds(
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs(),
+        );
+        let texts = [("fedgate.toml", CONFIG), ("policies/test.toml", POLICY)];
+        let folder = pki::pki().folder.clone();
+        let report = config::load_str(folder, "fedgate.toml", texts, Options::check(now));
+        let settings = report.into_result().expect("a configuration").gate;
+        let mut world =
+            Self { gate: Gate::new(settings, [7; 32], now), now, next: 0, sent: Vec::new(), took: [Duration::ZERO; 2] };
+        world.proven(PARTNER, Side::Outside, None);
+        world.input(Input::Timeout);
+        world
+    }
+
+    fn proven(&mut self, link: LinkId, side: Side, hop: Option<HopId>) {
+        let chain = (side == Side::Outside).then(|| pki::pki().chain("ca", "sip.lync.example"));
+        let proof = Proof::Sip { chain, dialled: None, others: false };
+        let last = if side == Side::Outside { 9 } else { 2 };
+        let peer = SocketAddr::from(([127, 0, 0, last], 40_000));
+        self.input(Input::Proven(Box::new(Proven { link, side, peer, hop, door: None, proof })));
+    }
+
+    fn input(&mut self, input: Input) {
+        let begun = Instant::now();
+        self.gate.handle_input(self.now, input);
+        while let Some(output) = self.gate.poll_output() {
+            match output {
+                Output::Send { link, bytes, .. } => self.sent.push((link, bytes)),
+                Output::Connect { hop, target: Target::SipNode { .. } } => self.proven(NODE, Side::Inside, Some(hop)),
+                _ => {}
+            }
+        }
+        self.took[1] += begun.elapsed();
+    }
+
+    fn frame(&mut self, text: &str) -> Message {
+        let mut framer = Framer::new(65_536, 65_536);
+        framer.buffer().extend_from_slice(text.as_bytes());
+        let begun = Instant::now();
+        let frame = framer.next();
+        self.took[0] += begun.elapsed();
+        match frame {
+            Some(Frame::Message(message)) => message,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn message(&mut self) {
+        self.next += 1;
+        let next = self.next;
+        let user = next % 1000;
+        let body = "x".repeat(300);
+        let mut text = format!("MESSAGE sip:user{user}@corp.example SIP/2.0\r\n");
+        let _ = write!(
+            text,
+            "Via: SIP/2.0/TLS sip.lync.example:5061;branch=z9hG4bK{next:016x};rport\r\nMax-Forwards: 70\r\n\
+             From: \"Romeo Montague\" <sip:romeo{user}@lync.example>;epid=01020304;tag=a{next}\r\nTo: <sip:user{user}@corp.example>\r\n\
+             Call-ID: {next:032x}\r\nCSeq: 1 MESSAGE\r\nUser-Agent: UCCAPI/16.0.4266.1001 OC/16.0.4266.1001 (Skype for Business)\r\n\
+             Supported: ms-dialog-route-set-update\r\nAllow: INVITE, BYE, ACK, CANCEL, INFO, MESSAGE, UPDATE, SUBSCRIBE, NOTIFY\r\n\
+             Contact: <sip:romeo{user}@lync.example;opaque=user:epid:abcdefghijkl;gruu>\r\nContent-Type: text/plain; charset=UTF-8\r\n\
+             Content-Length: 300\r\n\r\n{body}"
+        );
+        let message = self.frame(&text);
+        self.input(Input::Received { link: PARTNER, at: self.now, message: Incoming::Sip(message) });
+        let (link, bytes) = self.sent.pop().expect("handed on");
+        assert_eq!(link, NODE);
+        let request = Message::parse(bytes).expect("a message");
+        let mut answer = "SIP/2.0 200 OK\r\n".to_owned();
+        for name in [Name::Via, Name::From, Name::CallId, Name::CSeq] {
+            for row in request.rows(name) {
+                let _ = write!(answer, "{}: {row}\r\n", name.as_str());
+            }
+        }
+        let to = request.header(Name::To).unwrap_or_default();
+        let _ = write!(answer, "To: {to};tag=b{next}\r\nServer: imp\r\nContent-Length: 0\r\n\r\n");
+        let response = self.frame(&answer);
+        self.input(Input::Received { link: NODE, at: self.now, message: Incoming::Sip(response) });
+        let (link, _) = self.sent.pop().expect("handed back");
+        assert_eq!(link, PARTNER);
+        self.now = self.now + Duration::from_micros(20);
+    }
+}
+
+fn main() {
+    let rounds = 200_000_u32;
+    let mut world = World::new();
+    for _ in 0..5_000 {
+        world.message();
+    }
+    world.took = [Duration::ZERO; 2];
+    for _ in 0..rounds {
+        world.message();
+    }
+    let [frame, gate] = world.took.map(|took| took.as_nanos() / u128::from(rounds));
+    println!("a MESSAGE of 300 bytes and its 200, relayed: {frame} ns in the framer, {gate} ns in the gate");
+}
