@@ -646,7 +646,7 @@ impl Sim {
         let snapshot = self.world.gate.snapshot();
         assert!(snapshot.subscriptions.is_empty() && snapshot.chats.is_empty(), "seed {seed}: {snapshot:?}");
         let tables = format!("{:?}", self.world.gate);
-        assert!(tables.contains("dialogs: Dialogs { table: {}, ends: {}, counts: {} }"), "seed {seed}: dialogs stay");
+        assert!(tables.contains("dialogs: Dialogs { table: {}, ends: {}, counts: {}"), "seed {seed}: dialogs stay");
     }
 }
 
