@@ -80,3 +80,91 @@ fn an_error_that_reaches_nobody_is_counted() {
     assert_eq!((world.gate.snapshot().unresolved, world.records.len()), (1, 0));
     assert!(world.events.iter().any(|event| matches!(event, Event::Noticed { what } if what.contains("handed"))));
 }
+
+/// A side that takes requests and answers nothing, or does not even take the connection, fills what is kept for it, and then its own requests
+/// are refused: who asks for somebody else notices nothing.
+#[test]
+fn who_answers_nothing_fills_its_own_queue_only() {
+    use fedgate::gate::limits;
+    use fedgate::wire::sip::Start;
+    use std::time::Duration;
+    use support::world::{CONFIG, Seen, World, with_sip_nodes};
+    let partner = |domain: &str| {
+        format!(
+            "[[partner]]\ndomain = \"{domain}\"\nprotocol = \"sip\"\nprofile = \"lync\"\nlimits = {{ messages_per_second = 1000000 }}\n"
+        )
+    };
+    let users = |config: String, node: &str, user: &str| {
+        let name = format!("name = \"{node}\"");
+        config.replace(&name, &format!("{name}\nusers = [\"{user}\"]"))
+    };
+    let config = users(users(with_sip_nodes(CONFIG), "imp-1", "juliet"), "imp-2", "nurse");
+    let policy = partner("lync.example") + &partner("ocs.example");
+    let message = |from: &str, to: &str, number: usize| {
+        let domain = from.split_once('@').map_or(from, |(_, domain)| domain);
+        format!(
+            "MESSAGE sip:{to} SIP/2.0\r\nVia: SIP/2.0/TLS {domain}:5061;branch=z9hG4bK{number}\r\nMax-Forwards: 70\r\n\
+             From: <sip:{from}>;tag=1\r\nTo: <sip:{to}>\r\nCall-ID: c{number}\r\nCSeq: 1 MESSAGE\r\nContent-Length: 0\r\n\r\n"
+        )
+    };
+    let statuses = |world: &mut World, party: &str| -> Vec<u16> {
+        let seen = world.inbox.remove(party).unwrap_or_default().into_iter();
+        let status = |seen| match seen {
+            Seen::Sip(message) => match message.start() {
+                Start::Response { status, .. } => Some(status),
+                Start::Request { .. } => None,
+            },
+            Seen::Xml(_) => None,
+        };
+        seen.filter_map(status).collect()
+    };
+    // (who asks, for whom, by which party's link; who is silent; and for whom else, served by whom).
+    let inward = ("romeo@lync.example", "juliet@corp.example", "lync.example", "imp-1", "nurse@corp.example", "imp-2");
+    let outward =
+        ("nurse@corp.example", "romeo@lync.example", "imp-2", "lync.example", "paris@ocs.example", "ocs.example");
+    for (from, to, party, silent, other, serving) in [inward, outward] {
+        for (is_slow, most) in [(true, limits::HOP_QUEUE), (false, limits::RELAYED_PER_HOP)] {
+            let mut world = World::with(&config, &policy);
+            world.advance(Duration::ZERO);
+            if is_slow {
+                world.cut(silent);
+                world.slow.insert(silent.to_owned());
+                // The question whether the node is well may wait there too.
+                world.mute.insert(silent.to_owned());
+            }
+            for number in 0..most - 1 {
+                world.sip(party, message(from, to, number).as_bytes());
+            }
+            assert!(statuses(&mut world, party).is_empty(), "{silent}, slow: {is_slow}");
+            for number in most..most + 3 {
+                world.sip(party, message(from, to, number).as_bytes());
+            }
+            let refused = statuses(&mut world, party);
+            assert!(
+                refused.len() >= 2 && refused.iter().all(|status| *status == 503),
+                "{silent}, {is_slow}: {refused:?}"
+            );
+            assert_eq!(world.refusals().last(), Some(&fedgate::gate::reject::Reason::Overloaded));
+            // Nobody else's trouble.
+            world.inbox.remove(serving);
+            world.sip(party, message(from, other, most + 9).as_bytes());
+            world.advance(Duration::ZERO);
+            assert_eq!(world.inbox.remove(serving).map(|inbox| inbox.len()), Some(1), "{other}, slow: {is_slow}");
+            // All are answered in time, and then there is room again.
+            world.advance(Duration::from_secs(28));
+            let settled = statuses(&mut world, party).into_iter().filter(|status| *status == 504).count();
+            assert!(settled >= most - 1, "{silent}, slow: {is_slow}: {settled}");
+            if is_slow {
+                world.mute.clear();
+                world.reachable(silent);
+                assert!(world.inbox.remove(silent).is_none(), "what its sender was told to have failed arrives");
+                // A node that could not be asked proves itself first.
+                world.advance(Duration::from_secs(12));
+            }
+            world.inbox.clear();
+            world.sip(party, message(from, to, most + 10).as_bytes());
+            world.advance(Duration::ZERO);
+            assert_eq!(world.inbox.remove(silent).map(|inbox| inbox.len()), Some(1), "{silent}, slow: {is_slow}");
+        }
+    }
+}

@@ -275,9 +275,14 @@ impl Gate {
             Method::Ack if self.sessions.relays.is_of_refused(link, request) => Some(Taken::Never),
             Method::Ack => {
                 let id = self.sessions.relays.invite_of(link, request)?;
-                let (mut turn, sessions) = self.turn(now);
-                if sessions.relays.get(id).is_some_and(|context| context.state == relay::State::Completed) {
-                    sessions.relays.take(&mut turn, id);
+                match self.sessions.relays.get(id)?.state {
+                    relay::State::Completed => {
+                        let (mut turn, sessions) = self.turn(now);
+                        sessions.relays.take(&mut turn, id);
+                    }
+                    // RFC 6026 §7.1: it is no part of the transaction, though without a branch (RFC 2543) it looks like it.
+                    relay::State::Accepted => return None,
+                    relay::State::Proceeding { .. } => {}
                 }
                 Some(Taken::Never)
             }
@@ -326,15 +331,22 @@ impl Gate {
                 self.decided(Question { action: own, ..asked }, partner, (Protocol::Sip, peer))?;
                 Ok(own)
             }
-            // Of a dialog nobody knows any more: as what the method may belong to, whoever opened it.
+            // Of a dialog nobody knows any more: as what the method may belong to. Whoever opened it, if the sender's word is enough for
+            // that: a node's is; a partner keeps our Record-Route or our Contact, which say it, or is COMPAT(aol). With a tag it made up,
+            // nobody begins what it may not.
             None => {
                 let action = match method {
                     Method::Subscribe | Method::Notify | Method::Benotify => Action::Subscribe,
                     Method::Refer | Method::Other(_) => Action::Other,
                     _ => Action::Chat,
                 };
+                let is_believed = asked.side == Side::Inside
+                    || partner.is_some_and(|id| self.settings.policy.partner(id).profile == Profile::Aol);
                 let forth = self.decided(Question { action, ..asked }, partner, (Protocol::Sip, peer));
                 if let Err(reject) = forth {
+                    if !is_believed {
+                        return Err(reject);
+                    }
                     self.decided(turned(action), partner, (Protocol::Sip, peer)).map_err(|_| reject)?;
                 }
                 Ok(action)
