@@ -52,9 +52,7 @@ use session::table::fingerprint;
 use session::transaction::Ended;
 use session::{Deadline, Facts, Sessions, Step, Turn};
 use settings::Settings;
-use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
-use std::hash::BuildHasherDefault;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use writing::Writing;
 
@@ -76,7 +74,7 @@ pub struct Gate {
     steps: VecDeque<Step>,
     outputs: VecDeque<Output>,
     /// Fingerprints of the first allows already told, of this policy version.
-    allows_told: HashSet<u64, BuildHasherDefault<DefaultHasher>>,
+    allows_told: BTreeSet<u64>,
     /// Goes into those fingerprints: nobody outside can make two alike, and so leave one untold.
     told_key: u64,
     nodes_up: BTreeMap<String, bool>,
@@ -126,7 +124,7 @@ impl Gate {
             deadlines: Deadlines::new(),
             steps: VecDeque::new(),
             outputs: VecDeque::new(),
-            allows_told: HashSet::default(),
+            allows_told: BTreeSet::new(),
             told_key: fingerprint(seed),
             nodes_up,
             draining: None,

@@ -13,7 +13,7 @@ use crate::gate::session::relay::{Context, Due, RelayId, State, Way};
 use crate::gate::session::{Deadline, Parcel, Passage, Step};
 use crate::gate::time::Time;
 use crate::wire::sip::header::{self, Name};
-use crate::wire::sip::{Host, Message, Method, Start};
+use crate::wire::sip::{Host, Message, Method};
 use bytes::Bytes;
 use std::time::Duration;
 
@@ -58,7 +58,8 @@ impl Gate {
             State::Proceeding { .. } => {}
             // RFC 6026 §7.1: a further 2xx, of another fork or sent again, goes the same way.
             State::Accepted if (200..300).contains(&status) => {
-                self.pass_back(now, id, response);
+                // One that is stopped is nobody's loss: another answer counts.
+                let _ = self.pass_back(id, response);
                 return true;
             }
             State::Accepted | State::Completed => return true,
@@ -68,7 +69,7 @@ impl Gate {
                 self.provisional(now, id);
                 // RFC 3261 §16.7 step 5: 100 is hop by hop. RFC 4320 §4.1: other methods have no other.
                 if is_invite && status != 100 {
-                    self.pass_back(now, id, response);
+                    let _ = self.pass_back(id, response);
                 }
             }
             // RFC 4320 §4.2: never to a request that is no INVITE.
@@ -104,7 +105,9 @@ impl Gate {
         if status == 503 {
             return self.relayed_503(now, id, response);
         }
-        self.pass_back(now, id, response);
+        if let Err(reject) = self.pass_back(id, response) {
+            return self.refuse_relayed(now, id, &reject.with_status(500), Outcome::Failed);
+        }
         let Some(context) = self.sessions.relays.get(id) else { return };
         let makes_dialog =
             |method: &Method| matches!(method, Method::Invite | Method::Subscribe | Method::Refer | Method::Bye);
@@ -161,22 +164,22 @@ impl Gate {
         );
     }
 
-    /// Sends a response back where its request came from, in that side's words.
-    fn pass_back(&mut self, now: Time, id: RelayId, response: &Message) {
-        let Some(context) = self.sessions.relays.get(id) else { return };
-        let written = self.crossing(&context.way).and_then(|crossing| match context.way.side {
+    /// Sends a response back where its request came from, in that side's words; or says why it must not cross.
+    fn pass_back(&mut self, id: RelayId, response: &Message) -> Result<(), Reject> {
+        let Some(context) = self.sessions.relays.get(id) else { return Ok(()) };
+        let crossing = self.crossing(&context.way)?;
+        let written = match context.way.side {
             Side::Outside => topology::outward_response(&crossing, &context.request, response),
             Side::Inside => topology::inward_response(&crossing, &context.request, response),
-        });
+        };
         match written {
-            Ok(bytes) => self.write_back(id, bytes),
+            Ok(bytes) => {
+                self.write_back(id, bytes);
+                Ok(())
+            }
             Err(reject) => {
-                let (link, request) = (context.link, context.request.clone());
                 self.notice(format!("a response of node {} was stopped: {}", context.way.node, reject.detail));
-                // A provisional one is nobody's loss.
-                if matches!(response.start(), Start::Response { status, .. } if status >= 200) {
-                    self.answer(now, link, &request, 500, &[], None, false);
-                }
+                Err(reject)
             }
         }
     }
