@@ -43,17 +43,20 @@ const POLICY: &str = r#"
 domain = "lync.example"
 protocol = "sip"
 profile = "lync"
-limits = { messages_per_second = 100000000 }
+limits = { messages_per_second = 100000000, subscriptions = 1000000 }
 "#;
 
 const PARTNER: LinkId = LinkId(1);
 const NODE: LinkId = LinkId(2);
+const FROM_NODE: LinkId = LinkId(3);
+const TO_PARTNER: LinkId = LinkId(4);
 
 struct World {
     gate: Gate,
     now: Time,
     next: u64,
     sent: Vec<(LinkId, Bytes)>,
+    asked: Option<Bytes>,
     /// In the framer, and in the gate.
     took: [Duration; 2],
 }
@@ -67,16 +70,24 @@ impl World {
         let folder = pki::pki().folder.clone();
         let report = config::load_str(folder, "fedgate.toml", texts, Options::check(now));
         let settings = report.into_result().expect("a configuration").gate;
-        let mut world =
-            Self { gate: Gate::new(settings, [7; 32], now), now, next: 0, sent: Vec::new(), took: [Duration::ZERO; 2] };
+        let mut world = Self {
+            gate: Gate::new(settings, [7; 32], now),
+            now,
+            next: 0,
+            sent: Vec::new(),
+            asked: None,
+            took: [Duration::ZERO; 2],
+        };
         world.proven(PARTNER, Side::Outside, None);
+        world.proven(FROM_NODE, Side::Inside, None);
         world.input(Input::Timeout);
         world
     }
 
     fn proven(&mut self, link: LinkId, side: Side, hop: Option<HopId>) {
         let chain = (side == Side::Outside).then(|| pki::pki().chain("ca", "sip.lync.example"));
-        let proof = Proof::Sip { chain, dialled: None, others: false };
+        let dialled = (link == TO_PARTNER).then(|| ("sip.lync.example".to_owned(), false));
+        let proof = Proof::Sip { chain, dialled, others: false };
         let last = if side == Side::Outside { 9 } else { 2 };
         let peer = SocketAddr::from(([127, 0, 0, last], 40_000));
         self.input(Input::Proven(Box::new(Proven { link, side, peer, hop, door: None, proof })));
@@ -87,8 +98,13 @@ impl World {
         self.gate.handle_input(self.now, input);
         while let Some(output) = self.gate.poll_output() {
             match output {
+                // Whether it is well.
+                Output::Send { link: NODE, bytes, .. } if bytes.starts_with(b"OPTIONS") => self.asked = Some(bytes),
                 Output::Send { link, bytes, .. } => self.sent.push((link, bytes)),
                 Output::Connect { hop, target: Target::SipNode { .. } } => self.proven(NODE, Side::Inside, Some(hop)),
+                Output::Connect { hop, target: Target::SipPartner { .. } } => {
+                    self.proven(TO_PARTNER, Side::Outside, Some(hop));
+                }
                 _ => {}
             }
         }
@@ -127,32 +143,93 @@ impl World {
         let (link, bytes) = self.sent.pop().expect("handed on");
         assert_eq!(link, NODE);
         let request = Message::parse(bytes).expect("a message");
+        self.answer(NODE, &request, &format!("To: {};tag=b{next}\r\n", request.header(Name::To).unwrap_or_default()));
+        assert_eq!(self.sent.pop().map(|(link, _)| link), Some(PARTNER), "handed back");
+        self.now = self.now + Duration::from_micros(20);
+    }
+
+    /// 200 to what was handed on, with these rows beside what it must repeat.
+    fn answer(&mut self, link: LinkId, request: &Message, rows: &str) {
         let mut answer = "SIP/2.0 200 OK\r\n".to_owned();
-        for name in [Name::Via, Name::From, Name::CallId, Name::CSeq] {
+        let names = [Name::Via, Name::RecordRoute, Name::From, Name::CallId, Name::CSeq];
+        for name in names {
             for row in request.rows(name) {
                 let _ = write!(answer, "{}: {row}\r\n", name.as_str());
             }
         }
-        let to = request.header(Name::To).unwrap_or_default();
-        let _ = write!(answer, "To: {to};tag=b{next}\r\nServer: imp\r\nContent-Length: 0\r\n\r\n");
+        let _ = write!(answer, "{rows}Server: imp\r\nContent-Length: 0\r\n\r\n");
         let response = self.frame(&answer);
-        self.input(Input::Received { link: NODE, at: self.now, message: Incoming::Sip(response) });
-        let (link, _) = self.sent.pop().expect("handed back");
-        assert_eq!(link, PARTNER);
-        self.now = self.now + Duration::from_micros(20);
+        self.input(Input::Received { link, at: self.now, message: Incoming::Sip(response) });
+    }
+
+    /// The node says that it is well.
+    fn well(&mut self) {
+        self.input(Input::Timeout);
+        if let Some(asked) = self.asked.take() {
+            let request = Message::parse(asked).expect("a message");
+            let to = request.header(Name::To).unwrap_or_default().to_owned();
+            self.answer(NODE, &request, &format!("To: {to};tag=w\r\n"));
+        }
+    }
+
+    fn subscription(&mut self) {
+        self.next += 1;
+        let next = self.next;
+        let user = next % 1000;
+        let text = format!(
+            "SUBSCRIBE sip:user{user}@corp.example SIP/2.0\r\nVia: SIP/2.0/TLS sip.lync.example:5061;branch=z9hG4bK{next:016x}\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:romeo{user}@lync.example>;tag=a{next}\r\nTo: <sip:user{user}@corp.example>\r\n\
+             Call-ID: {next:032x}\r\nCSeq: 1 SUBSCRIBE\r\nContact: <sip:romeo{user}@sip.lync.example:5061;transport=tls>\r\n\
+             Event: presence\r\nAccept: application/pidf+xml\r\nExpires: 3600\r\nContent-Length: 0\r\n\r\n"
+        );
+        let message = self.frame(&text);
+        self.input(Input::Received { link: PARTNER, at: self.now, message: Incoming::Sip(message) });
+        let (_, bytes) = self.sent.pop().expect("handed on");
+        let request = Message::parse(bytes).expect("a message");
+        let routes: String = request.values(Name::RecordRoute).map(|value| format!("Route: {value}\r\n")).collect();
+        let (from, to) = (request.header(Name::From).unwrap_or_default(), request.header(Name::To).unwrap_or_default());
+        let rows = format!(
+            "To: {to};tag=b{next}\r\nRecord-Route: <sip:10.1.0.1;lr>\r\nContact: <sip:user{user}@10.1.0.9:5060;transport=tcp>\r\nExpires: 3600\r\n"
+        );
+        self.answer(NODE, &request, &rows);
+        assert_eq!(self.sent.pop().map(|(link, _)| link), Some(PARTNER), "handed back");
+        let body = "<presence xmlns='urn:ietf:params:xml:ns:pidf' entity='pres:user@corp.example'/>";
+        let text = format!(
+            "NOTIFY sip:romeo{user}@sip.lync.example:5061;transport=tls SIP/2.0\r\n\
+             Via: SIP/2.0/TCP 127.0.0.2:5070;branch=z9hG4bKn{next:016x}\r\nMax-Forwards: 70\r\n{routes}From: {to};tag=b{next}\r\n\
+             To: {from}\r\nCall-ID: {next:032x}\r\nCSeq: 1 NOTIFY\r\nContact: <sip:user{user}@10.1.0.9:5060;transport=tcp>\r\n\
+             Event: presence\r\nSubscription-State: active;expires=3600\r\nContent-Type: application/pidf+xml\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let message = self.frame(&text);
+        self.input(Input::Received { link: FROM_NODE, at: self.now, message: Incoming::Sip(message) });
+        let (link, bytes) = self.sent.pop().expect("handed on");
+        let request = Message::parse(bytes).expect("a message");
+        assert!(request.is_request(), "{request:?}");
+        let to = format!("To: {}\r\n", request.header(Name::To).unwrap_or_default());
+        self.answer(link, &request, &to);
+        assert_eq!(self.sent.pop().map(|(link, _)| link), Some(FROM_NODE), "handed back");
+        self.now = self.now + Duration::from_micros(40);
     }
 }
 
 fn main() {
-    let rounds = 200_000_u32;
+    let rounds = 100_000_u32;
     let mut world = World::new();
-    for _ in 0..5_000 {
-        world.message();
-    }
-    world.took = [Duration::ZERO; 2];
-    for _ in 0..rounds {
-        world.message();
-    }
-    let [frame, gate] = world.took.map(|took| took.as_nanos() / u128::from(rounds));
-    println!("a MESSAGE of 300 bytes and its 200, relayed: {frame} ns in the framer, {gate} ns in the gate");
+    let mut measure = |what: &str, step: fn(&mut World)| {
+        for _ in 0..5_000 {
+            step(&mut world);
+            world.well();
+        }
+        world.took = [Duration::ZERO; 2];
+        for _ in 0..rounds {
+            step(&mut world);
+            world.well();
+        }
+        let [frame, gate] = world.took.map(|took| took.as_nanos() / u128::from(rounds));
+        println!("{what}, relayed: {frame} ns in the framer, {gate} ns in the gate");
+    };
+    measure("a MESSAGE of 300 bytes and its 200", World::message);
+    measure("a SUBSCRIBE, its NOTIFY and their 200s", World::subscription);
 }

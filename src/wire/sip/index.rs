@@ -270,11 +270,11 @@ impl Head {
             Some((span_in(row, top), branch.filter(|branch| !branch.is_empty()).map(|branch| span_in(row, branch))))
         });
         let lines = bytes.get(..head.length).unwrap_or_default();
-        let is_odd = |byte: u8| (byte < b' ' && byte != b'\r' && byte != b'\n' && byte != b'\t') | (byte == 0x7f);
-        let (odd, returns) = lines.iter().fold((false, 0_usize), |(odd, returns), byte| {
-            (odd | is_odd(*byte), returns + usize::from(*byte == b'\r'))
-        });
-        head.is_clean = !odd && returns == ends && std::str::from_utf8(lines).is_ok();
+        // Without a branch, so that many bytes are looked at together.
+        let is_odd = |byte: u8| (byte < b' ') & (byte != b'\r') & (byte != b'\n') & (byte != b'\t') | (byte == 0x7f);
+        let odd = lines.iter().fold(0, |odd, byte| odd | u8::from(is_odd(*byte)));
+        let returns = memchr::memchr_iter(b'\r', lines).count();
+        head.is_clean = odd == 0 && returns == ends && std::str::from_utf8(lines).is_ok();
         head.cseq = head.first(Name::CSeq).and_then(|row| parse_cseq(row.text(bytes)?));
         head
     }
