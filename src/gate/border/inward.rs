@@ -65,6 +65,11 @@ pub fn recipient(request: &Message) -> Result<Address, Reject> {
     }
 }
 
+/// Whom the URI that a request leaves with names, if it names a user at a domain.
+pub fn target(uri: &str) -> Option<Address> {
+    address(&Uri::parse(uri).ok()?).ok()
+}
+
 /// Whether the request is for this edge itself: no user, and our host name or domain.
 pub fn is_for_edge(request: &Message, settings: &Settings) -> bool {
     let Some(uri) = request.request_uri().filter(|uri| uri.user.is_none()) else { return false };
