@@ -69,8 +69,7 @@ impl Gate {
         let ends = Ends { partner: from.domain(), local: &local };
         let mut routed = topology::routed_inward(request, &self.border.masks, ends, &self.settings)?;
         // To is what its sender writes: inside a dialog, and behind a route of ours, it may name another than the target does.
-        let target = inward::target(&routed.uri).filter(|target| is_ours(target) && target.local().is_some());
-        let target = target.filter(|target| *target != to);
+        let target = inward::target(&routed.uri, to.domain(), &self.settings)?.filter(|target| *target != to);
         let within = self.within(&mut routed, from, request, is_inside);
         if within.is_none() && !self.is_for_sip_node(&to) {
             return Ok(None);
