@@ -101,7 +101,7 @@ impl Gate {
         }
         // Who leaves a dialog that is there, or answers in it, is neither held back nor counted.
         if within.is_none() || !matches!(method, Method::Ack | Method::Bye | Method::Prack) {
-            self.spend(now, label, budget, &to)?;
+            self.spend(now, label, budget, target.as_ref().unwrap_or(&to))?;
         }
         understood_by_proxy(request)?;
         if !is_inside {
