@@ -3,6 +3,7 @@
 
 use super::{Taken, action_of, capabilities, is_im_offer, plain};
 use crate::gate::border::inward;
+use crate::gate::border::mask::Kind;
 use crate::gate::border::topology::{self, Dialog, Ends, Routed};
 use crate::gate::exchange::Path;
 use crate::gate::lane::Lane;
@@ -60,15 +61,23 @@ impl Gate {
             (None, Err(reject)) => return Err(reject.clone()),
         };
         // Outside a dialog the Request-URI says who is wanted; inside, and where it is a mask of ours, the address the mask is bound to.
-        let to = match addressed {
-            Ok(recipient) if !is_inside && is_ours(&recipient) => recipient,
+        let is_mask = |address: &Address| address.local().and_then(Kind::of).is_some();
+        let to = match &addressed {
+            Ok(recipient) if !is_inside && is_ours(recipient) && !is_mask(recipient) => recipient.clone(),
             _ => local.clone(),
         };
         let ends = Ends { partner: from.domain(), local: &local };
         let mut routed = topology::routed_inward(request, &self.border.masks, ends, &self.settings)?;
+        // To is what its sender writes: inside a dialog, and behind a route of ours, it may name another than the target does.
+        let target = inward::target(&routed.uri, to.domain(), &self.settings)?.filter(|target| *target != to);
         let within = self.within(&mut routed, from, request, is_inside);
         if within.is_none() && !self.is_for_sip_node(&to) {
             return Ok(None);
+        }
+        // RFC 3261 §10.2: where a user of ours is reached is for its own side to say; a node believes the edge.
+        if method == Method::Register {
+            let reject = Reject::new(Reason::Unsupported, "a partner registers nobody here");
+            return Err(reject.with_status(405).with_header("Allow", super::ALLOW));
         }
         if request.body().len() > budget.body_bytes {
             let detail =
@@ -86,9 +95,13 @@ impl Gate {
             peer_ip: peer.map(|peer| peer.ip().to_canonical()),
         };
         let action = self.decide_relayed(asked, request, &method, within.as_ref(), (claim.partner(), peer))?;
-        // Who leaves, or answers, is neither held back nor counted.
-        if !matches!(method, Method::Ack | Method::Bye | Method::Prack) {
-            self.spend(now, label, budget, &to)?;
+        if let Some(target) = &target {
+            let asked = Question { to: target, ..asked };
+            self.decide_relayed(asked, request, &method, within.as_ref(), (claim.partner(), peer))?;
+        }
+        // Who leaves a dialog that is there, or answers in it, is neither held back nor counted.
+        if within.is_none() || !matches!(method, Method::Ack | Method::Bye | Method::Prack) {
+            self.spend(now, label, budget, target.as_ref().unwrap_or(&to))?;
         }
         understood_by_proxy(request)?;
         if !is_inside {
@@ -114,7 +127,8 @@ impl Gate {
             return Ok(Some(plain(481)));
         }
         let node = nodes.remove(0);
-        let dialog = match within {
+        // A mask leads a request outside any dialog to a node, and says nothing of what it begins.
+        let dialog = match within.filter(|_| is_inside) {
             Some(within) => within.dialog,
             None => Dialog::new(&self.border.masks, &node, Side::Outside, action),
         };
@@ -194,7 +208,7 @@ impl Gate {
         if self.draining.is_some() && !is_inside {
             return Err(Reject::new(Reason::Overloaded, "stopping"));
         }
-        let dialog = match within {
+        let dialog = match within.filter(|_| is_inside) {
             Some(within) => within.dialog,
             None => Dialog::new(&self.border.masks, &node.name, Side::Inside, action),
         };
@@ -327,13 +341,18 @@ impl Gate {
         let turned =
             |action: Action| Question { from: asked.to, to: asked.from, side: other(asked.side), action, ..asked };
         match within {
-            None if request.to_tag().is_none() => {
+            // Whatever route it took here.
+            _ if request.to_tag().is_none() => {
                 self.decided(Question { action: own, ..asked }, partner, (Protocol::Sip, peer))?;
                 Ok(own)
             }
-            // Of a dialog nobody knows any more: as what the method may belong to. Whoever opened it, if the sender's word is enough for
-            // that: a node's is; a partner keeps our Record-Route or our Contact, which say it, or is COMPAT(aol). With a tag it made up,
-            // nobody begins what it may not.
+            // A tag is quickly invented: what needs no dialog to be heard has no right by one that nobody knows any more.
+            None if asked.side == Side::Outside && !is_of_any_dialog(method) => {
+                self.decided(Question { action: own, ..asked }, partner, (Protocol::Sip, peer))?;
+                Ok(own)
+            }
+            // The rest as what the method may belong to. Whoever opened it, if the sender's word is enough for that: a node's is; a partner
+            // keeps our Record-Route or our Contact, which say it, or is COMPAT(aol). With a tag it made up, nobody begins what it may not.
             None => {
                 let action = match method {
                     Method::Subscribe | Method::Notify | Method::Benotify => Action::Subscribe,
@@ -357,13 +376,8 @@ impl Gate {
                     false => turned(within.dialog.action),
                 };
                 self.decided(question, partner, (Protocol::Sip, peer))?;
-                // An IM session does not become a call by being asked again.
-                if *method == Method::Invite
-                    && within.dialog.action == Action::Chat
-                    && !is_im_offer(request)
-                    && offers(request)
-                {
-                    self.decided(Question { action: Action::Call, ..asked }, partner, (Protocol::Sip, peer))?;
+                if let Some(action) = beyond(&within.dialog, asked.side, method, request) {
+                    self.decided(Question { action, ..asked }, partner, (Protocol::Sip, peer))?;
                 }
                 Ok(within.dialog.action)
             }
@@ -449,9 +463,48 @@ fn understood_by_proxy(request: &Message) -> Result<(), Reject> {
         .with_header("Unsupported", list))
 }
 
-/// Whether a body describes a session.
+/// Methods that mean nothing outside a dialog, so that who knows of none refuses them (RFC 3261 §12.2.2), and OPTIONS, which begins nothing.
+fn is_of_any_dialog(method: &Method) -> bool {
+    matches!(
+        method,
+        Method::Ack
+            | Method::Bye
+            | Method::Cancel
+            | Method::Prack
+            | Method::Update
+            | Method::Info
+            | Method::Options
+            | Method::Notify
+            | Method::Benotify
+    )
+}
+
+/// What a request asks for that the dialog it is inside of was not opened for.
+fn beyond(dialog: &Dialog, side: Side, method: &Method, request: &Message) -> Option<Action> {
+    let own = action_of(method, request);
+    // An IM session does not become a call by being asked again (RFC 3261 §14, RFC 3311, RFC 3262 §5), nor a call an IM session.
+    if matches!(method, Method::Invite | Method::Update | Method::Prack) && offers(request) {
+        let asked = if is_im_offer(request) { Action::Chat } else { Action::Call };
+        return (asked != dialog.action).then_some(asked);
+    }
+    let belongs = is_of_any_dialog(method)
+        || match dialog.action {
+            // RFC 3261 §14; COMPAT(lync): the texts of an IM session are MESSAGEs. RFC 5589: to be transferred is a session's own.
+            Action::Chat => matches!(method, Method::Invite | Method::Message | Method::Refer),
+            Action::Call => matches!(method, Method::Invite | Method::Refer),
+            // RFC 6665 §4.1.2.2: who subscribed refreshes; the other end would subscribe anew.
+            Action::Subscribe => *method == Method::Subscribe && dialog.opener == side,
+            // RFC 3515 §2.4.4: a REFER's dialog is refreshed as a subscription's is.
+            Action::Other => *method == Method::Refer || (*method == Method::Subscribe && dialog.opener == side),
+            _ => false,
+        };
+    (!belongs && own != dialog.action).then_some(own)
+}
+
+/// Whether a body describes a session, or may: encoded nobody can tell.
 fn offers(request: &Message) -> bool {
-    request.body().split(|byte| *byte == b'\n').any(|line| line.starts_with(b"m="))
+    request.header(Name::ContentEncoding).is_some() && !request.body().is_empty()
+        || request.body().split(|byte| *byte == b'\n').any(|line| line.starts_with(b"m="))
 }
 
 fn relay_denied(to: &Address) -> Reject {

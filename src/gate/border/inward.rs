@@ -65,6 +65,19 @@ pub fn recipient(request: &Message) -> Result<Address, Reject> {
     }
 }
 
+/// Whom of ours the URI that a request leaves with names, whatever its scheme; at a host name of ours it is a user of `domain`. `None`: nobody at our
+/// names, which is what a mask stood for.
+pub fn target(uri: &str, domain: &Domain, settings: &Settings) -> Result<Option<Address>, Reject> {
+    let uri = Uri::parse(uri)?;
+    let (Some(user), Host::Name(host)) = (uri.user, uri.host) else { return Ok(None) };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    if !is_ours(host, settings) {
+        return Ok(None);
+    }
+    let is_domain = Domain::parse(host).is_ok_and(|host| settings.policy.is_local(&host));
+    Ok(Some(Address::from_sip(Some(user), if is_domain { host } else { domain.as_str() })?))
+}
+
 /// Whether the request is for this edge itself: no user, and our host name or domain.
 pub fn is_for_edge(request: &Message, settings: &Settings) -> bool {
     let Some(uri) = request.request_uri().filter(|uri| uri.user.is_none()) else { return false };

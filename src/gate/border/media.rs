@@ -17,6 +17,7 @@ pub fn outward(inside: &Inside, kind: &str, body: &[u8], hostname: &str) -> Resu
     match Kind::of(kind) {
         _ if body.is_empty() => Ok(None),
         Kind::Sdp => describe(inside, body, hostname),
+        Kind::Fragment => Ok(status_alone(inside, body)),
         Kind::Multipart => {
             let mut out = Vec::new();
             let mut copied = 0;
@@ -39,7 +40,18 @@ pub fn outward(inside: &Inside, kind: &str, body: &[u8], hostname: &str) -> Resu
     }
 }
 
-/// Whether a body names the inside where it has addresses: SDP `o= c= m= a=`, PIDF `<contact>` and `entity`, CPIM From and To.
+/// RFC 3515 §2.4.4: of what came of a REFER its status line is enough, where the rest names the inside.
+fn status_alone(inside: &Inside, body: &[u8]) -> Option<Vec<u8>> {
+    if !inside.mentions(&String::from_utf8_lossy(body)) {
+        return None;
+    }
+    let end = memchr::memchr(b'\n', body)?;
+    let line = body.get(..=end).filter(|line| line.starts_with(b"SIP/2.0 "))?;
+    Some(line.to_vec())
+}
+
+/// Whether a body names the inside where it has addresses: SDP `o= c= m= a=`, PIDF `<contact>` and `entity`, CPIM From and To; what a server
+/// says of dialogs, registrations and messages, anywhere.
 pub fn names_inside(inside: &Inside, kind: &str, body: &[u8]) -> bool {
     if body.is_empty() {
         return false;
@@ -66,6 +78,7 @@ fn is_named_in(inside: &Inside, kind: Kind, body: &[u8]) -> bool {
                 is_address && inside.mentions(value.rsplit_once('<').map_or(value, |(_, uri)| uri))
             })
         }
+        Kind::Fragment | Kind::State => inside.mentions(&text),
         Kind::Multipart | Kind::Other => false,
     }
 }
@@ -76,8 +89,22 @@ enum Kind {
     Multipart,
     Pidf,
     Cpim,
+    /// RFC 3420.
+    Fragment,
+    /// No words of a user's: RFC 4235, RFC 3680, RFC 3858, RFC 4575, RFC 4662, RFC 3842, RFC 3261 §27.5.
+    State,
     Other,
 }
+
+const STATE: [&str; 7] = [
+    "application/dialog-info+xml",
+    "application/reginfo+xml",
+    "application/watcherinfo+xml",
+    "application/conference-info+xml",
+    "application/rlmi+xml",
+    "application/simple-message-summary",
+    "message/sip",
+];
 
 impl Kind {
     fn of(content_type: &str) -> Self {
@@ -88,6 +115,8 @@ impl Kind {
             _ if is("application/sdp") => Kind::Sdp,
             _ if is("application/pidf+xml") => Kind::Pidf,
             _ if is("message/cpim") => Kind::Cpim,
+            _ if is("message/sipfrag") => Kind::Fragment,
+            _ if STATE.iter().any(|state| is(state)) => Kind::State,
             _ => Kind::Other,
         }
     }
@@ -115,7 +144,13 @@ fn parts<'a>(kind: &str, body: &'a [u8], depth: usize) -> Result<Vec<(Part<'a>, 
         .take(limits::BODY_PARTS + 2)
         .peekable();
     while let Some(start) = starts.next() {
-        let Some(end) = starts.peek().copied() else { break };
+        // RFC 2046 §5.1.1: the last one is closed; who reads leniently takes one that isn't, too.
+        let is_close = body.get(start + delimiter.len()..).is_some_and(|rest| rest.starts_with(b"--"));
+        let end = match starts.peek().copied() {
+            Some(end) => end,
+            None if is_close => break,
+            None => body.len(),
+        };
         if found.len() >= limits::BODY_PARTS {
             return Err(refuse("a multipart body has too many parts"));
         }
@@ -350,6 +385,28 @@ mod tests {
         });
         let refused = outward(&inside(), "multipart/mixed; boundary=b8", nested.as_bytes(), HOST).unwrap_err();
         assert_eq!(refused.status, 415);
+    }
+
+    #[test]
+    fn a_last_part_that_nothing_closes_is_a_part() {
+        let body = "--b\r\nContent-Type: application/sdp\r\n\r\nv=0\r\nc=IN IP4 10.1.2.3\r\n";
+        assert!(names_inside(&inside(), "multipart/mixed; boundary=b", body.as_bytes()));
+        let expected = body.replace("10.1.2.3", HOST);
+        assert_eq!(out("multipart/mixed; boundary=b", body), expected);
+        assert_eq!(out("multipart/mixed; boundary=b", "--b--\r\n10.1.2.3"), "same");
+    }
+
+    #[test]
+    fn what_a_server_says_of_dialogs_and_registrations_is_looked_at() {
+        for kind in STATE {
+            assert!(names_inside(&inside(), kind, b"<contact><uri>sip:j@10.1.2.3</uri></contact>"), "{kind}");
+            assert!(!names_inside(&inside(), kind, b"<uri>sip:j@corp.example</uri>"), "{kind}");
+        }
+        let fragment = "SIP/2.0 200 OK\r\nContact: <sip:j@10.1.2.3>\r\n";
+        assert!(names_inside(&inside(), "message/sipfrag;version=2.0", fragment.as_bytes()));
+        assert_eq!(out("message/sipfrag;version=2.0", fragment), "SIP/2.0 200 OK\r\n");
+        assert_eq!(out("message/sipfrag", "SIP/2.0 603 No\r\nX: y\r\n"), "same");
+        assert!(names_inside(&inside(), "message/sipfrag", b"SIP/2.0 502 10.1.2.3\r\n"));
     }
 
     #[test]

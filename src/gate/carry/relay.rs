@@ -297,7 +297,10 @@ impl Gate {
             Settled { partner: label.clone(), side: *side, protocol: Protocol::Sip, action: *action, outcome };
         if context.request.method() == Some(&Method::Notify) {
             let (partner, request) = (context.way.partner.clone(), context.request.clone());
-            self.sessions.relays.dialogs.notified(&partner, &request);
+            match status {
+                481 => self.sessions.relays.dialogs.unknown(&partner, &request),
+                _ => self.sessions.relays.dialogs.notified(&partner, &request),
+            }
         }
         self.outputs.push_back(Output::Event(Box::new(Event::Settled(settled))));
         let (mut turn, sessions) = self.turn(now);

@@ -44,6 +44,8 @@ pub(super) fn cross(
                 return Ok(());
             }
         }
+        // RFC 3325 §7: to whom it is not for, it is not told.
+        (Way::Outward, Name::PAssertedIdentity) if is_private(message) => return Ok(()),
         (_, Name::PAssertedIdentity) => return cross_asserted(c, way, w, index, text),
         // COMPAT(lync): an extension we know: it only asks for NOTIFYs that nobody answers (MS-SIP §4.4.3), and we don't offer it.
         (Way::Inward, Name::ProxyRequire) if list(text).any(is_benotify) => {
@@ -81,7 +83,20 @@ fn is_not_let_in(name: Name, message: &Message, index: usize) -> bool {
         | Name::ProxyAuthorization
         | Name::ProxyAuthenticationInfo
         | Name::AuthenticationInfo => true,
-        Name::Other => starts(message, index, &["ms-asserted-"]),
+        // RFC 3325's forerunner, RFC 7315, RFC 5502, RFC 6050: whom a node believes them of is its own side.
+        Name::Other => starts(
+            message,
+            index,
+            &[
+                "ms-asserted-",
+                "remote-party-id",
+                "p-charging-",
+                "p-access-",
+                "p-visited-",
+                "p-served-user",
+                "p-asserted-",
+            ],
+        ),
         _ => false,
     }
 }
@@ -108,6 +123,14 @@ fn is_not_let_out(name: Name, message: &Message, index: usize) -> bool {
         Name::Other => starts(message, index, &["ms-asserted-", "p-charging-", "p-access-", "p-visited-"]),
         _ => false,
     }
+}
+
+/// RFC 3325 §9.3: its sender wants its asserted identity withheld.
+fn is_private(message: &Message) -> bool {
+    message
+        .rows_named("Privacy")
+        .flat_map(|row| row.split([';', ',']))
+        .any(|value| value.trim().eq_ignore_ascii_case("id"))
 }
 
 fn starts(message: &Message, index: usize, with: &[&str]) -> bool {
@@ -200,7 +223,11 @@ fn cross_asserted(c: &Crossing<'_>, way: Way, w: &mut Rewrite<'_>, index: usize,
     for value in list(text) {
         let address = NameAddr::parse(value).ok().filter(|address| match way {
             Way::Inward => matches!(address.uri.host, Host::Name(host) if is_domain(host, c.ends.partner.as_str())),
-            Way::Outward => is_public(&address.uri, c.settings) && !c.inside.is_in_address(address),
+            Way::Outward => {
+                let domains = &c.node.domains;
+                let is_its = matches!(address.uri.host, Host::Name(host) if domains.iter().any(|domain| is_domain(host, domain.as_str())));
+                is_its && !c.inside.is_in_address(address)
+            }
         });
         let respelled = match address {
             Some(_) => respelled(c, way, value)?,
@@ -329,8 +356,8 @@ fn mask_contact(c: &Crossing<'_>, contact: &NameAddr<'_>) -> Result<Option<Strin
         Scheme::Tel | Scheme::Other(_) if !c.inside.is_in_uri(uri) => return Ok(None),
         Scheme::Tel | Scheme::Other(_) => return Err(stopped("Contact")),
     };
-    // A GRUU at a local domain says nothing of the inside, unless its parameters do (`maddr`).
-    if is_public(uri, c.settings) && !c.inside.is_in_uri(uri) {
+    // A GRUU at a local domain says nothing of the inside, unless its parameters do. What comes back with `maddr` would lead elsewhere.
+    if is_public(uri, c.settings) && !c.inside.is_in_uri(uri) && uri.param("maddr").is_none() {
         return Ok(None);
     }
     let mask = c.masks.seal_contact(&c.dialog, c.ends, uri.text)?;

@@ -35,7 +35,9 @@ pub fn routed_inward(request: &Message, masks: &Masks, ends: Ends<'_>, settings:
         }
     }
     // What stays unmasked inside is at our own names; a target elsewhere was never told to the partner.
-    if !is_public(&reading.uri, settings) {
+    // RFC 3261 §16.4, §16.5: `maddr` is where the node would send it.
+    let is_led_on = reading.mask(&reading.uri).is_none() && reading.uri.param("maddr").is_some();
+    if is_led_on || !is_public(&reading.uri, settings) {
         return Err(leads_elsewhere(&reading.uri));
     }
     reading.done()

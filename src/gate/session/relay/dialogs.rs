@@ -111,6 +111,11 @@ impl Dialogs {
         }
     }
 
+    /// A NOTIFY was answered with 481: its subscription is over (RFC 6665 §4.2.2).
+    pub fn unknown(&mut self, partner: &Domain, notify: &Message) {
+        self.remove(key(partner, notify.from_tag(), notify.to_tag()));
+    }
+
     /// The dialog that a request without our Route is inside of.
     pub fn of(&self, partner: &Domain, request: &Message) -> Option<&Seen> {
         let seen = self.table.get(&key(partner, request.from_tag(), request.to_tag()))?;
