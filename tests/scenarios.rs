@@ -123,7 +123,10 @@ fn who_answers_nothing_fills_its_own_queue_only() {
     let outward =
         ("nurse@corp.example", "romeo@lync.example", "imp-2", "lync.example", "paris@ocs.example", "ocs.example");
     for (from, to, party, silent, other, serving) in [inward, outward] {
-        for (is_slow, most) in [(true, limits::HOP_QUEUE), (false, limits::RELAYED_PER_HOP)] {
+        // A partner may have less under way than a node may.
+        let is_inward = party == "lync.example";
+        let most = if is_inward { limits::RELAYED_PER_PARTNER } else { limits::RELAYED_PER_HOP };
+        for (is_slow, most) in [(true, limits::HOP_QUEUE), (false, most)] {
             let mut world = World::with(&config, &policy);
             world.advance(Duration::ZERO);
             if is_slow {
@@ -145,9 +148,16 @@ fn who_answers_nothing_fills_its_own_queue_only() {
                 "{silent}, {is_slow}: {refused:?}"
             );
             assert_eq!(world.refusals().last(), Some(&fedgate::gate::reject::Reason::Overloaded));
-            // Nobody else's trouble.
+            // Nobody else's trouble: neither another partner's nor another node's.
+            if is_inward && !is_slow {
+                world.inbox.remove(silent);
+                world.sip("ocs.example", message("paris@ocs.example", to, most + 8).as_bytes());
+                world.advance(Duration::ZERO);
+                assert_eq!(world.inbox.remove(silent).map(|inbox| inbox.len()), Some(1), "for another partner");
+            }
             world.inbox.remove(serving);
-            world.sip(party, message(from, other, most + 9).as_bytes());
+            let (asks, by) = if is_inward { ("paris@ocs.example", "ocs.example") } else { (from, party) };
+            world.sip(by, message(asks, other, most + 9).as_bytes());
             world.advance(Duration::ZERO);
             assert_eq!(world.inbox.remove(serving).map(|inbox| inbox.len()), Some(1), "{other}, slow: {is_slow}");
             // All are answered in time, and then there is room again.

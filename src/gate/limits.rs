@@ -37,6 +37,10 @@ pub const RELAY_TRIES: u8 = 3;
 pub const RELAYED: usize = 50_000;
 /// Those that one node or partner has not answered; beyond, the senders hear `overloaded`.
 pub const RELAYED_PER_HOP: usize = 5_000;
+/// Those of one partner that have no final answer: fewer than a node may have, so that no partner fills it for all.
+pub const RELAYED_PER_PARTNER: usize = 3_000;
+/// Those of one partner in all: INVITEs are remembered for their ACK, and for what their forks say later.
+pub const RELAYED_KEPT_PER_PARTNER: usize = 15_000;
 /// Dialogs between SIP and SIP that are remembered, in all.
 pub const RELAYED_DIALOGS: usize = 500_000;
 /// How long a relayed dialog without an Expires of its own is remembered after it was last heard of.

@@ -74,9 +74,9 @@ impl Gate {
         if within.is_none() && !self.is_for_sip_node(&to) {
             return Ok(None);
         }
-        // RFC 3261 §10.2: where a user of ours is reached is for its own side to say; a node believes the edge.
-        if method == Method::Register {
-            let reject = Reject::new(Reason::Unsupported, "a partner registers nobody here");
+        // RFC 3261 §10.2, RFC 3903: where a user of ours is reached, and how present, is for its own side to say; a node believes the edge.
+        if matches!(method, Method::Register | Method::Publish) {
+            let reject = Reject::new(Reason::Unsupported, "a partner registers and publishes for nobody here");
             return Err(reject.with_status(405).with_header("Allow", super::ALLOW));
         }
         if request.body().len() > budget.body_bytes {
@@ -249,6 +249,9 @@ impl Gate {
                 Side::Inside => format!("{} leaves too much unanswered", way.label),
             };
             return Err(Reject::new(Reason::Overloaded, detail));
+        }
+        if way.side == Side::Outside && !self.sessions.relays.has_room_for(&way.label) {
+            return Err(Reject::new(Reason::Overloaded, format!("{} has too many requests under way", way.label)));
         }
         let id = RelayId(self.rng.random());
         let branch = relay::branch(relay::loop_mark(&routed.uri, request), id);

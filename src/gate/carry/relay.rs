@@ -73,7 +73,10 @@ impl Gate {
                 }
             }
             // RFC 4320 §4.2: never to a request that is no INVITE.
-            408 if !is_invite => self.relayed_unanswered(now, id, Unanswered::Silent),
+            408 if !is_invite => {
+                let reject = Reject::new(Reason::Timeout, "the far side says 408");
+                self.refuse_relayed(now, id, &reject, Outcome::Failed);
+            }
             _ => self.relayed_final(now, id, link, response, status),
         }
         true

@@ -95,6 +95,9 @@ fn is_not_let_in(name: Name, message: &Message, index: usize) -> bool {
                 "p-visited-",
                 "p-served-user",
                 "p-asserted-",
+                "authorization",
+                "www-authenticate",
+                "proxy-authenticate",
             ],
         ),
         _ => false,
@@ -119,8 +122,20 @@ fn is_not_let_out(name: Name, message: &Message, index: usize) -> bool {
         | Name::ServiceRoute
         | Name::HistoryInfo
         | Name::Diversion => true,
-        // RFC 7315.
-        Name::Other => starts(message, index, &["ms-asserted-", "p-charging-", "p-access-", "p-visited-"]),
+        // RFC 7315. RFC 3261 §22: nobody over there learns what proves a user here, nor asks for it.
+        Name::Other => starts(
+            message,
+            index,
+            &[
+                "ms-asserted-",
+                "p-charging-",
+                "p-access-",
+                "p-visited-",
+                "authorization",
+                "www-authenticate",
+                "proxy-authenticate",
+            ],
+        ),
         _ => false,
     }
 }

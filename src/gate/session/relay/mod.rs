@@ -131,6 +131,8 @@ pub struct Relays {
     trying: VecDeque<(Time, RelayId)>,
     settling: VecDeque<(Time, RelayId)>,
     waiting: BTreeMap<HopKey, usize>,
+    /// Of each partner that sends: requests without a final answer, and all that are remembered.
+    of_partner: BTreeMap<String, (usize, usize)>,
     /// INVITEs that we refused ourselves, until when each may be ACKed; and by when.
     refused: BTreeSet<u64>,
     refused_until: VecDeque<(Time, u64)>,
@@ -187,6 +189,12 @@ impl Relays {
             && self.waiting.get(hop).is_none_or(|waiting| *waiting < limits::RELAYED_PER_HOP)
     }
 
+    /// Whether a partner may have one more under way: none fills a node's queue, or the table, for all others.
+    pub fn has_room_for(&self, label: &str) -> bool {
+        let (open, all) = self.of_partner.get(label).copied().unwrap_or_default();
+        open < limits::RELAYED_PER_PARTNER && all < limits::RELAYED_KEPT_PER_PARTNER
+    }
+
     /// Hands a request on; its answer comes to the context that is made. `id` is in the branch of `bytes`.
     pub fn hand(&mut self, turn: &mut Turn<'_>, id: RelayId, handed: Handed) {
         let Handed { link, request, way, hop, others, tries, bytes, at } = handed;
@@ -213,6 +221,12 @@ impl Relays {
         match self.waiting.get_mut(&hop) {
             Some(waiting) => *waiting += 1,
             None => drop(self.waiting.insert(hop.clone(), 1)),
+        }
+        if way.side == Side::Outside {
+            match self.of_partner.get_mut(&way.label) {
+                Some((open, all)) => (*open, *all) = (*open + 1, *all + 1),
+                None => drop(self.of_partner.insert(way.label.clone(), (1, 1))),
+            }
         }
         let state = State::Proceeding { provisional: false, cancelled: false };
         let context =
@@ -259,8 +273,9 @@ impl Relays {
         context.state = if status < 300 { State::Accepted } else { State::Completed };
         if was_open {
             turn.deadlines.set(Deadline::Relayed(id), turn.now + limits::TIMER_B);
-            let hop = context.hop.clone();
+            let (hop, way) = (context.hop.clone(), context.way.clone());
             self.leave(&hop);
+            self.count_out(&way, (1, 0));
         }
     }
 
@@ -273,9 +288,11 @@ impl Relays {
         if context.request.method() == Some(&Method::Invite) {
             turn.deadlines.cancel(&Deadline::Relayed(id));
         }
-        if matches!(context.state, State::Proceeding { .. }) {
+        let is_open = matches!(context.state, State::Proceeding { .. });
+        if is_open {
             self.leave(&context.hop);
         }
+        self.count_out(&context.way, (usize::from(is_open), 1));
         self.prune();
         Some(context)
     }
@@ -332,6 +349,15 @@ impl Relays {
         }
         while self.settling.front().is_some_and(|(_, id)| !self.contexts.contains_key(id)) {
             self.settling.pop_front();
+        }
+    }
+
+    fn count_out(&mut self, way: &Way, (open, all): (usize, usize)) {
+        if let (Side::Outside, Some(counts)) = (way.side, self.of_partner.get_mut(&way.label)) {
+            *counts = (counts.0.saturating_sub(open), counts.1.saturating_sub(all));
+            if *counts == (0, 0) {
+                self.of_partner.remove(&way.label);
+            }
         }
     }
 
