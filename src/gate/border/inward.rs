@@ -113,10 +113,6 @@ pub fn no_loop(request: &Message, settings: &Settings) -> Result<(), Reject> {
     if request.header(Name::MaxForwards).is_some_and(|hops| hops.trim().parse() == Ok(0u8)) {
         return Err(Reject::new(Reason::Loop, "Max-Forwards is used up").with_status(483));
     }
-    let here = match request.start() {
-        Start::Request { uri, .. } => loop_mark(uri, request),
-        Start::Response { .. } => 0,
-    };
     for via in request.values(Name::Via) {
         // Most are nobody's whom we know: not worth reading.
         if !via.contains(OUR_BRANCH) {
@@ -129,7 +125,11 @@ pub fn no_loop(request: &Message, settings: &Settings) -> Result<(), Reject> {
         let Some(branch) = via.branch().filter(|branch| ours && branch.starts_with(OUR_BRANCH)) else { continue };
         // RFC 5393 §4.2: a relayed request that comes back for somebody else is a spiral, and only the hop limit ends it.
         let mark = branch.strip_prefix(RELAYED_BRANCH).and_then(|rest| rest.get(..16));
-        if mark.is_none_or(|mark| u64::from_str_radix(mark, 16) == Ok(here)) {
+        let here = || match request.start() {
+            Start::Request { uri, .. } => loop_mark(uri, request),
+            Start::Response { .. } => 0,
+        };
+        if mark.is_none_or(|mark| u64::from_str_radix(mark, 16) == Ok(here())) {
             return Err(Reject::new(Reason::Loop, "the request has been here before"));
         }
     }

@@ -119,7 +119,7 @@ impl Servers {
 
     /// Whether this very request is already being worked on.
     pub fn is_repeated(&self, link: LinkId, request: &Message) -> bool {
-        self.keys.contains_key(&server_key(link, request))
+        !self.keys.is_empty() && self.keys.contains_key(&server_key(link, request))
     }
 
     /// All that are open.

@@ -273,7 +273,7 @@ impl Head {
         // Without a branch, so that many bytes are looked at together.
         let is_odd = |byte: u8| (byte < b' ') & (byte != b'\r') & (byte != b'\n') & (byte != b'\t') | (byte == 0x7f);
         let odd = lines.iter().fold(0, |odd, byte| odd | u8::from(is_odd(*byte)));
-        let returns = memchr::memchr_iter(b'\r', lines).count();
+        let returns = lines.iter().filter(|byte| **byte == b'\r').count();
         head.is_clean = odd == 0 && returns == ends && std::str::from_utf8(lines).is_ok();
         head.cseq = head.first(Name::CSeq).and_then(|row| parse_cseq(row.text(bytes)?));
         head
