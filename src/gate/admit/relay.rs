@@ -113,6 +113,9 @@ impl Gate {
                 let detail = format!("{subscriptions} subscriptions; limits.subscriptions is {}", budget.subscriptions);
                 return Err(Reject::new(Reason::RateLimited, detail));
             }
+            if method == Method::Subscribe && self.sessions.relays.dialogs.is_full() {
+                return Err(Reject::new(Reason::Overloaded, "too many subscriptions are relayed"));
+            }
         } else if self.draining == Some(Draining::ForGood) && method == Method::Subscribe {
             return Err(Reject::new(Reason::Overloaded, "stopping"));
         }

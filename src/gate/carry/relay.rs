@@ -219,6 +219,7 @@ impl Gate {
             way.node = others.remove(0);
             way.dialog = Dialog::new(&self.border.masks, &way.node, way.dialog.opener, way.dialog.action);
         }
+        let failed = settled(&way, Outcome::Failed);
         let ends = Ends { partner: &way.partner, local: &way.local };
         let routed = match way.side {
             Side::Outside => topology::routed_inward(&request, &self.border.masks, ends, &self.settings),
@@ -230,6 +231,7 @@ impl Gate {
             routed.and_then(|routed| self.hand_on(now, (link, at), &request, way, &routed, (others, tries + 1)));
         if let Err(reject) = handed {
             self.refuse_sip(now, link, &request, &reject);
+            self.outputs.push_back(failed);
         }
         true
     }
@@ -295,9 +297,7 @@ impl Gate {
 
     fn relayed_settled(&mut self, now: Time, id: RelayId, status: u16, outcome: Outcome) {
         let Some(context) = self.sessions.relays.get(id) else { return };
-        let Way { label, side, action, .. } = &context.way;
-        let settled =
-            Settled { partner: label.clone(), side: *side, protocol: Protocol::Sip, action: *action, outcome };
+        let told = settled(&context.way, outcome);
         if context.request.method() == Some(&Method::Notify) {
             let (partner, request) = (context.way.partner.clone(), context.request.clone());
             match status {
@@ -305,7 +305,7 @@ impl Gate {
                 _ => self.sessions.relays.dialogs.notified(&partner, &request),
             }
         }
-        self.outputs.push_back(Output::Event(Box::new(Event::Settled(settled))));
+        self.outputs.push_back(told);
         let (mut turn, sessions) = self.turn(now);
         sessions.relays.settled(&mut turn, id, status);
     }
@@ -387,4 +387,11 @@ impl Gate {
             self.relayed_unanswered(now, id, Unanswered::Silent);
         }
     }
+}
+
+/// How a relayed request ended.
+fn settled(way: &Way, outcome: Outcome) -> Output {
+    let Way { label, side, action, .. } = way;
+    let settled = Settled { partner: label.clone(), side: *side, protocol: Protocol::Sip, action: *action, outcome };
+    Output::Event(Box::new(Event::Settled(settled)))
 }

@@ -90,7 +90,10 @@ impl Dialogs {
             _ => None,
         };
         let known = self.remove(key);
-        if self.table.len() >= limits::RELAYED_DIALOGS {
+        // Those that nothing ends in time leave room for the others; they are only counted.
+        let others = self.counts.get(way.label.as_str()).map_or(0, |(_, others)| *others);
+        let is_bounded = matches!(way.dialog.action, Action::Subscribe | Action::Presence);
+        if self.is_full() || (!is_bounded && others >= u64::from(limits::CHATS_PER_PARTNER)) {
             return;
         }
         let seen = Seen {
@@ -121,6 +124,11 @@ impl Dialogs {
         let seen = self.table.get(&key(partner, request.from_tag(), request.to_tag()))?;
         let call_id = fingerprint(request.call_id().unwrap_or_default());
         seen.inside.as_ref().is_none_or(|inside| inside.call_id == call_id).then_some(seen)
+    }
+
+    /// Whether no further one can be remembered.
+    pub fn is_full(&self) -> bool {
+        self.table.len() >= limits::RELAYED_DIALOGS
     }
 
     /// Live subscriptions of a partner.
