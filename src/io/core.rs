@@ -52,6 +52,8 @@ pub struct Core {
     held_bytes: usize,
     /// Links whose orders wait a moment more ([`BEHIND`]), all of them, so that they stay in order.
     behind: BTreeMap<LinkId, (Instant, Vec<Order>)>,
+    /// What a commit has just let go first: when, and on which link. What follows on another, for which a connection had to be made, is behind it, too.
+    first: BTreeMap<u64, (Instant, LinkId)>,
     /// Since when the store owes a commit.
     owed_since: Option<Instant>,
     links: HashMap<LinkId, Handle>,
@@ -72,6 +74,7 @@ impl Core {
             held,
             held_bytes: 0,
             behind: BTreeMap::new(),
+            first: BTreeMap::new(),
             owed_since: None,
             links,
             load,
@@ -337,6 +340,15 @@ impl Core {
             }
             return;
         };
+        if let Lane::Pair(number) = lane
+            && let Some((at, first)) = self.first.get(&number)
+            && *first != link
+            && at.elapsed() < BEHIND
+        {
+            let at = *at + BEHIND;
+            self.behind.entry(link).or_insert_with(|| (at, Vec::new())).1.push(order);
+            return;
+        }
         self.order(link, order);
     }
 
@@ -358,6 +370,7 @@ impl Core {
                 let mut released = Vec::new();
                 self.held.committed(mark, |waiting| released.push(waiting));
                 let mut before = None;
+                self.first.retain(|_, (at, _)| at.elapsed() < BEHIND);
                 for Waiting { link, order, lane, .. } in released {
                     self.held_bytes = self.held_bytes.saturating_sub(order.weight());
                     match before {
@@ -368,6 +381,9 @@ impl Core {
                         Some((other, _)) if other == lane => self.order(link, order),
                         _ => {
                             before = Some((lane, link));
+                            if let Lane::Pair(number) = lane {
+                                self.first.insert(number, (Instant::now(), link));
+                            }
                             self.order(link, order);
                         }
                     }
@@ -520,5 +536,32 @@ mod tests {
             let Some(Order::Send { bytes, .. }) = requests.queue.next().await else { panic!("no {expected}") };
             assert_eq!(bytes, expected);
         }
+    }
+
+    /// The connection for a NOTIFY may be made just as the 200 leaves.
+    #[tokio::test]
+    async fn what_an_answer_allows_does_not_overtake_it_on_a_new_connection() {
+        let mut core = core();
+        let ends: Vec<_> = (1..=2)
+            .map(|id| {
+                let (handle, orders) = orders::pair();
+                core.take(Arrival::Linked(LinkId(id), handle));
+                orders
+            })
+            .collect();
+        let send = |text: &'static [u8]| Order::Send { bytes: Bytes::from_static(text), transit: None };
+        let mark = core.held.mark(Lane::Pair(1));
+        core.send(Lane::Pair(1), LinkId(1), send(b"200"));
+        core.take(Arrival::Stored(Word::Committed(mark)));
+        core.send(Lane::Pair(1), LinkId(2), send(b"NOTIFY"));
+        let [mut answers, mut requests] = <[_; 2]>::try_from(ends).ok().unwrap();
+        assert!(answers.queue.next_now().is_some());
+        assert!(requests.queue.next_now().is_none());
+        tokio::time::sleep(BEHIND).await;
+        core.follow();
+        assert!(requests.queue.next_now().is_some());
+        // What comes later is behind nothing.
+        core.send(Lane::Pair(1), LinkId(2), send(b"refresh"));
+        assert!(requests.queue.next_now().is_some());
     }
 }

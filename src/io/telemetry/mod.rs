@@ -20,9 +20,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Events that may wait for the recording thread.
 const QUEUE: usize = 16_384;
+/// How long the recording thread waits for more after the first.
+const GATHERS: Duration = Duration::from_millis(2);
 
 /// The one place events go.
 #[derive(Debug)]
@@ -107,21 +110,30 @@ impl Telemetry {
 }
 
 fn record(queue: &Receiver<(Time, Event)>, mut audit: Option<Audit>, ring: &Decisions, keeper: &OnceLock<Keeper>) {
-    while let Ok((at, event)) = queue.recv() {
-        log::write(&event);
-        // SIGHUP is also what a rotation sends.
-        if let (Event::Reloaded { .. }, Some(audit)) = (&event, &mut audit) {
-            audit.reopen();
+    while let Ok(first) = queue.recv() {
+        write(first, &mut audit, ring, keeper);
+        // What comes soon after is written at one wake.
+        std::thread::sleep(GATHERS);
+        while let Ok(next) = queue.try_recv() {
+            write(next, &mut audit, ring, keeper);
         }
-        if let Event::Decided(decision) = event {
-            let (id, entry) = (decision.id.as_str().to_owned(), decisions::entry(at, &decision).to_string());
-            if let Some(audit) = &mut audit {
-                audit.write(&entry);
-            }
-            if let Some(keeper) = keeper.get() {
-                keeper.decided(id.clone(), entry.clone());
-            }
-            ring.push(id, &entry);
+    }
+}
+
+fn write((at, event): (Time, Event), audit: &mut Option<Audit>, ring: &Decisions, keeper: &OnceLock<Keeper>) {
+    log::write(&event);
+    // SIGHUP is also what a rotation sends.
+    if let (Event::Reloaded { .. }, Some(audit)) = (&event, &mut *audit) {
+        audit.reopen();
+    }
+    if let Event::Decided(decision) = event {
+        let (id, entry) = (decision.id.as_str().to_owned(), decisions::entry(at, &decision).to_string());
+        if let Some(audit) = audit {
+            audit.write(&entry);
         }
+        if let Some(keeper) = keeper.get() {
+            keeper.decided(id.clone(), entry.clone());
+        }
+        ring.push(id, &entry);
     }
 }
