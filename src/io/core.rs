@@ -448,6 +448,16 @@ mod tests {
         Core::new(edge, gate, None, None).unwrap()
     }
 
+    fn with_two_links() -> (Core, [orders::Orders; 2]) {
+        let mut core = core();
+        let ends = [1, 2].map(|id| {
+            let (handle, orders) = orders::pair();
+            core.take(Arrival::Linked(LinkId(id), handle));
+            orders
+        });
+        (core, ends)
+    }
+
     #[tokio::test]
     async fn a_link_that_takes_nothing_is_ended_and_no_other() {
         let mut core = core();
@@ -513,21 +523,13 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_is_not_overtaken_by_what_it_allows() {
-        let mut core = core();
-        let ends: Vec<_> = (1..=2)
-            .map(|id| {
-                let (handle, orders) = orders::pair();
-                core.take(Arrival::Linked(LinkId(id), handle));
-                orders
-            })
-            .collect();
+        let (mut core, [mut answers, mut requests]) = with_two_links();
         let send = |text: &'static [u8]| Order::Send { bytes: Bytes::from_static(text), transit: None };
         let mark = core.held.mark(Lane::Pair(1));
         core.send(Lane::Pair(1), LinkId(1), send(b"200"));
         core.send(Lane::Pair(1), LinkId(2), send(b"NOTIFY"));
         core.take(Arrival::Stored(Word::Committed(mark)));
         core.send(Lane::Free, LinkId(2), send(b"later"));
-        let [mut answers, mut requests] = <[_; 2]>::try_from(ends).ok().unwrap();
         assert!(answers.queue.next().await.is_some());
         assert!(tokio::time::timeout(BEHIND / 2, requests.queue.next()).await.is_err());
         tokio::time::sleep(BEHIND).await;
@@ -541,20 +543,12 @@ mod tests {
     /// The connection for a NOTIFY may be made just as the 200 leaves.
     #[tokio::test]
     async fn what_an_answer_allows_does_not_overtake_it_on_a_new_connection() {
-        let mut core = core();
-        let ends: Vec<_> = (1..=2)
-            .map(|id| {
-                let (handle, orders) = orders::pair();
-                core.take(Arrival::Linked(LinkId(id), handle));
-                orders
-            })
-            .collect();
+        let (mut core, [mut answers, mut requests]) = with_two_links();
         let send = |text: &'static [u8]| Order::Send { bytes: Bytes::from_static(text), transit: None };
         let mark = core.held.mark(Lane::Pair(1));
         core.send(Lane::Pair(1), LinkId(1), send(b"200"));
         core.take(Arrival::Stored(Word::Committed(mark)));
         core.send(Lane::Pair(1), LinkId(2), send(b"NOTIFY"));
-        let [mut answers, mut requests] = <[_; 2]>::try_from(ends).ok().unwrap();
         assert!(answers.queue.next_now().is_some());
         assert!(requests.queue.next_now().is_none());
         tokio::time::sleep(BEHIND).await;
