@@ -148,6 +148,19 @@ fn who_answers_nothing_fills_its_own_queue_only() {
                 "{silent}, {is_slow}: {refused:?}"
             );
             assert_eq!(world.refusals().last(), Some(&fedgate::gate::reject::Reason::Overloaded));
+            if is_inward && !is_slow {
+                // Whoever has no room for more may still end what it has begun: an ACK takes none.
+                world.inbox.remove(silent);
+                world.sip(
+                    party,
+                    message(from, to, most + 7)
+                        .replace("MESSAGE", "ACK")
+                        .replace(&format!("To: <sip:{to}>"), &format!("To: <sip:{to}>;tag=2"))
+                        .as_bytes(),
+                );
+                world.advance(Duration::ZERO);
+                assert_eq!(world.inbox.remove(silent).map(|inbox| inbox.len()), Some(1), "an ACK");
+            }
             // Nobody else's trouble: neither another partner's nor another node's.
             if is_inward && !is_slow {
                 world.inbox.remove(silent);

@@ -721,12 +721,19 @@ fn is_im_offer(request: &Message) -> bool {
 
 /// RFC 3261 §8.2.2.3 and §16.3 step 5: extensions demanded of us.
 fn understood(method: &Method, request: &Message) -> Result<(), Reject> {
-    // COMPAT(lync): `Proxy-Require: ms-benotify` meets every strict proxy with 420; not listing it in Supported is enough to decline.
-    let unknown_to_proxy =
-        request.values(Name::ProxyRequire).filter(|tag| !tag.trim().eq_ignore_ascii_case("ms-benotify"));
     let unknown_to_uas = request.values(Name::Require).filter(|_| !matches!(method, Method::Cancel));
-    let unknown: Vec<&str> =
-        unknown_to_proxy.chain(unknown_to_uas).map(str::trim).filter(|tag| !tag.is_empty()).take(16).collect();
+    none_unknown(unknown_to_proxy(request).chain(unknown_to_uas))
+}
+
+/// What is demanded of the proxies on the way and we don't know. COMPAT(lync): `Proxy-Require: ms-benotify` meets every strict proxy with 420; not
+/// listing it in Supported is enough to decline.
+fn unknown_to_proxy(request: &Message) -> impl Iterator<Item = &str> {
+    request.values(Name::ProxyRequire).filter(|tag| !tag.trim().eq_ignore_ascii_case("ms-benotify"))
+}
+
+/// 420 for extensions that we don't know, if there are any.
+fn none_unknown<'a>(unknown: impl Iterator<Item = &'a str>) -> Result<(), Reject> {
+    let unknown: Vec<&str> = unknown.map(str::trim).filter(|tag| !tag.is_empty()).take(16).collect();
     if unknown.is_empty() {
         return Ok(());
     }

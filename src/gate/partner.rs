@@ -387,6 +387,16 @@ impl Protocol {
     }
 }
 
+impl Side {
+    /// The one that this is not.
+    pub const fn other(self) -> Self {
+        match self {
+            Side::Outside => Side::Inside,
+            Side::Inside => Side::Outside,
+        }
+    }
+}
+
 impl Direction {
     /// Whether a request from `side` may start under this direction.
     pub fn lets(self, side: Side) -> bool {

@@ -1,7 +1,7 @@
 //! The path of a SIP request that stays SIP: from a partner to the node that serves the user or owns the dialog, from a node to the
 //! partner. Prove, decide, route, rewrite; what becomes of it then is [`crate::gate::carry`]'s.
 
-use super::{Taken, action_of, capabilities, is_im_offer, plain};
+use super::{Taken, action_of, capabilities, is_im_offer, none_unknown, plain, unknown_to_proxy};
 use crate::gate::border::inward;
 use crate::gate::border::mask::Kind;
 use crate::gate::border::topology::{self, Dialog, Ends, Routed};
@@ -246,15 +246,10 @@ impl Gate {
             Side::Outside => HopKey::SipNode { node: way.node.clone() },
             Side::Inside => partner_hop(&self.settings, &way.partner, way.from.domain()),
         };
-        if !self.sessions.relays.has_room(&hop) {
-            let detail = match way.side {
-                Side::Outside => format!("node {} leaves too much unanswered", way.node),
-                Side::Inside => format!("{} leaves too much unanswered", way.label),
-            };
-            return Err(Reject::new(Reason::Overloaded, detail));
-        }
-        if way.side == Side::Outside && !self.sessions.relays.has_room_for(&way.label) {
-            return Err(Reject::new(Reason::Overloaded, format!("{} has too many requests under way", way.label)));
+        // Nothing answers these, so nothing is remembered of them, and they take nobody's room: an ACK held back would end its session.
+        let is_answered = !matches!(request.method(), Some(Method::Ack | Method::Benotify));
+        if is_answered {
+            self.has_room(&hop, &way)?;
         }
         let id = RelayId(self.rng.random());
         let branch = relay::branch(relay::loop_mark(&routed.uri, request), id);
@@ -264,7 +259,7 @@ impl Gate {
             Side::Inside => topology::outward_request(&crossing, request, routed, &branch)?,
         };
         let method = request.method().cloned();
-        if matches!(method, Some(Method::Ack | Method::Benotify)) {
+        if !is_answered {
             // RFC 3261 §16.6, §13.2.2.4: nothing answers it. COMPAT(lync): MS-SIP §3.5, nor a BENOTIFY.
             if method == Some(Method::Benotify) {
                 self.sessions.relays.dialogs.notified(&way.partner, request);
@@ -282,6 +277,20 @@ impl Gate {
         let (mut turn, sessions) = self.turn(now);
         sessions.relays.hand(&mut turn, id, handed);
         Ok(())
+    }
+
+    /// Whether one more request may be under way on this hop, and for this partner.
+    fn has_room(&self, hop: &HopKey, way: &Way) -> Result<(), Reject> {
+        let relays = &self.sessions.relays;
+        let detail = match way.side {
+            Side::Outside if !relays.has_room(hop) => format!("node {} leaves too much unanswered", way.node),
+            Side::Inside if !relays.has_room(hop) => format!("{} leaves too much unanswered", way.label),
+            Side::Outside if !relays.has_room_for(&way.label) => {
+                format!("{} has too many requests under way", way.label)
+            }
+            _ => return Ok(()),
+        };
+        Err(Reject::new(Reason::Overloaded, detail))
     }
 
     /// CANCEL and ACK that belong to an INVITE under way.
@@ -345,7 +354,7 @@ impl Gate {
     ) -> Result<Action, Reject> {
         let own = action_of(method, request);
         let turned =
-            |action: Action| Question { from: asked.to, to: asked.from, side: other(asked.side), action, ..asked };
+            |action: Action| Question { from: asked.to, to: asked.from, side: asked.side.other(), action, ..asked };
         match within {
             // Whatever route it took here.
             _ if request.to_tag().is_none() => {
@@ -454,19 +463,10 @@ fn is_facing(request: &Message, node: &Node) -> bool {
 
 /// RFC 3261 §16.3 step 5. COMPAT(lync): `ms-benotify` is known; its dialogs are relayed with whatever the two ends agree on.
 fn understood_by_proxy(request: &Message) -> Result<(), Reject> {
-    let unknown: Vec<&str> = request
-        .values(Name::ProxyRequire)
-        .map(str::trim)
-        .filter(|tag| !tag.eq_ignore_ascii_case("ms-benotify"))
-        .take(16)
-        .collect();
-    if unknown.is_empty() || matches!(request.method(), Some(Method::Ack | Method::Cancel)) {
-        return Ok(());
+    match request.method() {
+        Some(Method::Ack | Method::Cancel) => Ok(()),
+        _ => none_unknown(unknown_to_proxy(request)),
     }
-    let list = unknown.join(", ");
-    Err(Reject::new(Reason::Unsupported, format!("extensions {list}"))
-        .with_status(420)
-        .with_header("Unsupported", list))
 }
 
 /// Methods that mean nothing outside a dialog, so that who knows of none refuses them (RFC 3261 §12.2.2), and OPTIONS, which begins nothing.
@@ -515,11 +515,4 @@ fn offers(request: &Message) -> bool {
 
 fn relay_denied(to: &Address) -> Reject {
     Reject::new(Reason::RelayDenied, format!("{} is not in the domains of any [[identity]]", to.domain()))
-}
-
-fn other(side: Side) -> Side {
-    match side {
-        Side::Outside => Side::Inside,
-        Side::Inside => Side::Outside,
-    }
 }
