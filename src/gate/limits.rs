@@ -59,6 +59,8 @@ pub const NODE_RESTS: Duration = Duration::from_secs(60);
 pub const IDLE_HOPS: usize = 4_096;
 /// Addresses of one partner that others are tried before.
 pub const RESTING_ADDRESSES: usize = 16;
+/// How long a connection that another has taken the place of stays for what is under way on it, before that is looked at again.
+pub const LINK_LINGERS: Duration = Duration::from_secs(40);
 /// How long others are tried before an address that said 503 without Retry-After, or nothing at all.
 pub const ADDRESS_RESTS: Duration = Duration::from_secs(30);
 /// Longest pause before a SIP node that could not be reached is tried again: sooner than others, as it is asked whether it is well.

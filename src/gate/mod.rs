@@ -527,6 +527,7 @@ impl Gate {
             Deadline::TimerF(branch) => self.request_ended(now, &branch, &Ended::TimedOut),
             Deadline::Relayed(id) => self.relayed_due(now, id),
             Deadline::Health(node) => self.ask_health(now, node),
+            Deadline::Leave(link) => self.leave(now, link),
             Deadline::Ping(pair) => self.ping_silent(now, &pair),
             Deadline::Fetch(id) => sessions.fetches.finish(&mut turn, &mut sessions.clients, id),
             Deadline::Bounce(record) => sessions.pages.bounce(&mut turn, &mut sessions.barriers, &record),

@@ -29,6 +29,7 @@
 //! lync.example answers: 200        the last request it received; `answers INVITE: 200` the last of that method; `| ` lines are a body
 //! imp-1 disconnects                also: is unreachable, is an impostor, is slow (to connect), is reachable, is disconnected, is connected, is up,
 //!                                  is down, is attached as: DOMAIN DOMAIN; PARTY shows: HOST by AUTHORITY
+//!                                  has other addresses, has one connection of ours, has two connections of ours
 //! noticed: a sentence              the operator was told this, once more than it was asked for
 //! logged: refused uncertain        the last decision; `settled: delivered`, `settled: delivered as chat`: the last outcome; `kept: 1`: how many records are kept (budgets apart)
 //! ```
@@ -251,6 +252,13 @@ impl Player {
             "is disconnected" => {
                 if self.world().connected().contains(party.as_str()) {
                     return Err("it is connected".to_owned());
+                }
+            }
+            "has one connection of ours" | "has two connections of ours" => {
+                let wanted = if verb.contains("one") { 1 } else { 2 };
+                let found = self.world().our_links(&party);
+                if found != wanted {
+                    return Err(format!("it has {found}"));
                 }
             }
             "is connected" => {

@@ -290,7 +290,8 @@ impl World {
 
     /// A partner answers on the link we opened to it.
     pub fn sip_answer(&mut self, party: &str, bytes: &[u8]) {
-        let Some((link, _)) = self.links.iter().find(|(_, w)| w.party == party && w.ours) else {
+        // The newest: what an older one still carries is answered by nobody here.
+        let Some((link, _)) = self.links.iter().rfind(|(_, w)| w.party == party && w.ours) else {
             panic!("{party} has no connection of ours to answer on");
         };
         let message = sip::Message::parse(Bytes::copy_from_slice(bytes)).expect("a message");
@@ -335,6 +336,11 @@ impl World {
     /// Whether a connection of ours to this party is there.
     pub fn has_our_link(&self, party: &str) -> bool {
         self.links.values().any(|wire| wire.party == party && wire.ours)
+    }
+
+    /// How many connections of ours to this party there are.
+    pub fn our_links(&self, party: &str) -> usize {
+        self.links.values().filter(|wire| wire.party == party && wire.ours).count()
     }
 
     /// Whether a node takes components and we are none of them.

@@ -10,7 +10,7 @@ use crate::gate::partner::{LinkId, Protocol, Side};
 use crate::gate::reject::{Reason, Reject};
 use crate::gate::route::HopKey;
 use crate::gate::session::relay::{Context, Due, RelayId, State, Way};
-use crate::gate::session::{Deadline, Parcel, Passage, Step};
+use crate::gate::session::{Deadline, Parcel, Passage, Sessions, Step};
 use crate::gate::time::Time;
 use crate::wire::sip::header::{self, Name};
 use crate::wire::sip::{Host, Message, Method};
@@ -240,7 +240,24 @@ impl Gate {
     fn turns_away(&mut self, now: Time, id: RelayId, rest: Duration) -> bool {
         let Some(context) = self.sessions.relays.get(id) else { return false };
         let Some(link) = context.written() else { return false };
-        context.way.side == Side::Inside && self.hops.turn_away(&context.hop, link, now, now + rest)
+        let turned = context.way.side == Side::Inside && self.hops.turn_away(&context.hop, link, now, now + rest);
+        if turned {
+            self.deadlines.set(Deadline::Leave(link), now + limits::LINK_LINGERS);
+        }
+        turned
+    }
+
+    /// Ends a connection that another has taken the place of, once nothing of ours is under way on it.
+    pub(in crate::gate) fn leave(&mut self, now: Time, link: LinkId) {
+        if self.links.get(link).is_none() {
+            return;
+        }
+        let Sessions { relays, clients, chats, .. } = &self.sessions;
+        if relays.on_link(link).is_empty() && clients.on_link(link).is_empty() && chats.on_link(link).is_empty() {
+            self.outputs.push_back(Output::Close { link, error: None });
+        } else {
+            self.deadlines.set(Deadline::Leave(link), now + limits::LINK_LINGERS);
+        }
     }
 
     /// A relayed request has no answer, and will have none.

@@ -167,6 +167,8 @@ pub enum Deadline {
     Relayed(relay::RelayId),
     /// A SIP node is to be asked whether it is well.
     Health(String),
+    /// A connection of ours that another has taken the place of may have nothing under way any more.
+    Leave(LinkId),
     /// A ping without answer.
     Ping(outcome::Pair),
     /// A fetch has waited long enough.
