@@ -61,10 +61,10 @@ fn we_prove_a_partner_domain_to_a_server_that_asks_back() {
             converse(&mut ours, &mut theirs, chunk);
             assert_eq!(ours.proven(), ["lync.example>corp.example!"]);
             assert_eq!(theirs.proven(), ["lync.example>corp.example"]);
-            assert_eq!(ours.wants.iter().any(|w| matches!(w, LinkOutput::StartTls)), tls != TlsMode::Off);
+            assert_eq!(ours.wants.iter().any(|w| matches!(w, LinkOutput::StartTls { .. })), tls != TlsMode::Off);
 
             let stanza = "<message from='a@lync.example' to='b@corp.example'><body>hi</body></message>";
-            ours.input(LinkInput::Send(stanza.into()));
+            ours.input(LinkInput::Send(stanza.into(), None));
             converse(&mut ours, &mut theirs, chunk);
             assert_eq!(theirs.stanzas()[0].raw, stanza);
             ours.input(LinkInput::Close(None));
@@ -276,7 +276,7 @@ fn managed() -> End {
 
 /// The gate acknowledges.
 fn ack(handled: u32) -> LinkInput {
-    LinkInput::Send(negotiation::ack(handled).print_on_stream().into())
+    LinkInput::Send(negotiation::ack(handled).print_on_stream().into(), None)
 }
 
 /// An edge under TLS, and what it offered.
@@ -388,7 +388,7 @@ fn stanzas_are_acknowledged_when_the_gate_says_so() {
     assert_eq!(ours.said(), "<a xmlns='urn:xmpp:sm:3' h='3'/><a xmlns='urn:xmpp:sm:3' h='4'/>");
 
     // Nothing else of the gate's is written there.
-    ours.input(LinkInput::Send("<message/>".into()));
+    ours.input(LinkInput::Send("<message/>".into(), None));
     assert_eq!(ours.said(), "");
     // What Prosody says before it closes, and what says nothing at all.
     ours.feed("<a xmlns='urn:xmpp:sm:3' h='0'/><a xmlns='urn:xmpp:sm:3'/><a xmlns='urn:xmpp:sm:3' h='x'/>");
@@ -877,7 +877,7 @@ mod hostile {
             let header = server_header("id='1' version='1.0'");
             for part in begun.then_some(header.as_str()).into_iter().chain(parts) {
                 ours.feed(part);
-                if matches!(ours.wants.last(), Some(LinkOutput::StartTls)) {
+                if matches!(ours.wants.last(), Some(LinkOutput::StartTls { .. })) {
                     ours.input(LinkInput::TlsEstablished(None));
                 }
             }

@@ -214,7 +214,7 @@ fn features_before_tls(bytes: &[u8]) {
         let mut ours = opening(tls, "peer.example.org");
         assert_eq!(ours.feed(bytes).said(), "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
         ours.feed("<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
-        assert!(matches!(ours.wants[..], [LinkOutput::StartTls]));
+        assert!(matches!(ours.wants[..], [LinkOutput::StartTls { .. }]));
     }
     // An empty <mechanisms/> is no SASL; without TLS there is dialback, unless the server requires TLS.
     let mut ours = opening(TlsMode::Off, "peer.example.org");

@@ -278,19 +278,20 @@ fn read(files: &Files, config: &str, options: Options, problems: &Problems) -> O
     }
 
     let policy = Arc::new(table);
+    let trust = Arc::new(trust.into_sets());
     let gate = gate::settings::Settings {
         identities: identities.iter().map(|identity| identity.local.clone()).collect(),
         policy: policy.clone(),
-        trust: Arc::new(trust.into_sets()),
+        trust: Arc::clone(&trust),
         nodes: nodes.clone(),
         presence,
         chat_idle,
         secrets: secrets.clone(),
         inside_networks: inside.networks.clone(),
-        inside_trust,
+        inside_trust: Arc::clone(&inside_trust),
         limits,
     };
-    let link = gate::link::Settings { policy, nodes, inside_tls: inside.tls, secrets, limits };
+    let link = gate::link::Settings { policy, nodes, trust, inside_trust, inside_tls: inside.tls, secrets, limits };
     let edge = Edge { identities, tls_minimum, outside, inside, dns, state, admin, log };
     Some(Loaded { edge, gate, link, unresolved, unfaced, expectations })
 }

@@ -57,7 +57,7 @@ impl Gate {
 
     fn write(&mut self, link: LinkId, bytes: bytes::Bytes, lane: Lane) {
         if self.links.get(link).is_some() {
-            self.outputs.push_back(Output::Send { link, bytes, transit: None, lane });
+            self.outputs.push_back(Output::Send { link, bytes, transit: None, lane, receipt: None });
         }
     }
 
@@ -98,7 +98,7 @@ impl Gate {
         match key {
             // A key of before a reload leads where its domain is reached now.
             HopKey::Partner { domain, identity, .. } => {
-                let (domain, next_hop) = self.settings.way_to(domain)?;
+                let (domain, next_hop) = self.settings.way_to(domain, Protocol::Sip)?;
                 let avoid = self.hops.avoided(key, now);
                 Some(Target::SipPartner { domain, next_hop, identity: *identity, avoid })
             }
@@ -110,6 +110,11 @@ impl Gate {
             HopKey::Node { node, from, to } => {
                 let address = self.settings.nodes.iter().find(|n| n.name == *node)?.address.clone();
                 Some(Target::XmppNode { node: node.clone(), address, from: from.clone(), to: to.clone() })
+            }
+            HopKey::XmppPartner { from, to } => {
+                let (find, next_hop) = self.settings.way_to(to, Protocol::Xmpp)?;
+                let identity = self.settings.identity_for(from);
+                Some(Target::XmppPartner { find, next_hop, from: from.clone(), to: to.clone(), identity })
             }
             HopKey::Component { node, domain } if components::is_wanted(&self.settings, node, domain) => {
                 let address = self.settings.nodes.iter().find(|n| n.name == *node)?.address.clone();
@@ -142,6 +147,9 @@ impl Gate {
         let (who, side, protocol) = match &key {
             HopKey::Partner { domain, .. } => {
                 (self.label(Some(domain.as_str()), Protocol::Sip), Side::Outside, Protocol::Sip)
+            }
+            HopKey::XmppPartner { to, .. } => {
+                (self.label(Some(to.as_str()), Protocol::Xmpp), Side::Outside, Protocol::Xmpp)
             }
             HopKey::SipNode { node } => (node.clone(), Side::Inside, Protocol::Sip),
             HopKey::Node { node, .. } | HopKey::Component { node, .. } => (node.clone(), Side::Inside, Protocol::Xmpp),
@@ -183,7 +191,7 @@ impl Gate {
         };
         if is_awaited {
             let Parcel { bytes, transit, lane, .. } = parcel;
-            self.outputs.push_back(Output::Send { link, bytes, transit, lane });
+            self.outputs.push_back(Output::Send { link, bytes, transit, lane, receipt: None });
         }
     }
 
@@ -333,7 +341,7 @@ fn unreachable(key: &HopKey, cause: &str, unproven: bool) -> Reject {
         HopKey::SipNode { node } | HopKey::Node { node, .. } | HopKey::Component { node, .. } => {
             Reject::new(Reason::NoNode, format!("node {node} cannot be reached: {cause}"))
         }
-        HopKey::Partner { domain, .. } => {
+        HopKey::Partner { domain, .. } | HopKey::XmppPartner { to: domain, .. } => {
             let reason = if unproven { Reason::Unproven } else { Reason::Timeout };
             Reject::new(reason, format!("{domain} cannot be reached: {cause}"))
         }

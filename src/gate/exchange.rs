@@ -3,6 +3,7 @@
 use super::event::Event;
 use super::lane::Lane;
 use super::partner::{HostPort, LinkId, Protocol, Side};
+use super::peer::Evidence;
 use super::record::{Record, RecordId};
 use super::time::Time;
 use super::{reject, settings};
@@ -34,6 +35,13 @@ pub enum Input {
         link: LinkId,
         /// How many they are, modulo 2³².
         handled: u32,
+    },
+    /// The other end has taken what was sent with these receipts (XEP-0198 §4).
+    Taken {
+        /// On which link.
+        link: LinkId,
+        /// In the order of sending.
+        receipts: Vec<u64>,
     },
     /// A connection ended, whoever ended it. The last input of a link.
     Closed {
@@ -137,8 +145,12 @@ pub enum Proof {
         to: Domain,
         /// Whether we opened the stream (then we send on it, else we receive).
         ours: bool,
-        /// Name of the inside node at the other end, if inside.
-        node: Option<String>,
+        /// Whether stanzas flow the other way, too (XEP-0288).
+        both_ways: bool,
+        /// Whether the other end acknowledges what we send ([`Input::Taken`], XEP-0198).
+        managed: bool,
+        /// Who is at the other end.
+        other: Other,
     },
     /// A component stream of ours (XEP-0114): stanzas both ways between the partner domain and every domain of the node.
     XmppComponent {
@@ -149,7 +161,17 @@ pub enum Proof {
     },
 }
 
-/// Something the gate wants connected: one for each (partner, identity), SIP node, (node, pair of domains) or (node, component domain).
+/// Who is at the other end of an XMPP stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Other {
+    /// An inside node, by its name.
+    Node(String),
+    /// A partner's server, and what it has shown for the domain it speaks for.
+    Partner(Evidence),
+}
+
+/// Something the gate wants connected: one for each (partner, identity), SIP node, (node, pair of domains), (node, component domain) or pair of a
+/// local and a partner's domain.
 /// Chosen by the gate.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct HopId(pub u64);
@@ -188,6 +210,19 @@ pub enum Target {
         /// The local domain.
         to: Domain,
     },
+    /// An XMPP stream to a partner's server: `next_hop`, or static records and SRV `_xmpps-server._tcp`, `_xmpp-server._tcp` of `find`, its addresses.
+    XmppPartner {
+        /// The domain to be found: the partner's own, where a clearing house is the way to `to`.
+        find: Domain,
+        /// What the administrator typed instead.
+        next_hop: Option<HostPort>,
+        /// The local domain we speak for.
+        from: Domain,
+        /// The partner's domain.
+        to: Domain,
+        /// Index of the identity whose certificate we show.
+        identity: usize,
+    },
     /// A component stream to an inside node, as a partner domain (XEP-0114).
     XmppComponent {
         /// The node's name.
@@ -212,6 +247,8 @@ pub enum Output {
         transit: Option<(Time, Path)>,
         /// What it waits for.
         lane: Lane,
+        /// Comes back in [`Input::Taken`] when the other end has acknowledged it, where it does so.
+        receipt: Option<u64>,
     },
     /// Open a connection; answered by [`Input::Proven`] with this hop, or [`Input::Unreachable`].
     Connect {

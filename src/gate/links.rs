@@ -2,7 +2,7 @@
 
 use crate::gate::limits;
 use crate::gate::partner::{LinkId, PartnerId, Protocol, Side};
-use crate::gate::peer::{self, Claim, Facts, Opened};
+use crate::gate::peer::{self, Claim, Evidence, Facts, Opened};
 use crate::gate::reject::{Reason, Reject};
 use crate::gate::settings::Settings;
 use crate::gate::time::Time;
@@ -63,6 +63,19 @@ pub enum Far {
         /// Whether we send on it.
         ours: bool,
     },
+    /// A partner's XMPP server.
+    XmppPartner {
+        /// A domain of the partner's and one of ours, and what was shown for the former.
+        pairs: BTreeMap<(Domain, Domain), Evidence>,
+        /// Whether we opened the stream: then we send on it, else we receive.
+        ours: bool,
+        /// Whether stanzas flow the other way, too (XEP-0288).
+        both_ways: bool,
+        /// Whether the other end acknowledges what we send (XEP-0198).
+        managed: bool,
+        /// What it was found to speak for before.
+        claims: BTreeMap<Domain, (u64, Result<Claim, Reject>)>,
+    },
     /// A component stream of ours: between one partner domain and all domains of a node.
     Component {
         /// The node's name.
@@ -93,10 +106,18 @@ impl Links {
         self.table.remove(&id)
     }
 
-    /// Whether the far end of an outside SIP link speaks for `from`; found out once for each link, domain and policy.
+    /// Whether the far end of an outside link speaks for `from`; found out once for each link, domain and policy.
     pub fn claim(&mut self, settings: &Settings, id: LinkId, from: &Domain, now: Time) -> Result<Claim, Reject> {
-        let Some(Link { far: Far::Sip { chain, opened, claims }, .. }) = self.table.get_mut(&id) else {
-            return Err(Reject::new(Reason::Unproven, "the link is gone or carries no SIP"));
+        let unproven = |what: String| Err(Reject::new(Reason::Unproven, what));
+        let (facts, claims) = match self.table.get_mut(&id).map(|link| &mut link.far) {
+            Some(Far::Sip { chain, opened, claims }) => (Facts::Sip { chain: chain.as_deref(), opened }, claims),
+            Some(Far::XmppPartner { pairs, claims, .. }) => {
+                match pairs.iter().find(|((remote, _), _)| remote == from) {
+                    Some((_, evidence)) => (Facts::Xmpp(evidence), claims),
+                    None => return unproven(format!("{from} is not proven on this stream")),
+                }
+            }
+            _ => return unproven("the link is gone, or no partner's".to_owned()),
         };
         let version = settings.policy.version;
         if let Some((known, found)) = claims.get(from)
@@ -105,7 +126,6 @@ impl Links {
         {
             return found.clone();
         }
-        let facts = Facts::Sip { chain: chain.as_deref(), opened };
         let found = peer::attribute(id, facts, from, &settings.policy, &settings.trust, now);
         if claims.len() >= limits::CLAIMS_PER_LINK {
             claims.clear();
@@ -116,7 +136,9 @@ impl Links {
             let links_max = settings.policy.partner(partner).limits.links as usize;
             let count = self.of_partner(&claim).count();
             if count > links_max {
-                if let Some(Link { far: Far::Sip { claims, .. }, .. }) = self.table.get_mut(&id) {
+                if let Some(Far::Sip { claims, .. } | Far::XmppPartner { claims, .. }) =
+                    self.table.get_mut(&id).map(|link| &mut link.far)
+                {
                     claims.remove(from);
                 }
                 return Err(Reject::new(
@@ -150,7 +172,7 @@ impl Links {
 
     fn of_partner<'a>(&'a self, claim: &'a Claim) -> impl Iterator<Item = &'a Link> {
         self.table.values().filter(move |link| match &link.far {
-            Far::Sip { claims, opened: Opened::ByPeer, .. } => {
+            Far::Sip { claims, opened: Opened::ByPeer, .. } | Far::XmppPartner { claims, ours: false, .. } => {
                 claims.values().any(|(_, found)| found.as_ref().is_ok_and(|other| other.partner() == claim.partner()))
             }
             _ => false,
@@ -163,7 +185,7 @@ impl Link {
     pub fn protocol(&self) -> Protocol {
         match self.far {
             Far::Sip { .. } | Far::SipNode { .. } => Protocol::Sip,
-            Far::XmppNode { .. } | Far::Component { .. } => Protocol::Xmpp,
+            Far::XmppNode { .. } | Far::XmppPartner { .. } | Far::Component { .. } => Protocol::Xmpp,
         }
     }
 }

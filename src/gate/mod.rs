@@ -30,7 +30,7 @@ pub mod translate;
 pub mod writing;
 
 pub use event::Event;
-pub use exchange::{HopId, Incoming, Input, Output, Path, Proof, Proven, Target};
+pub use exchange::{HopId, Incoming, Input, Other, Output, Path, Proof, Proven, Target};
 pub use lane::Lane;
 pub use partner::{HostPort, LinkId, NodeId, PartnerId, Protocol, Side};
 pub use record::{Record, RecordId};
@@ -145,6 +145,7 @@ impl Gate {
         match input {
             Input::Received { link, at, message } => self.received(now, link, at, message),
             Input::Proven(proven) => self.proven(now, *proven),
+            Input::Taken { .. } => {}
             Input::AckAsked { link, handled } => self.acknowledge(link, handled),
             Input::Closed { link, cause } => self.closed(now, link, cause),
             Input::Unreachable { hop, cause, unproven } => self.unreachable(now, hop, &cause, unproven),
@@ -247,8 +248,9 @@ impl Gate {
                 (who, Protocol::Sip)
             }
             Proof::XmppComponent { node, domain } => (format!("{node} as {domain}"), Protocol::Xmpp),
-            Proof::Xmpp { node, from, to, .. } => {
-                (node.clone().unwrap_or_else(|| format!("{from} to {to}")), Protocol::Xmpp)
+            Proof::Xmpp { other: Other::Node(node), .. } => (node.clone(), Protocol::Xmpp),
+            Proof::Xmpp { from, to, other: Other::Partner(evidence), .. } => {
+                (format!("{from} to {to} by {}", evidence.by.as_str()), Protocol::Xmpp)
             }
         };
         let mut has_others = false;
@@ -305,11 +307,39 @@ impl Gate {
                     return;
                 }
             }
-            Proof::Xmpp { from, to, ours, node } => {
-                let Some(node) = node else {
-                    self.outputs.push_back(Output::Close { link, error: None });
-                    return;
+            Proof::Xmpp { from, to, ours, both_ways, managed, other: Other::Partner(evidence) } => {
+                let (remote, local) = if ours { (to, from) } else { (from, to) };
+                let pair = (remote.clone(), local);
+                let is_another_pair = match self.links.get_mut(link).map(|link| &mut link.far) {
+                    Some(Far::XmppPartner { pairs, .. }) => {
+                        pairs.insert(pair.clone(), evidence);
+                        true
+                    }
+                    _ => {
+                        let far = Far::XmppPartner {
+                            pairs: BTreeMap::from([(pair.clone(), evidence)]),
+                            ours,
+                            both_ways,
+                            managed,
+                            claims: BTreeMap::new(),
+                        };
+                        self.links.insert(link, Link { side, peer, door, far });
+                        false
+                    }
                 };
+                // The stream's own machine has judged by the same; since then the settings may have changed.
+                if let Err(reject) = self.links.claim(&self.settings, link, &remote, now) {
+                    self.disown(now, (link, hop), &pair, reject);
+                    return;
+                }
+                if both_ways && !ours {
+                    self.hops.adopt(now, &route::HopKey::XmppPartner { from: pair.1, to: remote }, link);
+                }
+                if is_another_pair {
+                    return;
+                }
+            }
+            Proof::Xmpp { from, to, ours, other: Other::Node(node), .. } => {
                 let is_another_pair = match self.links.get_mut(link).map(|link| &mut link.far) {
                     Some(Far::XmppNode { pairs, .. }) => pairs.insert((from.clone(), to.clone())),
                     _ => {
@@ -330,6 +360,27 @@ impl Gate {
                 self.hops.has_others(link, peer);
             }
         }
+    }
+
+    /// A stream that does not prove, or no longer, what it was taken for.
+    fn disown(&mut self, now: Time, (link, hop): (LinkId, Option<HopId>), pair: &(Domain, Domain), reject: Reject) {
+        let error = reject.reason.stream_error();
+        if let Some(hop) = hop {
+            self.outputs.push_back(Output::Close { link, error: Some((error, String::new())) });
+            self.links.remove(link);
+            self.hop_failed(now, hop, reject);
+            return;
+        }
+        let facts = Facts {
+            from: pair.0.to_unicode(),
+            to: pair.1.to_unicode(),
+            partner: self.label(Some(pair.0.as_str()), Protocol::Xmpp),
+            peer: self.links.get(link).map(|link| link.peer),
+            ..self.facts_of_unknown(Side::Outside, Protocol::Xmpp)
+        };
+        let (mut turn, _) = self.turn(now);
+        let id = turn.refused(&reject, &facts);
+        self.outputs.push_back(Output::Close { link, error: Some((error, reject.text(id))) });
     }
 
     fn closed(&mut self, now: Time, id: LinkId, cause: String) {
@@ -366,7 +417,7 @@ impl Gate {
                     self.deadlines.set(Deadline::Health(node), now);
                 }
             }
-            Far::Sip { .. } | Far::SipNode { .. } => {}
+            Far::Sip { .. } | Far::SipNode { .. } | Far::XmppPartner { .. } => {}
         }
         self.relays_lost(now, id);
         for branch in branches {
@@ -443,7 +494,7 @@ impl Gate {
         let name = |settings: &Settings, identity: usize| settings.identities.get(identity).map(|i| i.hostname.clone());
         let mut unwanted = self.hops.links_where(|key| match key {
             route::HopKey::Partner { domain, next_hop, identity } => {
-                self.settings.way_to(domain).as_ref() != Some(&(domain.clone(), next_hop.clone()))
+                self.settings.way_to(domain, Protocol::Sip).as_ref() != Some(&(domain.clone(), next_hop.clone()))
                     || name(&self.settings, *identity) != name(before, *identity)
             }
             route::HopKey::Node { node, from, to } => {
@@ -451,6 +502,9 @@ impl Gate {
                     || !self.settings.nodes.iter().any(|n| n.name == *node && n.domains.contains(to))
             }
             route::HopKey::SipNode { node } => sip_node_at(&self.settings, node) != sip_node_at(before, node),
+            route::HopKey::XmppPartner { from, to } => {
+                !self.settings.policy.is_local(from) || self.settings.way_to(to, Protocol::Xmpp).is_none()
+            }
             route::HopKey::Component { .. } => false,
         });
         let partners: Vec<(LinkId, Domain)> = self

@@ -45,9 +45,9 @@ impl Settings {
         self.identities.iter().position(|i| i.domains.contains(domain)).unwrap_or(0)
     }
 
-    /// Which domain is to be found to reach a SIP partner's domain, and the next hop that was typed instead; `None`: it is not federated with.
-    pub fn way_to(&self, domain: &Domain) -> Option<(Domain, Option<HostPort>)> {
-        match self.policy.partner_for(domain, Protocol::Sip).map(|id| self.policy.partner(id)) {
+    /// Which domain is to be found to reach a partner's domain over a protocol, and the next hop that was typed instead; `None`: it is not federated with.
+    pub fn way_to(&self, domain: &Domain, protocol: Protocol) -> Option<(Domain, Option<HostPort>)> {
+        match self.policy.partner_for(domain, protocol).map(|id| self.policy.partner(id)) {
             // A clearing house: its further domains are reached through it.
             Some(Partner { domain: DomainPattern::Exact(own), also, next_hop, .. }) if also.contains(domain) => {
                 Some((own.clone(), next_hop.clone()))

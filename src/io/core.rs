@@ -262,8 +262,8 @@ impl Core {
     fn act(&mut self) {
         while let Some(output) = self.gate.poll_output() {
             match output {
-                Output::Send { link, bytes, transit, lane } => {
-                    self.send(lane, link, Order::Send { bytes, transit });
+                Output::Send { link, bytes, transit, lane, receipt } => {
+                    self.send(lane, link, Order::Send { bytes, transit, receipt });
                 }
                 Output::Close { link, error } => {
                     // What still waits for the store will not be sent on it.
@@ -467,7 +467,7 @@ mod tests {
             core.take(Arrival::Linked(LinkId(id), handle));
             links.push(orders);
         }
-        let order = |size| Order::Send { bytes: Bytes::from(vec![b'x'; size]), transit: None };
+        let order = |size| Order::Send { bytes: Bytes::from(vec![b'x'; size]), transit: None, receipt: None };
         for _ in 0..=64 {
             core.order(LinkId(1), order(WAITING / 64));
         }
@@ -485,7 +485,7 @@ mod tests {
         let mut core = core();
         let (handle, mut orders) = orders::pair();
         core.take(Arrival::Linked(LinkId(1), handle));
-        let send = |text: &'static [u8]| Order::Send { bytes: Bytes::from_static(text), transit: None };
+        let send = |text: &'static [u8]| Order::Send { bytes: Bytes::from_static(text), transit: None, receipt: None };
         let first = core.held.mark(Lane::Pair(1));
         core.send(Lane::Pair(1), LinkId(1), send(b"stale"));
         core.send(Lane::All, LinkId(1), send(b"ack"));
@@ -514,7 +514,7 @@ mod tests {
             core.send(
                 Lane::Pair(1),
                 LinkId(1),
-                Order::Send { bytes: Bytes::from(vec![b'x'; 1024 * 1024]), transit: None },
+                Order::Send { bytes: Bytes::from(vec![b'x'; 1024 * 1024]), transit: None, receipt: None },
             );
         }
         assert!(orders.kill.await.unwrap().contains("waits for the state store"));
@@ -524,7 +524,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_is_not_overtaken_by_what_it_allows() {
         let (mut core, [mut answers, mut requests]) = with_two_links();
-        let send = |text: &'static [u8]| Order::Send { bytes: Bytes::from_static(text), transit: None };
+        let send = |text: &'static [u8]| Order::Send { bytes: Bytes::from_static(text), transit: None, receipt: None };
         let mark = core.held.mark(Lane::Pair(1));
         core.send(Lane::Pair(1), LinkId(1), send(b"200"));
         core.send(Lane::Pair(1), LinkId(2), send(b"NOTIFY"));
@@ -544,7 +544,7 @@ mod tests {
     #[tokio::test]
     async fn what_an_answer_allows_does_not_overtake_it_on_a_new_connection() {
         let (mut core, [mut answers, mut requests]) = with_two_links();
-        let send = |text: &'static [u8]| Order::Send { bytes: Bytes::from_static(text), transit: None };
+        let send = |text: &'static [u8]| Order::Send { bytes: Bytes::from_static(text), transit: None, receipt: None };
         let mark = core.held.mark(Lane::Pair(1));
         core.send(Lane::Pair(1), LinkId(1), send(b"200"));
         core.take(Arrival::Stored(Word::Committed(mark)));

@@ -6,7 +6,7 @@ use super::link::{self, Stream, sip, xmpp};
 use super::resolve::NotFound;
 use super::settings::Srv;
 use super::tls::Refusal;
-use crate::gate::link::{Verdict, VerifyRequest, XmppLink};
+use crate::gate::link::{Aim, Verdict, VerifyRequest, XmppLink};
 use crate::gate::partner::{HostPort, Identity, LinkId, Node, NodeProtocol, Protocol, Side, TrustId};
 use crate::gate::peer::{Facts, Opened, attribute, nodes};
 use crate::gate::{HopId, Input, Target};
@@ -72,6 +72,9 @@ pub async fn dial(edge: Arc<Edge>, hop: HopId, target: Target) {
             let candidates = [Candidate { host, port, typed: true }];
             let far = Far::Node { tls_name: tls_name.as_deref() };
             to_sip(&edge, hop, &candidates, far, &[], Instant::now() + DIAL).await
+        }
+        Target::XmppPartner { find: _, next_hop: _, from: _, to, identity: _ } => {
+            Err(Failure::from(format!("{to}: XMPP to partners is not in this version")))
         }
         Target::XmppNode { node, address, from, to } => {
             to_xmpp_node(&edge, hop, node, &address, from, to).await.map_err(Failure::from)
@@ -381,15 +384,8 @@ async fn to_xmpp_node(
     let (socket, at) = connect_any(edge, &[candidate]).await?;
     let live = edge.live.load_full();
     let tls = xmpp::ClientTls { name: tls_name(&live.settings.nodes, &node, &to), identity: 0 };
-    let machine = XmppLink::open(
-        Arc::clone(&live.settings.xmpp),
-        Side::Inside,
-        Some(node),
-        from,
-        to,
-        rand::random(),
-        edge.clock.now(),
-    );
+    let machine =
+        XmppLink::open(Arc::clone(&live.settings.xmpp), Aim::Node(node), from, to, rand::random(), edge.clock.now());
     let (edge, start) = (Arc::clone(edge), xmpp::Start::Opened { hop, tls });
     tokio::spawn(async move {
         let Some(_alive) = edge.alive() else { return };

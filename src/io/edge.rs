@@ -211,6 +211,8 @@ pub(super) fn for_tests(dns: super::settings::Dns) -> (Arc<Edge>, mpsc::Receiver
         xmpp: Arc::new(crate::gate::link::Settings {
             policy,
             nodes: Vec::new(),
+            trust: Arc::default(),
+            inside_trust: Arc::default(),
             inside_tls: TlsMode::Off,
             secrets: vec![vec![0; 32]],
             limits,

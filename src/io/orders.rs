@@ -24,6 +24,8 @@ pub enum Order {
         bytes: Bytes,
         /// For `transit_seconds`.
         transit: Option<(Time, Path)>,
+        /// Comes back when the other end has acknowledged it (XEP-0198).
+        receipt: Option<u64>,
     },
     /// Flush and close.
     Close(Option<(StreamError, String)>),
@@ -123,7 +125,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_taken_makes_room() {
         let (handle, mut orders) = pair();
-        let big = || Order::Send { bytes: Bytes::from(vec![0; WAITING / 2]), transit: None };
+        let big = || Order::Send { bytes: Bytes::from(vec![0; WAITING / 2]), transit: None, receipt: None };
         assert_eq!(handle.give(big()), Ok(()));
         assert_eq!(handle.give(big()), Err(Overfull));
         assert!(matches!(orders.queue.next().await, Some(Order::Send { .. })));

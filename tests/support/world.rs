@@ -3,18 +3,21 @@
 use super::pki::pki;
 use bytes::Bytes;
 use fedgate::config::{self, Options};
-use fedgate::gate::partner::NodeProtocol;
+use fedgate::gate::partner::{self, NodeProtocol, Protocol};
+use fedgate::gate::peer::{Evidence, Opened};
 use fedgate::gate::reject::Reason;
 use fedgate::gate::settings::Settings;
 use fedgate::gate::{
-    Event, Gate, HopId, Incoming, Input, LinkId, Output, Proof, Proven, Record, RecordId, Side, Target, Time,
+    Event, Gate, HopId, Incoming, Input, LinkId, Other, Output, Proof, Proven, Record, RecordId, Side, Target, Time,
 };
 use fedgate::io::held::{Held, Mark};
 use fedgate::wire::address::{Domain, Jid};
+use fedgate::wire::certificate::Chain;
 use fedgate::wire::sip::{self, Frame, Framer};
 use fedgate::wire::xmpp::{Element, NS_SERVER, Stanza};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Where the worlds begin: after the test certificates do, before they end.
@@ -412,7 +415,7 @@ impl World {
             return *link;
         }
         let link = self.new_link(Wire { party: node.to_owned(), ours: false, carries: theirs });
-        let proof = Proof::Xmpp { from: pair.0, to: pair.1, ours: false, node: Some(node.to_owned()) };
+        let proof = by_node(pair.0, pair.1, false, node.to_owned());
         let proven = Proven { link, side: Side::Inside, peer: address(1), hop: None, door: None, proof };
         self.input(Input::Proven(Box::new(proven)));
         link
@@ -425,10 +428,20 @@ impl World {
         link
     }
 
+    /// What a partner shows: by default a certificate for its SIP host, or for its domain where it speaks XMPP.
+    fn chain_of(&self, party: &str) -> Arc<Chain> {
+        let is_xmpp = Domain::parse(party).is_ok_and(|domain| {
+            let policy = settings(&self.config, &self.policy, self.now).policy;
+            policy.partner_for(&domain, Protocol::Sip).is_none()
+                && policy.partner_for(&domain, Protocol::Xmpp).is_some()
+        });
+        let host = if is_xmpp { party.to_owned() } else { format!("sip.{party}") };
+        let (authority, host) = self.certificates.get(party).cloned().unwrap_or_else(|| ("ca".to_owned(), host));
+        pki().chain(&authority, &host)
+    }
+
     fn prove_sip(&mut self, link: LinkId, party: &str, hop: Option<HopId>, dialled: Option<(String, bool)>) {
-        let (authority, host) =
-            self.certificates.get(party).cloned().unwrap_or_else(|| ("ca".to_owned(), format!("sip.{party}")));
-        let chain = Some(pki().chain(&authority, &host));
+        let chain = Some(self.chain_of(party));
         let proof = Proof::Sip { chain, dialled, others: self.elsewhere.contains(party) };
         let proven = Proven { link, side: Side::Outside, peer: address(9), hop, door: None, proof };
         self.input(Input::Proven(Box::new(proven)));
@@ -526,6 +539,7 @@ impl World {
             Target::SipNode { node, .. } => (node.clone(), Carries::Sip),
             Target::XmppNode { node, from, to, .. } => (node.clone(), Carries::Pair(from.clone(), to.clone())),
             Target::XmppComponent { node, domain, .. } => (node.clone(), Carries::Component(domain.clone())),
+            Target::XmppPartner { from, to, .. } => (to.to_string(), Carries::Pair(from.clone(), to.clone())),
         };
         if self.slow.contains(&party) {
             self.held.push((hop, target));
@@ -552,7 +566,12 @@ impl World {
                 let host = format!("sip.{party}");
                 return self.prove_sip(link, &party, Some(hop), Some((host, false)));
             }
-            Carries::Pair(from, to) => Proof::Xmpp { from, to, ours: true, node: Some(party) },
+            Carries::Pair(from, to) if matches!(target, Target::XmppPartner { .. }) => {
+                let proof = by_partner(from, to, true, self.chain_of(&party));
+                let proven = Proven { link, side: Side::Outside, peer: address(9), hop: Some(hop), door: None, proof };
+                return self.gate.handle_input(self.now, Input::Proven(Box::new(proven)));
+            }
+            Carries::Pair(from, to) => by_node(from, to, true, party),
             Carries::Component(domain) => Proof::XmppComponent { node: party, domain },
         };
         let proven = Proven { link, side: Side::Inside, peer: address(1), hop: Some(hop), door: None, proof };
@@ -577,4 +596,19 @@ pub fn settings(config: &str, policy: &str, now: Time) -> Settings {
 
 fn address(last: u8) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, last], 40_000))
+}
+
+/// What a node's stream has proven.
+fn by_node(from: Domain, to: Domain, ours: bool, node: String) -> Proof {
+    Proof::Xmpp { from, to, ours, both_ways: false, managed: false, other: Other::Node(node) }
+}
+
+/// What a partner's stream has proven by its certificate.
+fn by_partner(from: Domain, to: Domain, ours: bool, chain: Arc<Chain>) -> Proof {
+    let opened = match ours {
+        true => Opened::ByUs { domain: to.clone(), host: None, typed: false },
+        false => Opened::ByPeer,
+    };
+    let evidence = Evidence { tls: true, chain: Some(chain), by: partner::Proof::Certificate, opened };
+    Proof::Xmpp { from, to, ours, both_ways: false, managed: false, other: Other::Partner(evidence) }
 }

@@ -3,7 +3,7 @@
 #![allow(dead_code)] // not every test needs all of it
 
 use fedgate::gate::limits::Limits;
-use fedgate::gate::link::{LinkInput, LinkOutput, Settings, XmppLink};
+use fedgate::gate::link::{Aim, LinkInput, LinkOutput, Settings, XmppLink};
 use fedgate::gate::partner::{
     Action, Budget, ChatMode, Direction, DomainPattern, HostPort, Identity, Node, NodeProof, NodeProtocol, Partner,
     Profile, Proof, Protocol, TlsMode, TrustId,
@@ -79,6 +79,8 @@ pub fn settings(verify: NodeProof, ours: &[&str], partners: &[&str], tls: TlsMod
     Settings {
         policy: Arc::new(policy),
         nodes: vec![node("imp-1", verify, ours)],
+        trust: Arc::default(),
+        inside_trust: Arc::default(),
         inside_tls: tls,
         secrets: vec![b"fedgate-test-secret".to_vec()],
         limits: Limits::default(),
@@ -107,7 +109,7 @@ impl End {
 
     pub fn opening(settings: Settings, from: &str, to: &str) -> Self {
         let (from, to) = (domain(from), domain(to));
-        Self::new(XmppLink::open(Arc::new(settings), Side::Inside, Some("imp-1".into()), from, to, [8; 32], now()))
+        Self::new(XmppLink::open(Arc::new(settings), Aim::Node("imp-1".into()), from, to, [8; 32], now()))
     }
 
     pub fn input(&mut self, input: LinkInput) -> &mut Self {
@@ -140,7 +142,7 @@ impl End {
                     self.unsent.extend_from_slice(&bytes);
                 }
                 other => {
-                    self.handshaking |= matches!(other, LinkOutput::StartTls);
+                    self.handshaking |= matches!(other, LinkOutput::StartTls { .. });
                     self.wants.push(other);
                 }
             }

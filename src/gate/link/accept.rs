@@ -4,6 +4,7 @@
 use super::acks::Acks;
 use super::core::Core;
 use super::{Handshaking, LinkOutput, State, Verdict, VerifyRequest, dialback};
+use crate::gate::Other;
 use crate::gate::limits::PAIRS_PER_STREAM;
 use crate::gate::partner::{Node, NodeProof, NodeProtocol, Protocol, Side, TlsMode};
 use crate::gate::policy::Table;
@@ -240,7 +241,8 @@ impl Receiving {
         }
         core.send(&tls("proceed"));
         core.restart();
-        core.outputs.push_back(LinkOutput::StartTls);
+        let of = self.named.map(|(_, to)| to);
+        core.outputs.push_back(LinkOutput::StartTls { of });
         State::Handshaking(Handshaking::Accepting(Awaiting { peer: self.peer, tls: true, external: None }))
     }
 
@@ -419,7 +421,7 @@ impl Receiving {
     }
 
     fn admit(&mut self, core: &mut Core, pair: (Domain, Domain), node: String) {
-        core.prove(&pair.0, &pair.1, false, Some(node));
+        core.prove(&pair.0, &pair.1, false, Other::Node(node));
         self.pairs.insert(pair);
     }
 

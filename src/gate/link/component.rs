@@ -199,6 +199,8 @@ mod tests {
             let settings = Settings {
                 policy: Arc::default(),
                 nodes: Vec::new(),
+                trust: Arc::default(),
+                inside_trust: Arc::default(),
                 inside_tls: TlsMode::Required,
                 secrets: Vec::new(),
                 limits: Limits::default(),
@@ -232,7 +234,7 @@ mod tests {
         }
 
         fn send(&mut self, text: &'static str) -> &mut Self {
-            self.input(now(), LinkInput::Send(Bytes::from_static(text.as_bytes())))
+            self.input(now(), LinkInput::Send(Bytes::from_static(text.as_bytes()), None))
         }
 
         fn drain(&mut self) {

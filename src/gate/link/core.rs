@@ -1,6 +1,7 @@
 //! What all states of a link share: the framer, the outputs, the timers, and the ways in which a stream ends.
 
 use super::{LinkOutput, Settings, State, Verdict, VerifyRequest};
+use crate::gate::Other;
 use crate::gate::limits::{
     ELEMENTS_BEFORE_PROOF, STANZA_BYTES_BEFORE_PROOF, STREAM_END_WITHIN, STREAM_KEEPALIVE, VERIFY_WITHIN,
 };
@@ -111,8 +112,9 @@ impl Core {
     }
 
     /// A pair of domains is proven.
-    pub fn prove(&mut self, from: &Domain, to: &Domain, ours: bool, node: Option<String>) {
-        self.open_up(LinkOutput::Proven { from: from.clone(), to: to.clone(), ours, node });
+    pub fn prove(&mut self, from: &Domain, to: &Domain, ours: bool, other: Other) {
+        let (from, to) = (from.clone(), to.clone());
+        self.open_up(LinkOutput::Proven { from, to, ours, both_ways: false, managed: false, other });
     }
 
     /// Something is proven: larger elements, no more deadline.

@@ -12,8 +12,10 @@ pub mod dialback;
 mod open;
 
 use self::core::Core;
+use crate::gate::Other;
 use crate::gate::limits::Limits;
 use crate::gate::partner::{Node, Secret, Side, TlsMode};
+use crate::gate::peer::{TrustSet, TrustSets};
 use crate::gate::policy::Table;
 use crate::gate::reject::{DecisionId, Reason, Reject};
 use crate::gate::time::Time;
@@ -31,12 +33,30 @@ pub struct Settings {
     pub policy: Arc<Table>,
     /// The inside.
     pub nodes: Vec<Node>,
+    /// Whom chains of partners must lead to.
+    pub trust: Arc<TrustSets>,
+    /// `[inside] trust`: whom chains of nodes must lead to.
+    pub inside_trust: Arc<TrustSet>,
     /// `[inside] tls`.
     pub inside_tls: TlsMode,
     /// `[state] secrets`, current first: dialback keys derive from them.
     pub secrets: Vec<Vec<u8>>,
     /// Bounds.
     pub limits: Limits,
+}
+
+/// Whom a stream of ours is to reach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Aim {
+    /// The inside node of that name.
+    Node(String),
+    /// A partner's server.
+    Partner {
+        /// The host that SRV or the administrator named, if it is a name.
+        host: Option<String>,
+        /// Whether an administrator typed it (`next_hop`).
+        typed: bool,
+    },
 }
 
 /// What reaches a link.
@@ -50,8 +70,8 @@ pub enum LinkInput {
     /// The answer to [`LinkOutput::Verify`].
     Verified(VerifyRequest, Verdict),
     /// The gate sends a stanza, or on a stream that the peer opened the acknowledgement asked for. Nothing else is written: stanzas only on a
-    /// proven stream of ours.
-    Send(Bytes),
+    /// proven stream of ours; with a receipt that comes back in [`LinkOutput::Taken`].
+    Send(Bytes, Option<u64>),
     /// The gate ends the stream.
     Close(Option<(StreamError, String)>),
     /// The peer closed its half.
@@ -68,7 +88,10 @@ pub enum LinkOutput {
     Write(Bytes),
     /// Flush what was written, then do the TLS handshake, as server on accepted streams, as client on opened ones (SNI and, on
     /// a partner's stream, ALPN by the dialler).
-    StartTls,
+    StartTls {
+        /// The domain of ours, or on the inside of a partner's, whose certificate is shown to a client that asks for none by SNI.
+        of: Option<Domain>,
+    },
     /// A pair of domains is proven.
     Proven {
         /// Sending domain.
@@ -77,9 +100,15 @@ pub enum LinkOutput {
         to: Domain,
         /// Whether we send on this stream (we opened it).
         ours: bool,
-        /// The node at the other end, if inside.
-        node: Option<String>,
+        /// Whether stanzas flow the other way, too (XEP-0288).
+        both_ways: bool,
+        /// Whether what we send is acknowledged (XEP-0198).
+        managed: bool,
+        /// Who is at the other end.
+        other: Other,
     },
+    /// The other end has taken what was sent with these receipts (XEP-0198 §4).
+    Taken(Vec<u64>),
     /// We are attached as a component (XEP-0114): stanzas flow both ways.
     Attached {
         /// The node's name.
@@ -213,18 +242,14 @@ impl XmppLink {
         let core = Core::new(settings, side, true, entropy, now);
         Self { core, state: State::Awaiting(accept::Awaiting { peer, tls: false, external: None }) }
     }
-    /// A stream that we open to send stanzas from `from` to `to`; inside, to the node named.
-    pub fn open(
-        settings: Arc<Settings>,
-        side: Side,
-        node: Option<String>,
-        from: Domain,
-        to: Domain,
-        entropy: [u8; 32],
-        now: Time,
-    ) -> Self {
+    /// A stream that we open to send stanzas from `from` to `to`.
+    pub fn open(settings: Arc<Settings>, aim: Aim, from: Domain, to: Domain, entropy: [u8; 32], now: Time) -> Self {
+        let side = match aim {
+            Aim::Node(_) => Side::Inside,
+            Aim::Partner { .. } => Side::Outside,
+        };
         let core = Core::new(settings, side, false, entropy, now);
-        Self::begin(core, open::Purpose::Send { from, to, node })
+        Self::begin(core, open::Purpose::Send { from, to, aim })
     }
     /// A stream that we open only to have a key verified. It answers with [`LinkOutput::VerifyDone`] exactly once, however it ends.
     pub fn verify(settings: Arc<Settings>, side: Side, request: VerifyRequest, entropy: [u8; 32], now: Time) -> Self {
@@ -270,7 +295,7 @@ impl XmppLink {
                 State::Receiving(receiving) => receiving.on_verified(core, &request, verdict),
                 state => state,
             }),
-            LinkInput::Send(bytes) => {
+            LinkInput::Send(bytes, _receipt) => {
                 // Only streams of ours carry stanzas of ours, and only once proven; nobody was told that others were ready.
                 match &mut self.state {
                     State::Sending(_) => self.core.write(bytes),

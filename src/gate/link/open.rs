@@ -1,7 +1,8 @@
 //! Streams that we opened: to send for one pair of domains, or only to have a dialback key verified. Nothing is received on them.
 
 use super::core::Core;
-use super::{Handshaking, LinkOutput, State, Verdict, VerifyRequest, dialback};
+use super::{Aim, Handshaking, LinkOutput, State, Verdict, VerifyRequest, dialback};
+use crate::gate::Other;
 use crate::gate::partner::TlsMode;
 use crate::gate::reject::{Reason, Reject};
 use crate::wire::address::Domain;
@@ -22,8 +23,8 @@ pub(super) enum Purpose {
         from: Domain,
         /// To whom.
         to: Domain,
-        /// The node, if inside.
-        node: Option<String>,
+        /// Whom it is to reach.
+        aim: Aim,
     },
     /// To have a key verified.
     Verify(VerifyRequest),
@@ -86,7 +87,7 @@ impl Purpose {
     /// The other end, for people.
     fn who(&self) -> String {
         match self {
-            Purpose::Send { node: Some(node), .. } => format!("node {node}"),
+            Purpose::Send { aim: Aim::Node(node), .. } => format!("node {node}"),
             Purpose::Send { to, .. } => format!("{to}'s server"),
             Purpose::Verify(request) => format!("{}'s server", request.originating),
         }
@@ -201,7 +202,7 @@ impl StartingTls {
             }
             Child::Proceed => {
                 core.restart();
-                core.outputs.push_back(LinkOutput::StartTls);
+                core.outputs.push_back(LinkOutput::StartTls { of: None });
                 let Self { purpose } = self;
                 State::Handshaking(Handshaking::Opening(Opening { purpose, tls: true, authenticated: false }))
             }
@@ -320,10 +321,11 @@ fn ask(core: &mut Core, purpose: Purpose, header: &StreamHeader) -> State {
 fn prove(core: &mut Core, purpose: Purpose) -> State {
     let who = purpose.who();
     match purpose {
-        Purpose::Send { from, to, node } => {
-            core.prove(&from, &to, true, node);
+        Purpose::Send { from, to, aim: Aim::Node(node) } => {
+            core.prove(&from, &to, true, Other::Node(node));
             State::Sending(Sending { who })
         }
+        Purpose::Send { aim: Aim::Partner { .. }, .. } => core.end(None, "XMPP partners: not in this version"),
         // Nothing is proven for ourselves on a stream that only asks.
         Purpose::Verify(_) => core.end(None, format!("{who} answered what was not asked")),
     }

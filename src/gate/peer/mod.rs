@@ -10,12 +10,13 @@ pub mod trust;
 pub use nodes::node_of;
 pub use trust::{TrustSet, TrustSets, Untrusted, Use};
 
-use crate::gate::partner::{DomainPattern, Identity, LinkId, Partner, PartnerId, Protocol, TrustId};
+use crate::gate::partner::{DomainPattern, Identity, LinkId, Partner, PartnerId, Proof, Protocol, TlsMode, TrustId};
 use crate::gate::policy::Table;
 use crate::gate::reject::{Reason, Reject};
 use crate::gate::time::Time;
 use crate::wire::address::Domain;
 use crate::wire::certificate::Chain;
+use std::sync::Arc;
 
 /// Which end opened the connection: RFC 5922 judges the two differently.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,11 +44,21 @@ pub enum Facts<'a> {
         /// Which end opened it.
         opened: &'a Opened,
     },
-    /// An XMPP stream. Its negotiation has judged certificate or dialback for these sending domains.
-    Xmpp {
-        /// Domains that the other end may send from on this stream.
-        proven: &'a [Domain],
-    },
+    /// An XMPP stream from or to the outside, and what it has shown for the domain in question.
+    Xmpp(&'a Evidence),
+}
+
+/// What the other end of an XMPP stream has shown for one domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// Whether the connection is encrypted.
+    pub tls: bool,
+    /// The certificate chain, if it showed one.
+    pub chain: Option<Arc<Chain>>,
+    /// Which rung of the ladder it took: its certificate, or the word of the domain's own server.
+    pub by: Proof,
+    /// Which end opened the stream.
+    pub opened: Opened,
 }
 
 /// A proven right to speak for a domain. Made only by [`attribute`].
@@ -104,7 +115,7 @@ pub fn attribute(
     }
     let protocol = match facts {
         Facts::Sip { .. } => Protocol::Sip,
-        Facts::Xmpp { .. } => Protocol::Xmpp,
+        Facts::Xmpp(_) => Protocol::Xmpp,
     };
     let partner = policy.partner_for(from, protocol);
     if partner.is_none() && policy.stranger.is_none() {
@@ -114,15 +125,7 @@ pub fn attribute(
         ));
     }
     let expires = match facts {
-        Facts::Xmpp { proven } => {
-            if !proven.contains(from) {
-                return Err(Reject::new(
-                    Reason::Unproven,
-                    format!("this stream has proven {}, not {from}", list(proven.iter().map(Domain::as_str))),
-                ));
-            }
-            None
-        }
+        Facts::Xmpp(evidence) => stream_speaks_for(evidence, trust, partner.map(|id| policy.partner(id)), from, now)?,
         Facts::Sip { chain: None, .. } => {
             return Err(Reject::new(Reason::Unproven, "the peer showed no certificate; a SIP partner must"));
         }
@@ -135,6 +138,44 @@ pub fn attribute(
         }
     };
     Ok(Claim { partner, link, domain: from.clone(), protocol, expires })
+}
+
+/// Whether what a stream has shown for `domain` is what the entry, or for a stranger the RFC, demands; until when it holds.
+///
+/// The ladder: a rung counts only if the entry lists it, and nothing that the peer does makes another rung count.
+fn stream_speaks_for(
+    evidence: &Evidence,
+    trust: &TrustSets,
+    partner: Option<&Partner>,
+    domain: &Domain,
+    now: Time,
+) -> Result<Option<Time>, Reject> {
+    let ladder = partner.map_or(&[Proof::Certificate][..], |partner| &partner.proof);
+    if !evidence.tls && partner.is_none_or(|partner| partner.tls == TlsMode::Required) {
+        return Err(Reject::new(
+            Reason::Unproven,
+            format!("the stream is not encrypted; {domain} must use TLS (tls = \"required\")"),
+        ));
+    }
+    if !ladder.contains(&evidence.by) {
+        let detail = format!(
+            "{domain} is proven by {}, which its entry does not accept; its proof is [{}]",
+            evidence.by.as_str(),
+            list(ladder.iter().map(|rung| rung.as_str()))
+        );
+        return Err(Reject::new(Reason::Unproven, detail));
+    }
+    match (evidence.by, &evidence.chain) {
+        (Proof::Dialback, _) => Ok(None),
+        (Proof::Certificate, None) => Err(Reject::new(Reason::Unproven, "the peer showed no certificate")),
+        (Proof::Certificate, Some(chain)) => {
+            match partner {
+                Some(partner) => speaks_for(chain, trust, partner, domain, &evidence.opened, now)?,
+                None => stranger_speaks_for(chain, trust, Protocol::Xmpp, domain, now)?,
+            }
+            Ok(Some(Time::from_unix_seconds(chain.not_after)))
+        }
+    }
 }
 
 /// Judges whether the holder of `chain` speaks for `domain` as `partner`'s entry demands: path to the partner's trust, validity, EKU,

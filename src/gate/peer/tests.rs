@@ -360,14 +360,45 @@ fn attribution() {
     let stranger = ca.dns(&["unknown.example"]);
     assert_eq!(from(&table, Some(&stranger), "unknown.example").unwrap().partner(), None);
     assert_eq!(from(&table, Some(&ca.dns(&["sip.unknown.example"])), "unknown.example"), Err(Reason::Unproven));
+}
 
-    let proven = [domain("im.example")];
-    let stream = |name: &str| {
-        attribute(LinkId(2), Facts::Xmpp { proven: &proven }, &domain(name), &table, &trust, NOW).map_err(|r| r.reason)
+#[test]
+fn a_stream_counts_by_the_rungs_its_entry_lists() {
+    let ca = Authority::new("Test CA");
+    let set = ca.trust();
+    let entry = |tls, proof: &[Proof]| Table {
+        version: 1,
+        partners: vec![Partner {
+            protocol: Protocol::Xmpp,
+            tls,
+            proof: proof.to_vec(),
+            ..partner("im.example", Identity::Domain)
+        }],
+        rules: Vec::new(),
+        stranger: None,
+        local_domains: vec![domain("corp.example")],
     };
-    assert_eq!(stream("im.example").unwrap().protocol(), Protocol::Xmpp);
-    assert_eq!(stream("other.example"), Err(Reason::Unproven));
-    assert_eq!(stream("corp.example"), Err(Reason::Unproven));
+    let (good, bad) = (Arc::new(ca.dns(&["im.example"])), Arc::new(ca.dns(&["other.example"])));
+    let judge = |table: &Table, tls, chain: Option<&Arc<Chain>>, by, from: &str| {
+        let evidence = Evidence { tls, chain: chain.cloned(), by, opened: Opened::ByPeer };
+        attribute(LinkId(2), Facts::Xmpp(&evidence), &domain(from), table, &set, NOW).map_err(|r| r.reason)
+    };
+    let strict = entry(TlsMode::Required, &[Proof::Certificate]);
+    let claim = judge(&strict, true, Some(&good), Proof::Certificate, "im.example").unwrap();
+    assert_eq!((claim.protocol(), claim.expires()), (Protocol::Xmpp, Some(Time::from_unix_seconds(good.not_after))));
+    let unproven = Err(Reason::Unproven);
+    assert_eq!(judge(&strict, true, Some(&bad), Proof::Certificate, "im.example"), unproven);
+    assert_eq!(judge(&strict, true, None, Proof::Certificate, "im.example"), unproven);
+    assert_eq!(judge(&strict, false, Some(&good), Proof::Certificate, "im.example"), unproven);
+    assert_eq!(judge(&strict, true, Some(&good), Proof::Dialback, "im.example"), unproven, "a rung it does not list");
+    assert_eq!(judge(&strict, true, Some(&good), Proof::Certificate, "corp.example"), unproven, "ours");
+    assert_eq!(judge(&strict, true, Some(&bad), Proof::Certificate, "other.example"), Err(Reason::UnlistedDomain));
+
+    let ladder = entry(TlsMode::Required, &[Proof::Certificate, Proof::Dialback]);
+    assert_eq!(judge(&ladder, true, None, Proof::Dialback, "im.example").unwrap().expires(), None);
+    assert_eq!(judge(&ladder, false, None, Proof::Dialback, "im.example"), unproven, "without TLS");
+    let plain = entry(TlsMode::Off, &[Proof::Dialback]);
+    assert!(judge(&plain, false, None, Proof::Dialback, "im.example").is_ok());
 }
 
 #[test]

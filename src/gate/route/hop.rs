@@ -37,6 +37,13 @@ pub enum HopKey {
         /// The local domain.
         to: Domain,
     },
+    /// A stream to a partner's XMPP server, in a local domain's name.
+    XmppPartner {
+        /// The local domain.
+        from: Domain,
+        /// The partner's domain.
+        to: Domain,
+    },
     /// A component stream to an inside node, both ways, in a partner domain's name (XEP-0114).
     Component {
         /// The node's name.
@@ -200,6 +207,17 @@ impl Hops {
         match std::mem::replace(&mut hop.state, State::Up { link, since: now, left_for_others: None }) {
             State::Connecting { queue } => queue,
             _ => VecDeque::new(),
+        }
+    }
+
+    /// A stream that the other end opened may carry the hop's, too (XEP-0288), unless one of ours does or is on its way.
+    pub fn adopt(&mut self, now: Time, key: &HopKey, link: LinkId) {
+        self.forget_idle(now);
+        let hop = self.hops.entry(key.clone()).or_insert_with(Hop::new);
+        if let State::Down { .. } = hop.state {
+            hop.failures = 0;
+            hop.state = State::Up { link, since: now, left_for_others: None };
+            self.links.insert(link, key.clone());
         }
     }
 

@@ -256,6 +256,6 @@ impl Turn<'_> {
 
 /// The hop towards a partner for what a local domain sends.
 pub fn partner_hop(settings: &Settings, partner: &Domain, local: &Domain) -> HopKey {
-    let (domain, next_hop) = settings.way_to(partner).unwrap_or_else(|| (partner.clone(), None));
+    let (domain, next_hop) = settings.way_to(partner, Protocol::Sip).unwrap_or_else(|| (partner.clone(), None));
     HopKey::Partner { domain, next_hop, identity: settings.identity_for(local) }
 }

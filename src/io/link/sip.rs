@@ -93,7 +93,7 @@ pub async fn run(edge: Arc<Edge>, stream: Stream, start: Start) {
                 let mut order = first;
                 loop {
                     match order {
-                        Some(Order::Send { bytes, transit }) => conduit.push(&bytes, transit),
+                        Some(Order::Send { bytes, transit, .. }) => conduit.push(&bytes, transit),
                         Some(Order::Close(_)) => {
                             conduit.close().await;
                             closed(&edge, link, "closed here".to_owned()).await;

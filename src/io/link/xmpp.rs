@@ -197,12 +197,12 @@ impl Task {
                     Err(error) => return Ok(super::cause(&error)),
                 },
                 order = next_order(&mut self.link), if has_room => match order {
-                    Next::Order(Order::Send { bytes, transit }) => {
+                    Next::Order(Order::Send { bytes, transit, receipt }) => {
                         if let Some((received, path)) = transit {
                             // The machine may hold a stanza back until TLS and proof are done; what counts is when it was handed over.
                             self.edge.telemetry.metrics.transit(path, clock.now().since(received));
                         }
-                        LinkInput::Send(bytes)
+                        LinkInput::Send(bytes, receipt)
                     }
                     Next::Order(Order::Close(error)) => LinkInput::Close(error),
                     Next::Killed(cause) => { self.conduit = None; return Ok(cause) }
@@ -245,8 +245,10 @@ impl Task {
                     }
                 }
             }
-            LinkOutput::StartTls => return Ok(self.start_tls().await.err()),
-            LinkOutput::Proven { from, to, ours, node } => self.proven(Proof::Xmpp { from, to, ours, node }).await?,
+            LinkOutput::StartTls { of: _ } => return Ok(self.start_tls().await.err()),
+            LinkOutput::Proven { from, to, ours, both_ways, managed, other } => {
+                self.proven(Proof::Xmpp { from, to, ours, both_ways, managed, other }).await?;
+            }
             LinkOutput::Attached { node, domain } => self.proven(Proof::XmppComponent { node, domain }).await?,
             LinkOutput::Stanza(stanza) => {
                 if let Some((link, _)) = &self.link {
@@ -257,6 +259,11 @@ impl Task {
             LinkOutput::AckAsked { handled } => {
                 if let Some((link, _)) = &self.link {
                     self.edge.input(Input::AckAsked { link: *link, handled }).await?;
+                }
+            }
+            LinkOutput::Taken(receipts) => {
+                if let Some((link, _)) = &self.link {
+                    self.edge.input(Input::Taken { link: *link, receipts }).await?;
                 }
             }
             LinkOutput::Verify(request) => self.verify(request),
