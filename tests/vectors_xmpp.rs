@@ -140,7 +140,7 @@ fn sametime_presence(bytes: &[u8]) {
         .iter()
         .map(|s| {
             assert_eq!(s.kind, Kind::Presence);
-            let child = |name| s.element.find(name, NS_SERVER).map(|e| e.content());
+            let child = |name| s.element().find(name, NS_SERVER).map(|e| e.content());
             (s.type_.clone(), child("show"), child("status"))
         })
         .collect();
@@ -317,9 +317,9 @@ fn aol_jid_message(bytes: &[u8]) {
     assert_eq!(stanza.raw, bytes.trim_ascii_end());
     let to = stanza.to.clone().unwrap().unwrap();
     assert_eq!(to.bare.local(), Some("juliet@gmail.com"));
-    let body = stanza.element.find("body", NS_SERVER).unwrap().content();
+    let body = stanza.element().find("body", NS_SERVER).unwrap().content();
     assert_eq!(body, "1 < 2 & \"quotes\" \u{1F600}");
-    assert_eq!(stanza.element.lang(), Some("en"));
+    assert_eq!(stanza.element().lang(), Some("en"));
 }
 
 fn restricted(bytes: &[u8]) {

@@ -377,7 +377,7 @@ impl Gate {
             return Err(Reject::new(Reason::Unsupported, "only messages to a user of a SIP partner are carried"));
         }
         self.may_begin()?;
-        let state = ChatState::of(&stanza.element).filter(|_| action == Action::Chat);
+        let state = ChatState::of(stanza.element()).filter(|_| action == Action::Chat);
         // A chat state, a marker or a receipt alone: page mode has nothing to say of it (RFC 7572 §4).
         let Some(text) = message::read_stanza(stanza, budget.body_bytes)? else {
             if let Some(state) = state {
@@ -495,7 +495,7 @@ impl Gate {
                     self.arrived(now, awaiting.owed);
                 }
             }
-            Some("get") if to.bare.local().is_none() && stanza.element.find("ping", NS_PING).is_some() => {
+            Some("get") if to.bare.local().is_none() && stanza.element().find("ping", NS_PING).is_some() => {
                 // XEP-0199 §4.2. What came before it is kept or settled by now: outputs leave in order.
                 let mut pong = Element::new("iq", NS_SERVER)
                     .attr("type", "result")

@@ -259,7 +259,7 @@ impl House {
                         stream.write(&error.print_on_stream()).await?;
                         break;
                     }
-                    self.report(false, What::Stanza(stanza.element.clone()));
+                    self.report(false, What::Stanza(stanza.element().clone()));
                     self.deliver(letters, &stanza);
                 }
                 Child::Error(..) => break,

@@ -301,11 +301,11 @@ mod tests {
         );
         assert_eq!(end.stanzas.len(), 3);
         for stanza in &end.stanzas {
-            assert_eq!(stanza.element.ns, NS_SERVER);
-            assert_eq!(Element::parse(&stanza.raw, NS_SERVER).as_ref(), Ok(&stanza.element));
+            assert_eq!(stanza.element().ns, NS_SERVER);
+            assert_eq!(Element::parse(&stanza.raw, NS_SERVER).as_ref(), Ok(stanza.element()));
         }
-        assert!(end.stanzas[0].element.find("body", NS_SERVER).is_some());
-        assert!(end.stanzas[2].element.find("q", "urn:q").is_some());
+        assert!(end.stanzas[0].element().find("body", NS_SERVER).is_some());
+        assert!(end.stanzas[2].element().find("q", "urn:q").is_some());
     }
 
     #[test]

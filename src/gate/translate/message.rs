@@ -181,7 +181,7 @@ pub fn write_stanza(text: &Text, from: &Jid, to: &Jid, id: &str) -> Element {
 
 /// Reads a message stanza; `Ok(None)` when it has no body (chat state, receipt, marker): nothing to carry in page mode.
 pub fn read_stanza(stanza: &Stanza, body_bytes_max: usize) -> Result<Option<Text>, Reject> {
-    read_element(&stanza.element, body_bytes_max)
+    read_element(stanza.element(), body_bytes_max)
 }
 
 /// As [`read_stanza`], from the element.

@@ -34,8 +34,7 @@ pub struct Stanza {
     pub id: Option<String>,
     /// The `type` attribute as written.
     pub type_: Option<String>,
-    /// The whole tree.
-    pub element: Element,
+    element: Element,
 }
 
 /// A stanza error's type (RFC 6120 §8.3.2).
@@ -102,6 +101,11 @@ impl Kind {
 }
 
 impl Stanza {
+    /// The whole tree.
+    pub fn element(&self) -> &Element {
+        &self.element
+    }
+
     /// Reads a stream child. `Ok(None)`: well-formed but not a stanza of `default_ns`.
     pub fn parse(raw: Bytes, default_ns: &str) -> Result<Option<Self>, StreamError> {
         Self::parse_in(raw, &Scope::of(default_ns), default_ns)

@@ -39,7 +39,7 @@ pub struct Shown {
 
 /// Reads an available presence stanza (no type). Bounded: status is cut at 1,024 characters.
 pub fn read_stanza(stanza: &Stanza) -> Shown {
-    xmpp::read_element(&stanza.element)
+    xmpp::read_element(stanza.element())
 }
 
 /// The presence document of an XMPP presentity for a SIP watcher: one tuple a resource, the overall state the most available one's; no

@@ -248,7 +248,7 @@ impl House {
                 }
             }
             (Kind::Message, _) => {
-                let body = stanza.element.find("body", NS_SERVER).map(Element::content).unwrap_or_default();
+                let body = stanza.element().find("body", NS_SERVER).map(Element::content).unwrap_or_default();
                 let number = body.strip_prefix('d').and_then(|rest| rest.split(' ').next()?.parse().ok());
                 if let Some(number) = number {
                     self.book.pages().at_node(number);
@@ -302,7 +302,7 @@ impl House {
                                 )
                             });
                         }
-                        let text = |name| stanza.element.find(name, NS_SERVER).map(Element::content);
+                        let text = |name| stanza.element().find(name, NS_SERVER).map(Element::content);
                         let show = match type_ {
                             None => Show::of(text("show").as_deref()),
                             Some(_) => Show::Offline,
