@@ -1,0 +1,236 @@
+//! Servers that die while people write to each other, and come back: every message arrives, or its sender reads that it did not, or that nobody knows.
+
+use crate::client::Client;
+use crate::xmpp_server::Kind::{self, Ejabberd, Prosody};
+use crate::xmpp_stand::{ALICE, JULIET, Setup, Stand};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+/// Messages of a run; a third of them before the death, a third while nobody is there.
+const MANY: usize = 150;
+/// Between two of them.
+const PACE: Duration = Duration::from_millis(20);
+/// For the last one to be settled: the edge and a server may each wait half a minute for an answer.
+const SETTLED: Duration = Duration::from_secs(120);
+
+/// What became of numbered messages.
+#[derive(Default)]
+struct Book {
+    sent: BTreeSet<String>,
+    received: BTreeMap<String, usize>,
+    bounced: BTreeMap<String, usize>,
+}
+
+impl Book {
+    fn send(&mut self, sender: &mut Client, to: &str) {
+        let id = format!("n{}", self.sent.len());
+        sender.message(to, &id, "still there?");
+        self.sent.insert(id);
+        std::thread::sleep(PACE);
+    }
+
+    /// What these have heard since the last time.
+    fn read(&mut self, sender: &mut Client, recipients: &mut [&mut Client]) {
+        for id in sender.take_messages().1 {
+            *self.bounced.entry(id).or_default() += 1;
+        }
+        for recipient in recipients {
+            for id in recipient.take_messages().0 {
+                *self.received.entry(id).or_default() += 1;
+            }
+        }
+    }
+
+    fn open(&self) -> Vec<&String> {
+        self.sent.iter().filter(|id| !self.received.contains_key(*id) && !self.bounced.contains_key(*id)).collect()
+    }
+
+    /// Waits for the rest, and says what is wrong with it.
+    fn settle(&mut self, sender: &mut Client, recipients: &mut [&mut Client]) {
+        let end = Instant::now() + SETTLED;
+        while !self.open().is_empty() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(200));
+            self.read(sender, recipients);
+        }
+        // For a second copy, or an error behind a message that arrived.
+        std::thread::sleep(Duration::from_secs(2));
+        self.read(sender, recipients);
+        let both = self.bounced.keys().filter(|id| self.received.contains_key(*id)).count();
+        println!(
+            "{} sent, {} received, {} came back, {both} of them both",
+            self.sent.len(),
+            self.received.len(),
+            self.bounced.len()
+        );
+        assert!(self.open().is_empty(), "neither received nor come back: {:?}", self.open());
+        let twice = |book: &BTreeMap<String, usize>| -> Vec<String> {
+            book.iter().filter(|(_, times)| **times > 1).map(|(id, _)| id.clone()).collect()
+        };
+        assert_eq!(twice(&self.received), Vec::<String>::new(), "received twice");
+        assert_eq!(twice(&self.bounced), Vec::<String>::new(), "came back twice");
+    }
+}
+
+#[test]
+fn a_prosody_inside_dies_under_traffic() {
+    inside_dies("xmpp-dies-ip", Prosody);
+}
+
+#[test]
+fn an_ejabberd_inside_dies_under_traffic() {
+    inside_dies("xmpp-dies-ie", Ejabberd);
+}
+
+fn inside_dies(test: &str, inside: Kind) {
+    let Some(mut stand) = Stand::raise(test, Setup::of(Prosody, inside)) else { return };
+    let mut juliet = stand.outside("juliet");
+    let mut alice = stand.inside("alice");
+    let mut book = Book::default();
+    for _ in 0..MANY / 3 {
+        book.send(&mut juliet, ALICE);
+    }
+    stand.inside[0].kill();
+    for _ in 0..MANY / 3 {
+        book.send(&mut juliet, ALICE);
+    }
+    stand.inside[0].run();
+    let mut again = stand.inside("alice");
+    for _ in 0..MANY / 3 {
+        book.send(&mut juliet, ALICE);
+    }
+    book.settle(&mut juliet, &mut [&mut alice, &mut again]);
+    assert_lively(&book, MANY / 4);
+    goes_on(&mut juliet, ALICE, &mut again, JULIET);
+}
+
+#[test]
+fn a_partners_prosody_dies_under_traffic() {
+    partner_dies("xmpp-dies-pp", Prosody);
+}
+
+#[test]
+fn a_partners_ejabberd_dies_under_traffic() {
+    partner_dies("xmpp-dies-pe", Ejabberd);
+}
+
+fn partner_dies(test: &str, partner: Kind) {
+    let Some(mut stand) = Stand::raise(test, Setup::of(partner, Prosody)) else { return };
+    let mut juliet = stand.outside("juliet");
+    let mut alice = stand.inside("alice");
+    let mut book = Book::default();
+    for _ in 0..MANY / 3 {
+        book.send(&mut alice, JULIET);
+    }
+    stand.partner.kill();
+    for _ in 0..MANY / 3 {
+        book.send(&mut alice, JULIET);
+    }
+    stand.partner.run();
+    let mut again = stand.outside("juliet");
+    for _ in 0..MANY / 3 {
+        book.send(&mut alice, JULIET);
+    }
+    book.settle(&mut alice, &mut [&mut juliet, &mut again]);
+    assert_lively(&book, MANY / 4);
+    goes_on(&mut alice, JULIET, &mut again, ALICE);
+}
+
+/// Some have arrived: the run was not over before it began.
+fn assert_lively(book: &Book, least: usize) {
+    assert!(book.received.len() >= least, "only {} of {MANY} were received", book.received.len());
+}
+
+/// In the end all is as before; how soon, is up to those who wait before they try again.
+fn goes_on(sender: &mut Client, to: &str, recipient: &mut Client, from: &str) {
+    let end = Instant::now() + Duration::from_secs(90);
+    for number in 0.. {
+        let id = format!("after{number}");
+        sender.message(to, &id, "and now?");
+        std::thread::sleep(Duration::from_secs(1));
+        if recipient.take_messages().0.contains(&id) {
+            break;
+        }
+        assert!(Instant::now() < end, "nothing arrives any more");
+    }
+    // And the other way.
+    recipient.message(from, "back", "yes");
+    sender.wait("the answer", |e| e.is("message") && e.text("id") == "back" && e.text("type") == "chat");
+}
+
+#[test]
+fn fedgate_dies_between_servers_that_count() {
+    // XEP-0198 on both sides: what fedgate has not acknowledged, the senders' own servers answer for.
+    let Some(mut stand) = Stand::raise("xmpp-dies-f", Setup::of(Prosody, Prosody)) else { return };
+    let mut juliet = stand.outside("juliet");
+    let mut alice = stand.inside("alice");
+    // Prosody enables it behind the first stanzas, which it does not count.
+    for id in ["w1", "w2"] {
+        juliet.message(ALICE, id, "warm");
+        alice.message_from(JULIET);
+        alice.message(JULIET, id, "warm");
+        juliet.message_from(ALICE);
+    }
+    let (mut inward, mut outward) = (Book::default(), Book::default());
+    let mut both = |many: usize, juliet: &mut Client, alice: &mut Client| {
+        for _ in 0..many {
+            inward.send(juliet, ALICE);
+            outward.send(alice, JULIET);
+        }
+    };
+    both(MANY / 6, &mut juliet, &mut alice);
+    stand.fedgate.signal("KILL");
+    both(MANY / 6, &mut juliet, &mut alice);
+    stand.fedgate.wait();
+    stand.fedgate.start_again();
+    // Until both servers have seen it die: what they still write into a dead stream is before its end.
+    std::thread::sleep(Duration::from_secs(2));
+    juliet.message(ALICE, "w3", "warm");
+    alice.message(JULIET, "w3", "warm");
+    std::thread::sleep(Duration::from_secs(2));
+    both(MANY / 6, &mut juliet, &mut alice);
+    let end = Instant::now() + SETTLED;
+    while !(inward.open().is_empty() && outward.open().is_empty()) && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(200));
+        let ((to_juliet, juliets), (to_alice, alices)) = (juliet.take_messages(), alice.take_messages());
+        let count = |book: &mut BTreeMap<String, usize>, ids: Vec<String>| {
+            ids.into_iter().for_each(|id| *book.entry(id).or_default() += 1);
+        };
+        count(&mut inward.bounced, juliets);
+        count(&mut inward.received, to_alice);
+        count(&mut outward.bounced, alices);
+        count(&mut outward.received, to_juliet);
+    }
+    inward.settle(&mut juliet, &mut []);
+    outward.settle(&mut alice, &mut []);
+}
+
+#[test]
+fn one_of_two_nodes_dies_and_the_other_serves() {
+    let setup = Setup { nodes: 2, ..Setup::of(Ejabberd, Ejabberd) };
+    let Some(mut stand) = Stand::raise("xmpp-two-nodes", setup) else { return };
+    let mut juliet = stand.outside("juliet");
+    // Two servers that know nothing of each other: she is at home on both.
+    let mut first = stand.at("alice", &stand.inside[0]);
+    let mut second = stand.at("alice", &stand.inside[1]);
+    let mut book = Book::default();
+    for _ in 0..MANY / 3 {
+        book.send(&mut juliet, ALICE);
+    }
+    book.read(&mut juliet, &mut [&mut first]);
+    assert!(!book.received.is_empty(), "the first node is asked first");
+    assert_eq!(second.take_messages().0.len(), 0, "the second one is for when the first has gone");
+    stand.inside[0].kill();
+    for _ in 0..2 * MANY / 3 {
+        book.send(&mut juliet, ALICE);
+    }
+    book.settle(&mut juliet, &mut [&mut first, &mut second]);
+    let at_second = book.received.len();
+    assert!(at_second >= MANY / 2, "the second node has not taken over: {at_second} in all");
+    // She answers from where she is; the stream of the second node is as good.
+    second.message(JULIET, "from-second", "here");
+    juliet.wait("her answer", |e| e.is("message") && e.text("id") == "from-second" && e.text("type") == "chat");
+    // The first comes back, and in time it is asked again.
+    stand.inside[0].run();
+    let mut again = stand.at("alice", &stand.inside[0]);
+    goes_on(&mut juliet, ALICE, &mut again, JULIET);
+}
