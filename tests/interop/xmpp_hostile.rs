@@ -130,7 +130,9 @@ fn a_byte_at_a_time_is_as_good_as_all_at_once() {
     let Some(mut world) = World::raise("xmpp-bytes") else { return };
     let mut stream = world.proven(Some(Duration::from_micros(200))).expect("a stream");
     let message = |id: &str| {
-        format!("<message from='mallory@{BAD}/x' to='{ALICE}' id='{id}' type='chat'><body>slow {id} 私</body></message>")
+        format!(
+            "<message from='mallory@{BAD}/x' to='{ALICE}' id='{id}' type='chat'><body>slow {id} 私</body></message>"
+        )
     };
     for byte in message("slow").as_bytes() {
         stream.write_bytes(&[*byte]).expect("a byte");
@@ -150,8 +152,7 @@ fn those_who_never_finish_their_header_are_closed_in_time() {
     let Some(mut world) = World::raise("xmpp-openers") else { return };
     let before = world.stand.fedgate.resident();
     let text = header(BAD, "corp.example");
-    let mut sockets: Vec<_> =
-        (0..200u8).map(|number| connect(many(number.into()), world.stand.door()).ok()).collect();
+    let mut sockets: Vec<_> = (0..200u8).map(|number| connect(many(number.into()), world.stand.door()).ok()).collect();
     let begun = Instant::now();
     let mut longest = Duration::ZERO;
     for byte in text.bytes().take(12) {
@@ -205,7 +206,7 @@ fn ten_thousand_idle_connections_are_not_noticed() {
     // What it is to be a connection without a proof: below 10 KB each.
     assert!(grown < 100 << 20, "{grown} bytes more than before");
     assert!(longest < Duration::from_secs(3), "{longest:?}");
-    wait_until("all were closed", 2 * PATIENCE, || sockets.iter_mut().all(|socket| is_closed(socket)));
+    wait_until("all were closed", 2 * PATIENCE, || sockets.iter_mut().all(is_closed));
     world.is_served();
     drop(sockets);
     let links = world.stand.fedgate.metric("fedgate_links", &["side=\"outside\""]);

@@ -156,7 +156,7 @@ fn prepare_prosody(folder: &Path, place: &Place) {
 }
 
 fn prepare_ejabberd(folder: &Path, place: &Place) {
-    let both = [&place.certificate.chain, &place.certificate.key].map(|file| std::fs::read_to_string(file));
+    let both = [&place.certificate.chain, &place.certificate.key].map(std::fs::read_to_string);
     let both: String = both.into_iter().map(|text| text.expect("made before")).collect();
     std::fs::write(folder.join("both.pem"), both).expect("a certificate with its key");
     let mut config = fill(include_str!("xmpp_ejabberd.yml"), folder, place);
