@@ -274,9 +274,9 @@ impl Drop for Folder {
             ("imp-1/kamailio.log", 120),
             ("imp-2/kamailio.log", 120),
             ("inner-phone/phone.log", 40),
-            ("xmpp-partner/server.log", 60),
-            ("xmpp-node-1/server.log", 60),
-            ("xmpp-node-2/server.log", 60),
+            ("xmpp-partner/server.log", 25),
+            ("xmpp-node-1/server.log", 25),
+            ("xmpp-node-2/server.log", 25),
         ] {
             let Ok(text) = std::fs::read(path.join(file)) else { continue };
             let text = String::from_utf8_lossy(&text);

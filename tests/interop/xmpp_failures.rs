@@ -22,11 +22,13 @@ struct Book {
 }
 
 impl Book {
-    fn send(&mut self, sender: &mut Client, to: &str) {
-        let id = format!("n{}", self.sent.len());
-        sender.message(to, &id, "still there?");
-        self.sent.insert(id);
-        std::thread::sleep(PACE);
+    fn send(&mut self, sender: &mut Client, to: &str, many: usize, pace: Duration) {
+        for _ in 0..many {
+            let id = format!("n{}", self.sent.len());
+            sender.message(to, &id, "still there?");
+            self.sent.insert(id);
+            std::thread::sleep(pace);
+        }
     }
 
     /// What these have heard since the last time.
@@ -86,18 +88,15 @@ fn inside_dies(test: &str, inside: Kind) {
     let mut juliet = stand.outside("juliet");
     let mut alice = stand.inside("alice");
     let mut book = Book::default();
-    for _ in 0..MANY / 3 {
-        book.send(&mut juliet, ALICE);
-    }
+    book.send(&mut juliet, ALICE, MANY / 6, PACE);
+    // All at once: some are on their way when it dies.
+    book.send(&mut juliet, ALICE, MANY / 6, Duration::ZERO);
+    std::thread::sleep(PACE);
     stand.inside[0].kill();
-    for _ in 0..MANY / 3 {
-        book.send(&mut juliet, ALICE);
-    }
+    book.send(&mut juliet, ALICE, MANY / 3, PACE);
     stand.inside[0].run();
     let mut again = stand.inside("alice");
-    for _ in 0..MANY / 3 {
-        book.send(&mut juliet, ALICE);
-    }
+    book.send(&mut juliet, ALICE, MANY / 3, PACE);
     book.settle(&mut juliet, &mut [&mut alice, &mut again]);
     assert_lively(&book, MANY / 4);
     goes_on(&mut juliet, ALICE, &mut again, JULIET);
@@ -118,18 +117,15 @@ fn partner_dies(test: &str, partner: Kind) {
     let mut juliet = stand.outside("juliet");
     let mut alice = stand.inside("alice");
     let mut book = Book::default();
-    for _ in 0..MANY / 3 {
-        book.send(&mut alice, JULIET);
-    }
+    book.send(&mut alice, JULIET, MANY / 6, PACE);
+    // All at once: some are on their way when it dies.
+    book.send(&mut alice, JULIET, MANY / 6, Duration::ZERO);
+    std::thread::sleep(PACE);
     stand.partner.kill();
-    for _ in 0..MANY / 3 {
-        book.send(&mut alice, JULIET);
-    }
+    book.send(&mut alice, JULIET, MANY / 3, PACE);
     stand.partner.run();
     let mut again = stand.outside("juliet");
-    for _ in 0..MANY / 3 {
-        book.send(&mut alice, JULIET);
-    }
+    book.send(&mut alice, JULIET, MANY / 3, PACE);
     book.settle(&mut alice, &mut [&mut juliet, &mut again]);
     assert_lively(&book, MANY / 4);
     goes_on(&mut alice, JULIET, &mut again, ALICE);
@@ -173,8 +169,8 @@ fn fedgate_dies_between_servers_that_count() {
     let (mut inward, mut outward) = (Book::default(), Book::default());
     let mut both = |many: usize, juliet: &mut Client, alice: &mut Client| {
         for _ in 0..many {
-            inward.send(juliet, ALICE);
-            outward.send(alice, JULIET);
+            inward.send(juliet, ALICE, 1, PACE);
+            outward.send(alice, JULIET, 1, PACE);
         }
     };
     both(MANY / 6, &mut juliet, &mut alice);
@@ -213,16 +209,12 @@ fn one_of_two_nodes_dies_and_the_other_serves() {
     let mut first = stand.at("alice", &stand.inside[0]);
     let mut second = stand.at("alice", &stand.inside[1]);
     let mut book = Book::default();
-    for _ in 0..MANY / 3 {
-        book.send(&mut juliet, ALICE);
-    }
+    book.send(&mut juliet, ALICE, MANY / 3, PACE);
     book.read(&mut juliet, &mut [&mut first]);
     assert!(!book.received.is_empty(), "the first node is asked first");
     assert_eq!(second.take_messages().0.len(), 0, "the second one is for when the first has gone");
     stand.inside[0].kill();
-    for _ in 0..2 * MANY / 3 {
-        book.send(&mut juliet, ALICE);
-    }
+    book.send(&mut juliet, ALICE, 2 * MANY / 3, PACE);
     book.settle(&mut juliet, &mut [&mut first, &mut second]);
     let at_second = book.received.len();
     assert!(at_second >= MANY / 2, "the second node has not taken over: {at_second} in all");
