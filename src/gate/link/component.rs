@@ -246,7 +246,7 @@ mod tests {
                         assert_eq!((node.as_str(), domain.as_str()), ("imp-1", "plays.shakespeare.lit"));
                         self.attached = true;
                     }
-                    LinkOutput::Close { cause } => self.closed = Some(cause),
+                    LinkOutput::Close { cause, .. } => self.closed = Some(cause),
                     LinkOutput::Refused { .. } => self.refused += 1,
                     other => panic!("{other:?}"),
                 }

@@ -33,6 +33,8 @@ pub(super) struct Core {
     pub peer_domain: Option<String>,
     /// What this link was opened to verify, until it is answered.
     pub asked: Option<VerifyRequest>,
+    /// Whether somebody was there who did not prove to be whom we wanted.
+    pub unproven: bool,
     rng: StdRng,
     /// Negotiation, or the peer's end tag, is due.
     deadline: Option<Time>,
@@ -67,6 +69,7 @@ impl Core {
             content_ns: NS_SERVER,
             peer_domain: None,
             asked: None,
+            unproven: false,
             rng: StdRng::from_seed(entropy),
             deadline: Some(deadline),
             keepalive: None,
@@ -188,7 +191,7 @@ impl Core {
         if let Some(request) = self.asked.take() {
             self.outputs.push_back(LinkOutput::VerifyDone(request, Verdict::Error));
         }
-        self.outputs.push_back(LinkOutput::Close { cause: cause.into() });
+        self.outputs.push_back(LinkOutput::Close { cause: cause.into(), unproven: self.unproven });
         self.deadline = None;
         self.keepalive = None;
         State::Closed

@@ -141,6 +141,8 @@ pub enum LinkOutput {
     Close {
         /// Why, for people.
         cause: String,
+        /// Whether somebody was there who did not prove to be whom we wanted.
+        unproven: bool,
     },
 }
 
@@ -242,20 +244,37 @@ impl XmppLink {
         let core = Core::new(settings, side, true, entropy, now);
         Self { core, state: State::Awaiting(accept::Awaiting { peer, tls: false, external: None }) }
     }
-    /// A stream that we open to send stanzas from `from` to `to`.
-    pub fn open(settings: Arc<Settings>, aim: Aim, from: Domain, to: Domain, entropy: [u8; 32], now: Time) -> Self {
+    /// A stream that we open to send stanzas from `from` to `to`. With `direct_tls` nothing is said before [`LinkInput::TlsEstablished`]
+    /// (XEP-0368).
+    pub fn open(
+        settings: Arc<Settings>,
+        aim: Aim,
+        from: Domain,
+        to: Domain,
+        direct_tls: bool,
+        entropy: [u8; 32],
+        now: Time,
+    ) -> Self {
         let side = match aim {
             Aim::Node(_) => Side::Inside,
             Aim::Partner { .. } => Side::Outside,
         };
         let core = Core::new(settings, side, false, entropy, now);
-        Self::begin(core, open::Purpose::Send { from, to, aim })
+        Self::begin(core, open::Purpose::Send { from, to, aim }, direct_tls)
     }
     /// A stream that we open only to have a key verified. It answers with [`LinkOutput::VerifyDone`] exactly once, however it ends.
-    pub fn verify(settings: Arc<Settings>, side: Side, request: VerifyRequest, entropy: [u8; 32], now: Time) -> Self {
+    /// `direct_tls` as in [`XmppLink::open`].
+    pub fn verify(
+        settings: Arc<Settings>,
+        side: Side,
+        request: VerifyRequest,
+        direct_tls: bool,
+        entropy: [u8; 32],
+        now: Time,
+    ) -> Self {
         let mut core = Core::new(settings, side, false, entropy, now);
         core.ask(request.clone());
-        Self::begin(core, open::Purpose::Verify(request))
+        Self::begin(core, open::Purpose::Verify(request), direct_tls)
     }
 
     /// A stream on which we are the component `domain` of an inside server (XEP-0114).
@@ -272,9 +291,11 @@ impl XmppLink {
         Self { core, state }
     }
 
-    fn begin(mut core: Core, purpose: open::Purpose) -> Self {
+    fn begin(mut core: Core, purpose: open::Purpose, direct_tls: bool) -> Self {
+        let opening = open::Opening { purpose, tls: direct_tls, authenticated: false };
         let state = match core.side {
-            Side::Inside => open::Opening { purpose, tls: false, authenticated: false }.begin(&mut core),
+            Side::Inside if direct_tls => State::Handshaking(Handshaking::Opening(opening)),
+            Side::Inside => opening.begin(&mut core),
             Side::Outside => core.close("XMPP partners: not in this version"),
         };
         Self { core, state }
