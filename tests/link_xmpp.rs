@@ -167,19 +167,6 @@ fn a_node_is_known_by_its_sources() {
 }
 
 #[test]
-fn partners_are_refused_at_the_header_as_yet() {
-    let settings = Arc::new(edge(NodeProof::Network, TlsMode::Optional));
-    let mut ours = End::new(XmppLink::accept(settings.clone(), Side::Outside, NODE_IP, [1; 32], now()));
-    ours.feed(HEADER);
-    assert!(ours.said().contains("<policy-violation "));
-    assert_eq!(ours.refusals(), ["not-allowed"]);
-    let request =
-        VerifyRequest { originating: domain("a.b"), receiving: domain("c.d"), stream_id: "1".into(), key: "k".into() };
-    let ours = End::new(XmppLink::verify(settings, Side::Outside, request, false, [1; 32], now()));
-    assert!(matches!(ours.wants[..], [LinkOutput::VerifyDone(_, Verdict::Error), LinkOutput::Close { .. }]));
-}
-
-#[test]
 fn nothing_said_before_tls_is_read_after_it() {
     let mut ours = End::accepting(edge(NodeProof::Network, TlsMode::Required));
     ours.feed(HEADER).feed("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/><db:result from='corp.example'");

@@ -153,7 +153,7 @@ fn adopt(mut element: Element) -> Option<Stanza> {
 
 /// A stream error of the server's, and what can be done about it.
 pub(super) fn explain(domain: &Domain, error: StreamError, text: Option<&str>) -> String {
-    let text = text.map(|text| format!(" ({})", super::open::clean(text))).unwrap_or_default();
+    let text = text.map(|text| format!(" ({})", super::explain::clean(text))).unwrap_or_default();
     let mend = match error {
         StreamError::Conflict => {
             "; another connection is attached under this name: stop the other edge or component. If it is what is left of ours, \

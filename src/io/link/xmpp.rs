@@ -210,7 +210,7 @@ impl Task {
             let proof = self.link.is_none().then_some(unproven_until);
             let deadline = [timer, stall, proof].into_iter().flatten().min();
             let idle = Instant::now() + Duration::from_secs(3_600);
-            let has_room = conduit.has_room();
+            let has_room = conduit.has_room() && self.machine.has_room();
             // Who asks and reads no answers is not heard any further.
             let is_heard = !eof && !self.link.as_ref().is_some_and(|(_, orders)| orders.queue.is_long());
             let input = if is_heard { Some(self.machine.buffer()) } else { None };
