@@ -81,12 +81,13 @@ impl Client {
         self.puppet.wait(what, wanted)
     }
 
-    /// Takes the ids of all messages so far: those received, and those that came back as errors.
-    pub fn take_messages(&mut self) -> (Vec<String>, Vec<String>) {
+    /// Takes all messages so far: the ids of those received, and of those that came back as errors, with the error's text.
+    pub fn take_messages(&mut self) -> (Vec<String>, Vec<(String, String)>) {
         let messages = self.puppet.take_all().into_iter().filter(|event| event.is("message"));
         let (bounced, received): (Vec<Event>, Vec<Event>) = messages.partition(|event| event.text("type") == "error");
-        let ids = |events: Vec<Event>| events.iter().map(|event| event.text("id").to_owned()).collect();
-        (ids(received), ids(bounced))
+        let id = |event: &Event| event.text("id").to_owned();
+        let text = |event: &Event| event.0["error"]["text"].as_str().unwrap_or_default().to_owned();
+        (received.iter().map(id).collect(), bounced.iter().map(|event| (id(event), text(event))).collect())
     }
 
     /// Goes offline.

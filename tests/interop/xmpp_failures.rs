@@ -17,8 +17,10 @@ const SETTLED: Duration = Duration::from_secs(120);
 #[derive(Default)]
 struct Book {
     sent: BTreeSet<String>,
+    /// How many times.
     received: BTreeMap<String, usize>,
-    bounced: BTreeMap<String, usize>,
+    /// The texts of its errors.
+    bounced: BTreeMap<String, Vec<String>>,
 }
 
 impl Book {
@@ -33,13 +35,18 @@ impl Book {
 
     /// What these have heard since the last time.
     fn read(&mut self, sender: &mut Client, recipients: &mut [&mut Client]) {
-        for id in sender.take_messages().1 {
-            *self.bounced.entry(id).or_default() += 1;
-        }
+        self.take(sender.take_messages().1, Vec::new());
         for recipient in recipients {
-            for id in recipient.take_messages().0 {
-                *self.received.entry(id).or_default() += 1;
-            }
+            self.take(Vec::new(), recipient.take_messages().0);
+        }
+    }
+
+    fn take(&mut self, bounced: Vec<(String, String)>, received: Vec<String>) {
+        for (id, text) in bounced {
+            self.bounced.entry(id).or_default().push(text);
+        }
+        for id in received {
+            *self.received.entry(id).or_default() += 1;
         }
     }
 
@@ -57,19 +64,30 @@ impl Book {
         // For a second copy, or an error behind a message that arrived.
         std::thread::sleep(Duration::from_secs(2));
         self.read(sender, recipients);
-        let both = self.bounced.keys().filter(|id| self.received.contains_key(*id)).count();
         println!(
-            "{} sent, {} received, {} came back, {both} of them both",
+            "{} sent, {} received, {} came back, {} of them both",
             self.sent.len(),
             self.received.len(),
-            self.bounced.len()
+            self.bounced.len(),
+            self.both().count()
         );
         assert!(self.open().is_empty(), "neither received nor come back: {:?}", self.open());
-        let twice = |book: &BTreeMap<String, usize>| -> Vec<String> {
-            book.iter().filter(|(_, times)| **times > 1).map(|(id, _)| id.clone()).collect()
-        };
-        assert_eq!(twice(&self.received), Vec::<String>::new(), "received twice");
-        assert_eq!(twice(&self.bounced), Vec::<String>::new(), "came back twice");
+        let received: Vec<_> = self.received.iter().filter(|(_, times)| **times > 1).collect();
+        let bounced: Vec<_> = self.bounced.iter().filter(|(_, texts)| texts.len() > 1).collect();
+        assert!(received.is_empty(), "received more than once: {received:?}");
+        assert!(bounced.is_empty(), "came back more than once: {bounced:?}");
+    }
+
+    /// Received, and yet come back.
+    fn both(&self) -> impl Iterator<Item = (&String, &Vec<String>)> {
+        self.bounced.iter().filter(|(id, _)| self.received.contains_key(*id))
+    }
+
+    /// Nobody was told that something did not arrive which did: at most that it is not known.
+    fn assert_honest(&self) {
+        for (id, texts) in self.both() {
+            assert!(texts.iter().all(|text| text.contains("uncertain")), "{id} was received, and came back: {texts:?}");
+        }
     }
 }
 
@@ -98,7 +116,8 @@ fn inside_dies(test: &str, inside: Kind) {
     let mut again = stand.inside("alice");
     book.send(&mut juliet, ALICE, MANY / 3, PACE);
     book.settle(&mut juliet, &mut [&mut alice, &mut again]);
-    assert_lively(&book, MANY / 4);
+    book.assert_honest();
+    assert_lively(&book);
     goes_on(&mut juliet, ALICE, &mut again, JULIET);
 }
 
@@ -127,13 +146,14 @@ fn partner_dies(test: &str, partner: Kind) {
     let mut again = stand.outside("juliet");
     book.send(&mut alice, JULIET, MANY / 3, PACE);
     book.settle(&mut alice, &mut [&mut juliet, &mut again]);
-    assert_lively(&book, MANY / 4);
+    book.assert_honest();
+    assert_lively(&book);
     goes_on(&mut alice, JULIET, &mut again, ALICE);
 }
 
-/// Some have arrived: the run was not over before it began.
-fn assert_lively(book: &Book, least: usize) {
-    assert!(book.received.len() >= least, "only {} of {MANY} were received", book.received.len());
+/// Some have arrived: the run was not over before it began. How soon they do again, is up to those who wait before they try again.
+fn assert_lively(book: &Book) {
+    assert!(book.received.len() >= MANY / 8, "only {} of {MANY} were received", book.received.len());
 }
 
 /// In the end all is as before; how soon, is up to those who wait before they try again.
@@ -188,13 +208,8 @@ fn fedgate_dies_between_servers_that_count() {
     while !(inward.open().is_empty() && outward.open().is_empty()) && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(200));
         let ((to_juliet, juliets), (to_alice, alices)) = (juliet.take_messages(), alice.take_messages());
-        let count = |book: &mut BTreeMap<String, usize>, ids: Vec<String>| {
-            ids.into_iter().for_each(|id| *book.entry(id).or_default() += 1);
-        };
-        count(&mut inward.bounced, juliets);
-        count(&mut inward.received, to_alice);
-        count(&mut outward.bounced, alices);
-        count(&mut outward.received, to_juliet);
+        inward.take(juliets, to_alice);
+        outward.take(alices, to_juliet);
     }
     inward.settle(&mut juliet, &mut []);
     outward.settle(&mut alice, &mut []);
@@ -213,9 +228,11 @@ fn one_of_two_nodes_dies_and_the_other_serves() {
     book.read(&mut juliet, &mut [&mut first]);
     assert!(!book.received.is_empty(), "the first node is asked first");
     assert_eq!(second.take_messages().0.len(), 0, "the second one is for when the first has gone");
+    book.send(&mut juliet, ALICE, MANY / 6, Duration::ZERO);
     stand.inside[0].kill();
-    book.send(&mut juliet, ALICE, 2 * MANY / 3, PACE);
+    book.send(&mut juliet, ALICE, MANY / 2, PACE);
     book.settle(&mut juliet, &mut [&mut first, &mut second]);
+    book.assert_honest();
     let at_second = book.received.len();
     assert!(at_second >= MANY / 2, "the second node has not taken over: {at_second} in all");
     // She answers from where she is; the stream of the second node is as good.
