@@ -30,7 +30,7 @@ fn server(tls: TlsMode) -> Settings {
 
 /// Has the question answered by whoever accepts with these settings.
 fn ask(request: VerifyRequest, asker: Settings, authority: Settings, chunk: usize) -> Verdict {
-    let mut asking = End::new(XmppLink::verify(Arc::new(asker), Side::Inside, request.clone(), [9; 32], now()));
+    let mut asking = End::new(XmppLink::verify(Arc::new(asker), Side::Inside, request.clone(), false, [9; 32], now()));
     let mut answering = End::accepting(authority);
     converse(&mut asking, &mut answering, chunk);
     let verdicts: Vec<_> = asking
@@ -164,19 +164,6 @@ fn a_node_is_known_by_its_sources() {
         ours.feed("<db:result from='corp.example' to='lync.example'>x</db:result>");
         assert_eq!(ours.proven().len(), usize::from(known), "{peer}");
     }
-}
-
-#[test]
-fn partners_are_refused_at_the_header_as_yet() {
-    let settings = Arc::new(edge(NodeProof::Network, TlsMode::Optional));
-    let mut ours = End::new(XmppLink::accept(settings.clone(), Side::Outside, NODE_IP, [1; 32], now()));
-    ours.feed(HEADER);
-    assert!(ours.said().contains("<policy-violation "));
-    assert_eq!(ours.refusals(), ["not-allowed"]);
-    let request =
-        VerifyRequest { originating: domain("a.b"), receiving: domain("c.d"), stream_id: "1".into(), key: "k".into() };
-    let ours = End::new(XmppLink::verify(settings, Side::Outside, request, [1; 32], now()));
-    assert!(matches!(ours.wants[..], [LinkOutput::VerifyDone(_, Verdict::Error), LinkOutput::Close { .. }]));
 }
 
 #[test]
@@ -545,7 +532,7 @@ fn a_verdict_is_for_the_stream_that_was_asked_about() {
         key: "k".into(),
     };
     let settings = Arc::new(edge(NodeProof::Dialback, TlsMode::Off));
-    let mut asking = End::new(XmppLink::verify(settings, Side::Inside, request, [1; 32], now()));
+    let mut asking = End::new(XmppLink::verify(settings, Side::Inside, request, false, [1; 32], now()));
     asking.feed(server_header("id='1'"));
     assert!(asking.said().ends_with("<db:verify from='lync.example' to='corp.example' id='s1'>k</db:verify>"));
     for forged in [
@@ -718,7 +705,7 @@ fn links_do_not_wait_for_ever() {
         key: "k".into(),
     };
     let settings = Arc::new(edge(NodeProof::Dialback, TlsMode::Off));
-    let mut asking = End::new(XmppLink::verify(settings, Side::Inside, request, [1; 32], now()));
+    let mut asking = End::new(XmppLink::verify(settings, Side::Inside, request, false, [1; 32], now()));
     let due = later(&asking);
     assert!(due < now() + Duration::from_secs(30));
     asking.at(due, LinkInput::Timeout);

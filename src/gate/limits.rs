@@ -18,6 +18,14 @@ pub const VERIFY_WITHIN: Duration = Duration::from_secs(10);
 pub const STREAM_END_WITHIN: Duration = Duration::from_secs(5);
 /// White space is sent on a proven stream after this much silence of ours (RFC 6120 §4.6.1).
 pub const STREAM_KEEPALIVE: Duration = Duration::from_secs(300);
+/// A proven stream of a partner's on which nothing but white space came or went for this long is ended.
+pub const STREAM_IDLE: Duration = Duration::from_secs(3_600);
+/// Stanzas of one stream whose acknowledgement is owed to the gate (XEP-0198); beyond, the stream takes no more until some are acknowledged.
+pub const UNACKED_PER_STREAM: usize = 16_384;
+/// After this many stanzas an acknowledgement is asked for even if nobody waits for one, so that the count stays within what it can say.
+pub const UNACKED_UNASKED: u32 = 1_024;
+/// How long the peer may take to acknowledge (XEP-0198): longer than [`SETTLE_WITHIN`], which another edge may wait before it does.
+pub const ACK_WITHIN: Duration = Duration::from_secs(60);
 /// RFC 3261 §17.1.1.1: estimate of the round trip.
 pub const T1: Duration = Duration::from_millis(500);
 /// RFC 3261 §17.1.2.2: longest retransmission interval; Timer E reaches it after 3.5 s.

@@ -384,8 +384,15 @@ async fn to_xmpp_node(
     let (socket, at) = connect_any(edge, &[candidate]).await?;
     let live = edge.live.load_full();
     let tls = xmpp::ClientTls { name: tls_name(&live.settings.nodes, &node, &to), identity: 0 };
-    let machine =
-        XmppLink::open(Arc::clone(&live.settings.xmpp), Aim::Node(node), from, to, rand::random(), edge.clock.now());
+    let machine = XmppLink::open(
+        Arc::clone(&live.settings.xmpp),
+        Aim::Node(node),
+        from,
+        to,
+        false,
+        rand::random(),
+        edge.clock.now(),
+    );
     let (edge, start) = (Arc::clone(edge), xmpp::Start::Opened { hop, tls });
     tokio::spawn(async move {
         let Some(_alive) = edge.alive() else { return };
@@ -447,8 +454,14 @@ pub async fn verify(edge: Arc<Edge>, side: Side, request: VerifyRequest) -> Verd
             Side::Outside => (xmpp_candidates(&edge, &domain).await?, domain.as_str().to_owned()),
         };
         let (socket, at) = connect_any(&edge, &candidates).await?;
-        let machine =
-            XmppLink::verify(Arc::clone(&live.settings.xmpp), side, request.clone(), rand::random(), edge.clock.now());
+        let machine = XmppLink::verify(
+            Arc::clone(&live.settings.xmpp),
+            side,
+            request.clone(),
+            false,
+            rand::random(),
+            edge.clock.now(),
+        );
         let identity = live.settings.identities.iter().position(|own| own.domains.contains(&request.receiving));
         let tls = xmpp::ClientTls { name, identity: identity.unwrap_or(0) };
         let start = xmpp::Start::Verify { tls };

@@ -109,7 +109,7 @@ impl End {
 
     pub fn opening(settings: Settings, from: &str, to: &str) -> Self {
         let (from, to) = (domain(from), domain(to));
-        Self::new(XmppLink::open(Arc::new(settings), Aim::Node("imp-1".into()), from, to, [8; 32], now()))
+        Self::new(XmppLink::open(Arc::new(settings), Aim::Node("imp-1".into()), from, to, false, [8; 32], now()))
     }
 
     pub fn input(&mut self, input: LinkInput) -> &mut Self {
@@ -151,7 +151,7 @@ impl End {
 
     pub fn closed(&self) -> Option<&str> {
         self.wants.iter().find_map(|want| match want {
-            LinkOutput::Close { cause } => Some(cause.as_str()),
+            LinkOutput::Close { cause, .. } => Some(cause.as_str()),
             _ => None,
         })
     }

@@ -153,7 +153,7 @@ fn adopt(mut element: Element) -> Option<Stanza> {
 
 /// A stream error of the server's, and what can be done about it.
 pub(super) fn explain(domain: &Domain, error: StreamError, text: Option<&str>) -> String {
-    let text = text.map(|text| format!(" ({})", super::open::clean(text))).unwrap_or_default();
+    let text = text.map(|text| format!(" ({})", super::explain::clean(text))).unwrap_or_default();
     let mend = match error {
         StreamError::Conflict => {
             "; another connection is attached under this name: stop the other edge or component. If it is what is left of ours, \
@@ -246,7 +246,7 @@ mod tests {
                         assert_eq!((node.as_str(), domain.as_str()), ("imp-1", "plays.shakespeare.lit"));
                         self.attached = true;
                     }
-                    LinkOutput::Close { cause } => self.closed = Some(cause),
+                    LinkOutput::Close { cause, .. } => self.closed = Some(cause),
                     LinkOutput::Refused { .. } => self.refused += 1,
                     other => panic!("{other:?}"),
                 }

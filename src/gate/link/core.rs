@@ -1,9 +1,10 @@
 //! What all states of a link share: the framer, the outputs, the timers, and the ways in which a stream ends.
 
+use super::judge::Known;
 use super::{LinkOutput, Settings, State, Verdict, VerifyRequest};
-use crate::gate::Other;
 use crate::gate::limits::{
-    ELEMENTS_BEFORE_PROOF, STANZA_BYTES_BEFORE_PROOF, STREAM_END_WITHIN, STREAM_KEEPALIVE, VERIFY_WITHIN,
+    ACK_WITHIN, ELEMENTS_BEFORE_PROOF, STANZA_BYTES_BEFORE_PROOF, STREAM_END_WITHIN, STREAM_IDLE, STREAM_KEEPALIVE,
+    VERIFY_WITHIN,
 };
 use crate::gate::partner::Side;
 use crate::gate::reject::{DecisionId, Reason, Reject};
@@ -33,15 +34,52 @@ pub(super) struct Core {
     pub peer_domain: Option<String>,
     /// What this link was opened to verify, until it is answered.
     pub asked: Option<VerifyRequest>,
+    /// Whether somebody was there who did not prove to be whom we wanted.
+    pub unproven: bool,
     rng: StdRng,
     /// Negotiation, or the peer's end tag, is due.
     deadline: Option<Time>,
     /// When white space is due; set while something is proven and our half goes on.
     keepalive: Option<Time>,
+    /// When a stream of a partner's has been idle for too long; set while something is proven and our half goes on.
+    idle: Option<Time>,
+    /// When the certificate ends by which the peer is known.
+    expires: Option<Time>,
+    /// When the peer must have acknowledged something (XEP-0198).
+    ack_due: Option<Time>,
     proven: bool,
     elements: usize,
     accepted: bool,
     ours: Half,
+}
+
+/// A pair of domains that is proven.
+#[derive(Debug)]
+pub(super) struct Pair {
+    /// Sending domain.
+    pub from: Domain,
+    /// Receiving domain.
+    pub to: Domain,
+    /// Whether we opened the stream.
+    pub ours: bool,
+    /// Whether stanzas flow the other way, too.
+    pub both_ways: bool,
+    /// Whether what we send is acknowledged.
+    pub managed: bool,
+}
+
+/// What a timer says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    Nothing,
+    /// The certificate by which the peer is known has ended.
+    Expired,
+    /// Negotiation, or the peer's end tag, took too long.
+    Late,
+    /// No acknowledgement came.
+    Unacknowledged,
+    /// Nothing has been said for long.
+    Idle,
 }
 
 /// Our half of the stream.
@@ -67,9 +105,13 @@ impl Core {
             content_ns: NS_SERVER,
             peer_domain: None,
             asked: None,
+            unproven: false,
             rng: StdRng::from_seed(entropy),
             deadline: Some(deadline),
             keepalive: None,
+            idle: None,
+            expires: None,
+            ack_due: None,
             proven: false,
             elements: 0,
             accepted,
@@ -89,6 +131,18 @@ impl Core {
     }
 
     pub fn write(&mut self, bytes: Bytes) {
+        self.touch();
+        self.put(bytes);
+    }
+
+    /// Something other than white space came or goes.
+    pub fn touch(&mut self) {
+        if let Some(due) = &mut self.idle {
+            *due = self.now + STREAM_IDLE;
+        }
+    }
+
+    fn put(&mut self, bytes: Bytes) {
         self.outputs.push_back(LinkOutput::Write(bytes));
         if let Some(due) = &mut self.keepalive {
             *due = self.now + STREAM_KEEPALIVE;
@@ -112,9 +166,11 @@ impl Core {
     }
 
     /// A pair of domains is proven.
-    pub fn prove(&mut self, from: &Domain, to: &Domain, ours: bool, other: Other) {
-        let (from, to) = (from.clone(), to.clone());
-        self.open_up(LinkOutput::Proven { from, to, ours, both_ways: false, managed: false, other });
+    pub fn prove(&mut self, pair: Pair, known: Known) {
+        let Pair { from, to, ours, both_ways, managed } = pair;
+        let Known { other, expires } = known;
+        self.expires = self.expires.into_iter().chain(expires).min();
+        self.open_up(LinkOutput::Proven { from, to, ours, both_ways, managed, other });
     }
 
     /// Something is proven: larger elements, no more deadline.
@@ -122,8 +178,19 @@ impl Core {
         self.deadline = None;
         self.proven = true;
         self.keepalive = Some(self.now + STREAM_KEEPALIVE);
-        self.framer.set_element_bytes_max(self.settings.limits.stanza_bytes);
+        self.idle = (self.side == Side::Outside).then(|| self.now + STREAM_IDLE);
+        self.take_stanzas();
         self.outputs.push_back(proof);
+    }
+
+    /// The peer is known: its stanzas may be as large as any.
+    pub fn take_stanzas(&mut self) {
+        self.framer.set_element_bytes_max(self.settings.limits.stanza_bytes);
+    }
+
+    /// The peer was asked to acknowledge, or (`false`) owes nothing.
+    pub fn await_ack(&mut self, asked: bool) {
+        self.ack_due = asked.then(|| self.now + ACK_WITHIN);
     }
 
     pub fn is_proven(&self) -> bool {
@@ -188,9 +255,12 @@ impl Core {
         if let Some(request) = self.asked.take() {
             self.outputs.push_back(LinkOutput::VerifyDone(request, Verdict::Error));
         }
-        self.outputs.push_back(LinkOutput::Close { cause: cause.into() });
+        self.outputs.push_back(LinkOutput::Close { cause: cause.into(), unproven: self.unproven });
         self.deadline = None;
         self.keepalive = None;
+        self.idle = None;
+        self.expires = None;
+        self.ack_due = None;
         State::Closed
     }
 
@@ -198,6 +268,8 @@ impl Core {
     pub fn await_end(&mut self) {
         self.deadline = Some(self.now + STREAM_END_WITHIN);
         self.keepalive = None;
+        self.idle = None;
+        self.ack_due = None;
     }
 
     /// What cannot be read, as a refusal.
@@ -212,15 +284,24 @@ impl Core {
         self.refuse(reject, error)
     }
 
-    /// Whether a deadline has passed. White space that is due is written here.
-    pub fn check_timers(&mut self) -> bool {
-        if self.keepalive.is_some_and(|due| due <= self.now) {
-            self.write(Bytes::from_static(b" "));
+    /// What is due. White space that is due is written here.
+    pub fn check_timers(&mut self) -> Due {
+        let now = self.now;
+        let is_due = |timer: Option<Time>| timer.is_some_and(|due| due <= now);
+        let due = match () {
+            () if is_due(self.expires) => Due::Expired,
+            () if is_due(self.deadline) => Due::Late,
+            () if is_due(self.ack_due) => Due::Unacknowledged,
+            () if is_due(self.idle) => Due::Idle,
+            () => Due::Nothing,
+        };
+        if due == Due::Nothing && is_due(self.keepalive) {
+            self.put(Bytes::from_static(b" "));
         }
-        self.deadline.is_some_and(|due| due <= self.now)
+        due
     }
 
     pub fn poll_timeout(&self) -> Option<Time> {
-        self.deadline.into_iter().chain(self.keepalive).min()
+        [self.deadline, self.keepalive, self.idle, self.expires, self.ack_due].into_iter().flatten().min()
     }
 }

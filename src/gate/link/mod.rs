@@ -2,18 +2,26 @@
 //! XEP-0220). Pure: bytes in, bytes and facts out; owned by the connection's task.
 //!
 //! Each state is a struct that its handler consumes, so that nothing of a state outlives it: [`accept`] has those of streams that
-//! a peer opened, [`open`] those of ours, [`component`] those on which we are a server's component. What they share is in [`core`].
+//! a peer opened, [`open`] and [`sending`] those of ours, [`component`] those on which we are a server's component. What they share is in
+//! [`core`]. Who may prove what is [`judge`]'s: by the partners' entries on the outside, by the nodes' on the inside.
 
 mod accept;
 mod acks;
 pub mod component;
 mod core;
 pub mod dialback;
+mod explain;
+mod judge;
+mod node;
 mod open;
+mod partner;
+mod sending;
+mod unacked;
 
-use self::core::Core;
+use self::core::{Core, Due};
+use self::judge::Shown;
 use crate::gate::Other;
-use crate::gate::limits::Limits;
+use crate::gate::limits::{ACK_WITHIN, Limits};
 use crate::gate::partner::{Node, Secret, Side, TlsMode};
 use crate::gate::peer::{TrustSet, TrustSets};
 use crate::gate::policy::Table;
@@ -69,8 +77,9 @@ pub enum LinkInput {
     TlsEstablished(Option<Arc<Chain>>),
     /// The answer to [`LinkOutput::Verify`].
     Verified(VerifyRequest, Verdict),
-    /// The gate sends a stanza, or on a stream that the peer opened the acknowledgement asked for. Nothing else is written: stanzas only on a
-    /// proven stream of ours; with a receipt that comes back in [`LinkOutput::Taken`].
+    /// The gate sends a stanza, or the acknowledgement asked for. Nothing else is written: stanzas only where their pair is proven and
+    /// they may flow that way; with a receipt that comes back in [`LinkOutput::Taken`], but for one that came without
+    /// [`XmppLink::has_room`].
     Send(Bytes, Option<u64>),
     /// The gate ends the stream.
     Close(Option<(StreamError, String)>),
@@ -141,6 +150,8 @@ pub enum LinkOutput {
     Close {
         /// Why, for people.
         cause: String,
+        /// Whether somebody was there who did not prove to be whom we wanted.
+        unproven: bool,
     },
 }
 
@@ -187,7 +198,8 @@ enum State {
     StartingTls(open::StartingTls),
     Authenticating(open::Authenticating),
     Asking(open::Asking),
-    Sending(open::Sending),
+    Enabling(open::Enabling),
+    Sending(sending::Sending),
     // Component streams, in the order of negotiation.
     Greeting(component::Greeting),
     Shaking(component::Shaking),
@@ -215,6 +227,7 @@ struct Closing {
 #[derive(Debug)]
 enum Hearing {
     Receiving(accept::Receiving),
+    Sending(sending::Sending),
     Attached(component::Attached),
 }
 
@@ -240,22 +253,39 @@ impl XmppLink {
     /// A stream that the peer opened. `entropy` seeds stream ids and decision ids.
     pub fn accept(settings: Arc<Settings>, side: Side, peer: IpAddr, entropy: [u8; 32], now: Time) -> Self {
         let core = Core::new(settings, side, true, entropy, now);
-        Self { core, state: State::Awaiting(accept::Awaiting { peer, tls: false, external: None }) }
+        Self { core, state: State::Awaiting(accept::Awaiting::new(peer)) }
     }
-    /// A stream that we open to send stanzas from `from` to `to`.
-    pub fn open(settings: Arc<Settings>, aim: Aim, from: Domain, to: Domain, entropy: [u8; 32], now: Time) -> Self {
+    /// A stream that we open to send stanzas from `from` to `to`. With `direct_tls` nothing is said before [`LinkInput::TlsEstablished`]
+    /// (XEP-0368).
+    pub fn open(
+        settings: Arc<Settings>,
+        aim: Aim,
+        from: Domain,
+        to: Domain,
+        direct_tls: bool,
+        entropy: [u8; 32],
+        now: Time,
+    ) -> Self {
         let side = match aim {
             Aim::Node(_) => Side::Inside,
             Aim::Partner { .. } => Side::Outside,
         };
         let core = Core::new(settings, side, false, entropy, now);
-        Self::begin(core, open::Purpose::Send { from, to, aim })
+        Self::begin(core, open::Purpose::Send { from, to, aim }, direct_tls)
     }
     /// A stream that we open only to have a key verified. It answers with [`LinkOutput::VerifyDone`] exactly once, however it ends.
-    pub fn verify(settings: Arc<Settings>, side: Side, request: VerifyRequest, entropy: [u8; 32], now: Time) -> Self {
+    /// `direct_tls` as in [`XmppLink::open`].
+    pub fn verify(
+        settings: Arc<Settings>,
+        side: Side,
+        request: VerifyRequest,
+        direct_tls: bool,
+        entropy: [u8; 32],
+        now: Time,
+    ) -> Self {
         let mut core = Core::new(settings, side, false, entropy, now);
         core.ask(request.clone());
-        Self::begin(core, open::Purpose::Verify(request))
+        Self::begin(core, open::Purpose::Verify(request), direct_tls)
     }
 
     /// A stream on which we are the component `domain` of an inside server (XEP-0114).
@@ -272,10 +302,11 @@ impl XmppLink {
         Self { core, state }
     }
 
-    fn begin(mut core: Core, purpose: open::Purpose) -> Self {
-        let state = match core.side {
-            Side::Inside => open::Opening { purpose, tls: false, authenticated: false }.begin(&mut core),
-            Side::Outside => core.close("XMPP partners: not in this version"),
+    fn begin(mut core: Core, purpose: open::Purpose, direct_tls: bool) -> Self {
+        let opening = open::Opening { attempt: open::Attempt::new(purpose), authenticated: false };
+        let state = match direct_tls {
+            true => State::Handshaking(Handshaking::Opening(opening)),
+            false => opening.begin(&mut core),
         };
         Self { core, state }
     }
@@ -290,36 +321,42 @@ impl XmppLink {
         self.core.now = now;
         match input {
             LinkInput::Readable => self.read(),
-            LinkInput::TlsEstablished(_) => self.step(on_tls),
+            LinkInput::TlsEstablished(chain) => self.step(|core, state| on_tls(core, state, chain)),
             LinkInput::Verified(request, verdict) => self.step(|core, state| match state {
                 State::Receiving(receiving) => receiving.on_verified(core, &request, verdict),
                 state => state,
             }),
-            LinkInput::Send(bytes, _receipt) => {
-                // Only streams of ours carry stanzas of ours, and only once proven; nobody was told that others were ready.
-                match &mut self.state {
-                    State::Sending(_) => self.core.write(bytes),
-                    State::Receiving(receiving) => {
-                        receiving.on_ack(&mut self.core, bytes);
-                    }
-                    State::Closing(Closing { hearing: Some(Hearing::Receiving(receiving)) }) => {
-                        receiving.on_last_ack(&mut self.core, bytes);
-                    }
-                    State::Attached(_) => match component::outward(bytes) {
-                        Ok(bytes) => self.core.write(bytes),
-                        // Nobody could read it there either.
-                        Err(error) => self.step(|core, _| core.end(None, format!("a stanza of ours is {error}"))),
-                    },
-                    _ => {}
+            // Only where somebody was told that it may; nobody was told so of other states.
+            LinkInput::Send(bytes, receipt) => match &mut self.state {
+                State::Sending(sending) => sending.on_send(&mut self.core, bytes, receipt),
+                State::Receiving(receiving) => receiving.on_send(&mut self.core, bytes),
+                State::Closing(Closing { hearing: Some(Hearing::Receiving(receiving)) }) => {
+                    receiving.on_last_ack(&mut self.core, bytes);
                 }
-            }
+                State::Closing(Closing { hearing: Some(Hearing::Sending(sending)) }) => {
+                    sending.on_last_ack(&mut self.core, bytes);
+                }
+                State::Attached(_) => match component::outward(bytes) {
+                    Ok(bytes) => self.core.write(bytes),
+                    // Nobody could read it there either.
+                    Err(error) => self.step(|core, _| core.end(None, format!("a stanza of ours is {error}"))),
+                },
+                _ => {}
+            },
             LinkInput::Close(error) => self.step(|core, state| on_close(core, state, error)),
             LinkInput::Eof => self.step(|core, state| match state {
                 State::Closed => state,
+                State::Receiving(receiving) => receiving.on_eof(core),
                 _ => core.end(None, "the peer closed the connection"),
             }),
             LinkInput::Timeout => self.step(on_timeout),
         }
+    }
+
+    /// Whether the gate may send on: else as many stanzas are unacknowledged as may be (XEP-0198), and whoever hands them on waits until one
+    /// of them is, or the stream ends.
+    pub fn has_room(&self) -> bool {
+        !matches!(&self.state, State::Sending(sending) if sending.is_full())
     }
 
     /// The next output; call until `None`.
@@ -352,6 +389,7 @@ impl XmppLink {
                 Ok(Some(Frame::End)) => Ok(Received::End),
                 Err(error) => Err(error),
             };
+            self.core.touch();
             self.step(|core, state| match received {
                 Ok(received) => on_received(core, state, received),
                 Err(error) => core.refuse_broken(error),
@@ -376,7 +414,7 @@ fn on_received(core: &mut Core, state: State, received: Received) -> State {
             // RFC 6120 §4.9.1.1: an error is the end.
             let cause = match state.component() {
                 Some(domain) => component::explain(domain, error, text.as_deref()),
-                None => open::explain_stream_error(error, text.as_deref()),
+                None => explain::stream_error(core.side, error, text.as_deref()),
             };
             core.end(None, cause)
         }
@@ -392,6 +430,7 @@ fn on_received(core: &mut Core, state: State, received: Received) -> State {
                 core.send_end();
                 core.close("both halves of the stream are ended")
             }
+            State::Receiving(receiving) => receiving.on_end(core),
             _ => core.end(None, "the peer ended the stream"),
         },
     }
@@ -404,11 +443,19 @@ fn on_child(core: &mut Core, state: State, child: Child) -> State {
         State::StartingTls(starting) => starting.on_child(core, child),
         State::Authenticating(authenticating) => authenticating.on_child(core, child),
         State::Asking(asking) => asking.on_child(core, child),
+        State::Enabling(enabling) => enabling.on_child(core, child),
         State::Sending(sending) => sending.on_child(core, child),
         State::Shaking(shaking) => shaking.on_child(core, child),
         State::Attached(attached) => attached.on_child(core, child),
         State::Closing(Closing { hearing: Some(hearing) }) => match (hearing, child) {
             (Hearing::Receiving(receiving), Child::Stanza(stanza)) => closing(receiving.on_stanza(core, *stanza)),
+            (Hearing::Sending(sending), child @ (Child::Stanza(_) | Child::Management(_))) => {
+                let state = sending.on_child(core, child);
+                if let State::Sending(sending) = &state {
+                    sending.end_if_settled(core);
+                }
+                closing(state)
+            }
             (Hearing::Attached(attached), child) => closing(attached.on_child(core, child)),
             (hearing, _) => State::Closing(Closing { hearing: Some(hearing) }),
         },
@@ -427,22 +474,27 @@ fn closing(state: State) -> State {
     let hearing = match state {
         State::Receiving(receiving) => Some(Hearing::Receiving(receiving)),
         State::Attached(attached) => Some(Hearing::Attached(attached)),
-        State::Sending(_) => None,
+        State::Sending(sending) => Some(Hearing::Sending(sending)),
         state => return state,
     };
     State::Closing(Closing { hearing })
 }
 
-fn on_tls(core: &mut Core, state: State) -> State {
+fn on_tls(core: &mut Core, state: State, chain: Option<Arc<Chain>>) -> State {
+    let shown = Shown { tls: true, chain };
     match state {
         // Whatever was read before TLS was not protected by it.
         State::Handshaking(_) | State::Awaiting(_) if !core.framer.buffer().is_empty() => {
             core.close("bytes before TLS, to be read after it")
         }
-        State::Handshaking(Handshaking::Accepting(awaiting)) => State::Awaiting(awaiting),
-        State::Handshaking(Handshaking::Opening(opening)) => opening.begin(core),
-        // TLS from the first byte (XEP-0368).
-        State::Awaiting(awaiting) => State::Awaiting(accept::Awaiting { tls: true, ..awaiting }),
+        // TLS from the first byte (XEP-0368), or behind STARTTLS.
+        State::Awaiting(awaiting) | State::Handshaking(Handshaking::Accepting(awaiting)) => {
+            State::Awaiting(accept::Awaiting { shown, ..awaiting })
+        }
+        State::Handshaking(Handshaking::Opening(mut opening)) => {
+            opening.attempt.shown = shown;
+            opening.begin(core)
+        }
         state => state,
     }
 }
@@ -459,7 +511,11 @@ fn on_close(core: &mut Core, state: State, error: Option<(StreamError, String)>)
             core.await_end();
             closing(State::Receiving(receiving))
         }
-        (state @ (State::Receiving(_) | State::Sending(_) | State::Attached(_)), None) => {
+        (State::Sending(mut sending), None) => {
+            sending.wind_up(core);
+            closing(State::Sending(sending))
+        }
+        (state @ (State::Receiving(_) | State::Attached(_)), None) => {
             core.send_end();
             core.await_end();
             closing(state)
@@ -469,17 +525,25 @@ fn on_close(core: &mut Core, state: State, error: Option<(StreamError, String)>)
 }
 
 fn on_timeout(core: &mut Core, state: State) -> State {
-    if !core.check_timers() {
-        return state;
-    }
-    match state {
-        State::Closed => State::Closed,
-        State::Closing(_) => {
+    match (core.check_timers(), state) {
+        (_, State::Closed) => State::Closed,
+        (Due::Nothing, state) => state,
+        // RFC 6120 §13.7.2.3.
+        (Due::Expired, _) => {
+            core.end(Some((StreamError::Reset, String::new())), "the certificate that the peer is known by has ended")
+        }
+        (Due::Idle, state) => on_close(core, state, None),
+        (Due::Unacknowledged, State::Closing(closing)) => State::Closing(closing),
+        (Due::Unacknowledged, _) => core.end(
+            Some((StreamError::ConnectionTimeout, String::new())),
+            format!("the peer acknowledged nothing for {ACK_WITHIN:?}"),
+        ),
+        (Due::Late, State::Closing(_)) => {
             core.send_end();
             core.close("the peer did not end its half of the stream")
         }
-        State::Handshaking(_) => core.close("the TLS handshake took too long"),
-        State::Receiving(receiving) => receiving.on_timeout(core),
-        _ => accept::too_late(core),
+        (Due::Late, State::Handshaking(_)) => core.close("the TLS handshake took too long"),
+        (Due::Late, State::Receiving(receiving)) => receiving.on_timeout(core),
+        (Due::Late, _) => accept::too_late(core),
     }
 }

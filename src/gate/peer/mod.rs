@@ -105,6 +105,28 @@ pub fn attribute(
     trust: &TrustSets,
     now: Time,
 ) -> Result<Claim, Reject> {
+    let (protocol, expires) = match facts {
+        Facts::Xmpp(evidence) => (Protocol::Xmpp, judge_stream(evidence, from, policy, trust, now)?),
+        Facts::Sip { chain, opened } => {
+            let partner = entry(policy, from, Protocol::Sip)?;
+            let Some(chain) = chain else {
+                return Err(Reject::new(Reason::Unproven, "the peer showed no certificate; a SIP partner must"));
+            };
+            match partner {
+                Some(id) => speaks_for(chain, trust, policy.partner(id), from, opened, now)?,
+                None => stranger_speaks_for(chain, trust, Protocol::Sip, from, now)?,
+            }
+            (Protocol::Sip, Some(Time::from_unix_seconds(chain.not_after)))
+        }
+    };
+    let partner = policy.partner_for(from, protocol);
+    Ok(Claim { partner, link, domain: from.clone(), protocol, expires })
+}
+
+/// The entry for a domain of the outside; `None` for a stranger where there may be strangers.
+///
+/// Fails for a domain of ours, which nobody outside can prove, and for one that no entry names.
+pub fn entry(policy: &Table, from: &Domain, protocol: Protocol) -> Result<Option<PartnerId>, Reject> {
     if policy.is_local(from) {
         return Err(Reject::new(
             Reason::Unproven,
@@ -113,10 +135,6 @@ pub fn attribute(
             ),
         ));
     }
-    let protocol = match facts {
-        Facts::Sip { .. } => Protocol::Sip,
-        Facts::Xmpp(_) => Protocol::Xmpp,
-    };
     let partner = policy.partner_for(from, protocol);
     if partner.is_none() && policy.stranger.is_none() {
         return Err(Reject::new(
@@ -124,20 +142,19 @@ pub fn attribute(
             format!("no [[partner]] entry for {from} over {}; add one to federate with it", protocol_name(protocol)),
         ));
     }
-    let expires = match facts {
-        Facts::Xmpp(evidence) => stream_speaks_for(evidence, trust, partner.map(|id| policy.partner(id)), from, now)?,
-        Facts::Sip { chain: None, .. } => {
-            return Err(Reject::new(Reason::Unproven, "the peer showed no certificate; a SIP partner must"));
-        }
-        Facts::Sip { chain: Some(chain), opened } => {
-            match partner {
-                Some(id) => speaks_for(chain, trust, policy.partner(id), from, opened, now)?,
-                None => stranger_speaks_for(chain, trust, protocol, from, now)?,
-            }
-            Some(Time::from_unix_seconds(chain.not_after))
-        }
-    };
-    Ok(Claim { partner, link, domain: from.clone(), protocol, expires })
+    Ok(partner)
+}
+
+/// What [`attribute`] asks of an XMPP stream, for one that is still negotiated: until when what it has shown for `domain` holds.
+pub fn judge_stream(
+    evidence: &Evidence,
+    domain: &Domain,
+    policy: &Table,
+    trust: &TrustSets,
+    now: Time,
+) -> Result<Option<Time>, Reject> {
+    let partner = entry(policy, domain, Protocol::Xmpp)?;
+    stream_speaks_for(evidence, trust, partner.map(|id| policy.partner(id)), domain, now)
 }
 
 /// Whether what a stream has shown for `domain` is what the entry, or for a stranger the RFC, demands; until when it holds.

@@ -127,6 +127,7 @@ pub async fn run(
         verified,
         verifying: 0,
         verdict: None,
+        unproven: false,
     };
     if let Some(chain) = direct {
         task.machine.handle_input(task.edge.clock.now(), LinkInput::TlsEstablished(chain));
@@ -141,7 +142,7 @@ pub async fn run(
         }
         (None, Some(hop)) => {
             let cause = format!("{peer}: {cause}");
-            let _ = task.edge.input(Input::Unreachable { hop, cause, unproven: false }).await;
+            let _ = task.edge.input(Input::Unreachable { hop, cause, unproven: task.unproven }).await;
         }
         (None, None) => {
             task.edge.telemetry.metrics.link(side, Protocol::Xmpp, Count::Failed);
@@ -164,6 +165,8 @@ struct Task {
     verified: mpsc::Sender<(VerifyRequest, Verdict)>,
     verifying: usize,
     verdict: Option<Verdict>,
+    /// Whether somebody was there who did not prove to be whom we wanted.
+    unproven: bool,
 }
 
 impl Task {
@@ -185,7 +188,7 @@ impl Task {
             let proof = self.link.is_none().then_some(unproven_until);
             let deadline = [timer, stall, proof].into_iter().flatten().min();
             let idle = Instant::now() + Duration::from_secs(3_600);
-            let has_room = conduit.has_room();
+            let has_room = conduit.has_room() && self.machine.has_room();
             // Who asks and reads no answers is not heard any further.
             let is_heard = !eof && !self.link.as_ref().is_some_and(|(_, orders)| orders.queue.is_long());
             let input = if is_heard { Some(self.machine.buffer()) } else { None };
@@ -271,7 +274,10 @@ impl Task {
             LinkOutput::Refused { domain, reject, id } => {
                 self.edge.refused(self.side, Protocol::Xmpp, self.peer, domain, reject, Some(id)).await;
             }
-            LinkOutput::Close { cause } => return Ok(Some(cause)),
+            LinkOutput::Close { cause, unproven } => {
+                self.unproven = unproven;
+                return Ok(Some(cause));
+            }
         }
         Ok(None)
     }

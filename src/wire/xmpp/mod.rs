@@ -38,6 +38,10 @@ pub const NS_SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
 pub const NS_LIMITS: &str = "urn:xmpp:stream-limits:0";
 /// Stream management (XEP-0198).
 pub const NS_SM: &str = "urn:xmpp:sm:3";
+/// Streams that carry stanzas both ways, as a feature (XEP-0288).
+pub const NS_BIDI_FEATURE: &str = "urn:xmpp:features:bidi";
+/// The same, asked for.
+pub const NS_BIDI: &str = "urn:xmpp:bidi";
 /// XEP-0199.
 pub const NS_PING: &str = "urn:xmpp:ping";
 /// The namespace of `xml:lang`.

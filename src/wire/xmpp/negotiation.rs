@@ -1,11 +1,12 @@
-//! What a stream carries besides stanzas: features, STARTTLS, SASL, dialback, stream management (RFC 6120 §4.3, §5, §6; XEP-0220, XEP-0478,
-//! XEP-0198).
+//! What a stream carries besides stanzas: features, STARTTLS, SASL, dialback, stream management, both ways (RFC 6120 §4.3, §5, §6; XEP-0220,
+//! XEP-0478, XEP-0198, XEP-0288).
 
 use super::element::{Element, Scope};
 use super::stanza::{Condition, ErrorType, Stanza, StanzaError};
 use super::stream::StreamError;
 use super::{
-    NS_DIALBACK, NS_DIALBACK_FEATURE, NS_LIMITS, NS_SASL, NS_SERVER, NS_SM, NS_STANZA_ERRORS, NS_STREAMS, NS_TLS,
+    NS_BIDI, NS_BIDI_FEATURE, NS_DIALBACK, NS_DIALBACK_FEATURE, NS_LIMITS, NS_SASL, NS_SERVER, NS_SM, NS_STANZA_ERRORS,
+    NS_STREAMS, NS_TLS,
 };
 use bytes::Bytes;
 
@@ -37,8 +38,10 @@ pub enum Child {
     SaslFailure(String, Option<String>),
     /// A dialback element.
     Dialback(Dialback),
-    /// An element of stream management that asks something of its receiver.
+    /// An element of stream management.
     Management(Management),
+    /// `<bidi/>`: stanzas are to flow both ways (XEP-0288 §2.2).
+    Bidi,
     /// Anything else: something nobody asked for.
     Other(Element),
 }
@@ -52,6 +55,8 @@ pub struct Features {
     pub mechanisms: Vec<String>,
     /// Dialback is offered, and whether with errors. COMPAT(prosody): always without.
     pub dialback: Option<bool>,
+    /// Streams that carry stanzas both ways are offered (XEP-0288 §2.1).
+    pub bidi: bool,
     /// Stream management is offered (XEP-0198 §2).
     pub management: bool,
     /// The largest element that the sender takes, in bytes (XEP-0478).
@@ -60,17 +65,21 @@ pub struct Features {
     pub idle_seconds: Option<u64>,
 }
 
-/// What stream management asks (XEP-0198 §3–5).
+/// What stream management says (XEP-0198 §3–5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Management {
     /// `<enable/>`
     Enable,
     /// `<resume/>`
     Resume,
+    /// `<enabled/>`
+    Enabled,
+    /// `<failed/>`
+    Failed,
     /// `<r/>`
     Request,
-    /// `<a/>`, whatever it says.
-    Ack,
+    /// `<a/>`: how many stanzas are handled, modulo 2³²; `None` if it does not say so in a number.
+    Ack(Option<u32>),
 }
 
 /// Which of the two dialback elements.
@@ -140,8 +149,14 @@ impl Child {
             (NS_DIALBACK, "verify") => Child::Dialback(Dialback::from_element(Question::Verify, &element)),
             (NS_SM, "enable") => Child::Management(Management::Enable),
             (NS_SM, "resume") => Child::Management(Management::Resume),
+            (NS_SM, "enabled") => Child::Management(Management::Enabled),
+            (NS_SM, "failed") => Child::Management(Management::Failed),
             (NS_SM, "r") => Child::Management(Management::Request),
-            (NS_SM, "a") => Child::Management(Management::Ack),
+            (NS_SM, "a") => {
+                let handled = element.get_attr("h").and_then(|h| h.trim().parse().ok());
+                Child::Management(Management::Ack(handled))
+            }
+            (NS_BIDI, "bidi") => Child::Bidi,
             _ => Child::Other(element),
         })
     }
@@ -163,6 +178,7 @@ impl Features {
             dialback: features
                 .find("dialback", NS_DIALBACK_FEATURE)
                 .map(|e| e.find("errors", NS_DIALBACK_FEATURE).is_some()),
+            bidi: features.find("bidi", NS_BIDI_FEATURE).is_some(),
             management: features.find("sm", NS_SM).is_some(),
             max_bytes: number("max-bytes").and_then(|bytes| usize::try_from(bytes).ok()),
             idle_seconds: number("idle-seconds"),
@@ -189,6 +205,9 @@ impl Features {
                 true => dialback.child(Element::new("errors", NS_DIALBACK_FEATURE)),
                 false => dialback,
             });
+        }
+        if self.bidi {
+            features = features.child(Element::new("bidi", NS_BIDI_FEATURE));
         }
         if self.management {
             features = features.child(Element::new("sm", NS_SM));
@@ -266,6 +285,11 @@ pub fn sasl_success() -> Element {
     Element::new("success", NS_SASL)
 }
 
+/// `<enable/>`: asks for stream management, without resumption (XEP-0198 §3).
+pub fn management_enable() -> Element {
+    Element::new("enable", NS_SM)
+}
+
 /// `<enabled/>`: stream management, without resumption (XEP-0198 §3).
 pub fn management_enabled() -> Element {
     Element::new("enabled", NS_SM)
@@ -279,6 +303,21 @@ pub fn management_failed(condition: Condition) -> Element {
 /// `<a/>`: this many stanzas are handled (XEP-0198 §4).
 pub fn ack(handled: u32) -> Element {
     Element::new("a", NS_SM).attr("h", &handled.to_string())
+}
+
+/// Whether this is what [`ack`] makes, and so no stanza.
+pub fn is_ack(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"<a ")
+}
+
+/// `<r/>`: asks how many stanzas are handled (XEP-0198 §4).
+pub fn ack_request() -> Element {
+    Element::new("r", NS_SM)
+}
+
+/// `<bidi/>`: stanzas are to flow both ways (XEP-0288 §2.2).
+pub fn bidi() -> Element {
+    Element::new("bidi", NS_BIDI)
 }
 
 /// An element of STARTTLS: `starttls`, `proceed` or `failure`.
@@ -307,6 +346,7 @@ mod tests {
                     starttls,
                     dialback,
                     mechanisms: vec!["EXTERNAL".into()],
+                    bidi: starttls.is_some(),
                     management: dialback.is_some(),
                     max_bytes: Some(10_000),
                     idle_seconds: Some(60),
@@ -322,7 +362,7 @@ mod tests {
     #[test]
     fn unknown_features_and_empty_mechanisms_are_nothing() {
         let text = "<stream:features xmlns:stream='http://etherx.jabber.org/streams'><mechanisms \
-                    xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/><bidi xmlns='urn:xmpp:features:bidi'/></stream:features>";
+                    xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/><bidi xmlns='urn:xmpp:bidi'/></stream:features>";
         let element = Element::parse(text.as_bytes(), NS_SERVER).unwrap();
         assert_eq!(Features::from_element(&element), Features::default());
     }
@@ -344,18 +384,29 @@ mod tests {
     #[test]
     fn the_rest_is_told_by_name() {
         assert!(matches!(read(&tls("starttls")), Child::StartTls));
-        assert!(matches!(read(&ack(7)), Child::Management(Management::Ack)));
+        assert!(matches!(read(&ack(7)), Child::Management(Management::Ack(Some(7)))));
+        for unreadable in ["", "-1", "4294967296", "x"] {
+            let ack = Element::new("a", NS_SM).attr("h", unreadable);
+            assert!(matches!(read(&ack), Child::Management(Management::Ack(None))), "{unreadable}");
+        }
+        assert!(is_ack(ack(7).print_on_stream().as_bytes()) && is_ack(ack(7).print(NS_SERVER).as_bytes()));
+        assert!(!is_ack(b"<message a='1'/>") && !is_ack(b"<iq/>") && !is_ack(b""));
+        assert!(matches!(read(&bidi()), Child::Bidi));
+        assert!(matches!(read(&Element::new("bidi", NS_BIDI_FEATURE)), Child::Other(_)));
         for (name, asked) in [
             ("enable", Management::Enable),
             ("resume", Management::Resume),
             ("r", Management::Request),
-            ("a", Management::Ack),
+            ("a", Management::Ack(None)),
+            ("enabled", Management::Enabled),
+            ("failed", Management::Failed),
         ] {
             assert!(matches!(read(&Element::new(name, NS_SM)), Child::Management(management) if management == asked));
             // Version 2 is not offered.
             assert!(matches!(read(&Element::new(name, "urn:xmpp:sm:2")), Child::Other(_)));
         }
-        assert!(matches!(read(&management_enabled()), Child::Other(_)), "an answer to what we never ask");
+        assert!(matches!(read(&management_enable()), Child::Management(Management::Enable)));
+        assert!(matches!(read(&ack_request()), Child::Management(Management::Request)));
         assert!(matches!(read(&tls("proceed")), Child::Proceed));
         assert!(matches!(read(&tls("failure")), Child::TlsFailure));
         assert!(matches!(read(&Element::new("success", NS_SASL)), Child::Success));
