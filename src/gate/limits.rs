@@ -77,6 +77,14 @@ pub const NODE_BACKOFF: Duration = Duration::from_secs(4);
 pub const HOP_QUEUE: usize = 1_000;
 /// Longest pause before a hop that could not be reached is tried again.
 pub const HOP_BACKOFF: Duration = Duration::from_secs(60);
+/// Longest pause before an XMPP partner's server that could not be reached is tried again.
+pub const PARTNER_BACKOFF: Duration = Duration::from_secs(240);
+/// How long who answers no pings, though it is there, is not asked again.
+pub const PING_RESTS: Duration = Duration::from_secs(3600);
+/// For how many pairs of domains that is remembered.
+pub const PINGS_RESTING: usize = 10_000;
+/// The longest id of a stanza that is remembered, for the error that may have to be said of it, in bytes.
+pub const STANZA_ID_BYTES: usize = 1_024;
 /// How long a component stream that is no longer wanted stays for the errors of what was under way: longer than any request may take.
 pub const COMPONENT_LINGERS: Duration = Duration::from_secs(40);
 /// Messages whose outcome is owed, of one pair of domains.
