@@ -6,6 +6,7 @@ use crate::gate::{Gate, Time};
 use crate::io::admin::socket::SocketFile;
 use crate::io::core::Core;
 use crate::io::edge::{Arrival, Live};
+use crate::io::issuer::Authority;
 use crate::io::listen::{self, Doorstep, Kind};
 use crate::io::resolve::{Resolver, our_address_towards};
 use crate::io::settings::Listeners;
@@ -283,7 +284,7 @@ impl Loaded {
                 )),
             }
         }
-        let config::Edge { identities, tls_minimum, outside, inside, admin, log, state, .. } = read.edge;
+        let config::Edge { identities, tls_minimum, outside, inside, issuer, admin, log, state, .. } = read.edge;
         let io = io::Settings {
             listeners: Listeners {
                 doors: doors(&outside.sip, &read.gate.nodes),
@@ -296,7 +297,8 @@ impl Loaded {
                     .collect(),
                 inside_sip_tls: inside.sip.iter().filter(|listener| listener.tls).map(|listener| listener.at).collect(),
                 inside_xmpp: inside.xmpp,
-                ..Listeners::default()
+                outside_xmpp: outside.xmpp,
+                outside_xmpps: outside.xmpps,
             },
             inside_networks: inside.networks,
             proxy_protocol_from: outside.proxy_protocol_from,
@@ -311,6 +313,7 @@ impl Loaded {
             tls13_only: tls_minimum == config::edge::TlsVersion::V1_3,
             trust: Arc::clone(&read.gate.trust),
             inside_trust: Arc::clone(&read.gate.inside_trust),
+            issuer: issuer.map(|config::material::Authority { chain, issuer }| Arc::new(Authority { chain, issuer })),
             policy: Arc::clone(&read.gate.policy),
             nodes: read.gate.nodes.clone(),
             dns,

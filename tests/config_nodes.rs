@@ -9,7 +9,7 @@ use fedgate::config::{Loaded, Severity};
 use fedgate::gate::partner::{NodeProof, NodeProtocol};
 use std::process::Command;
 
-const NODE: &str = "protocol = \"xmpp\"\naddress = \"127.0.0.1:5269\"";
+const NODE: &str = "protocol = \"xmpp\"\naddress = \"127.0.0.1:15269\"";
 
 /// The configuration with the one node replaced, `keys` in its table, and `rest` after it all.
 fn written(keys: &str, rest: &str) -> World {
@@ -203,7 +203,7 @@ fn nodes_that_are_hard_to_tell_apart_are_warned_of() {
     assert!(told.len() == 1 && told[0].contains("node[1]") && told[0].contains("the port of their Via"), "{told:?}");
     assert_eq!(beside("127.0.0.2:5070", ""), Vec::<String>::new());
     assert_eq!(beside("127.0.0.2:5070", "sources = [\"127.0.0.0/24\"]").len(), 1);
-    let xmpp = "[[node]]\nname = \"imp-2\"\nprotocol = \"xmpp\"\naddress = \"127.0.0.1:5269\"\ndomains = [\"corp.example\"]\npriority = 1\n";
+    let xmpp = "[[node]]\nname = \"imp-2\"\nprotocol = \"xmpp\"\naddress = \"127.0.0.1:15269\"\ndomains = [\"corp.example\"]\npriority = 1\n";
     assert_eq!(warnings(alone, "", xmpp), Vec::<String>::new(), "protocols are no one's double");
 
     let certain = "tls = true\nverify = \"certificate\"\nsources = [\"127.0.0.1\"]";
@@ -224,7 +224,7 @@ fn presence_tables_are_not_for_a_sip_node() {
 fn a_user_on_two_protocols_is_warned_of() {
     let xmpp = |keys: &str| {
         format!(
-            "[[node]]\nname = \"imp-2\"\nprotocol = \"xmpp\"\naddress = \"127.0.0.1:5269\"\ndomains = [\"corp.example\"]\n{keys}\n"
+            "[[node]]\nname = \"imp-2\"\nprotocol = \"xmpp\"\naddress = \"127.0.0.1:15269\"\ndomains = [\"corp.example\"]\n{keys}\n"
         )
     };
     let beside = |keys: &str| warnings("127.0.0.1:5070", "users = [\"a*\"]", &xmpp(keys));
@@ -259,7 +259,7 @@ fn said(world: &World, arguments: &[&str]) -> String {
 /// A SIP node and an XMPP node that divide the users.
 fn divided() -> World {
     let keys = "users = [\"s*\"]\npublic_port = 5071\ntls = { name = \"imp.corp.example\" }\nverify = \"certificate\"";
-    let rest = "[[node]]\nname = \"imp-2\"\nprotocol = \"xmpp\"\naddress = \"127.0.0.1:5269\"\ndomains = [\"corp.example\"]\nusers = [\"x*\"]\n\
+    let rest = "[[node]]\nname = \"imp-2\"\nprotocol = \"xmpp\"\naddress = \"127.0.0.1:15269\"\ndomains = [\"corp.example\"]\nusers = [\"x*\"]\n\
                 [inside]\nsip = [\"tls:0.0.0.0:5063\"]\ntrust = [\"certs/ca.pem\"]\n";
     written(&sip("127.0.0.1:5070", keys), rest)
 }

@@ -10,7 +10,6 @@ use crate::wire::address::Domain;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -39,6 +38,10 @@ pub enum Resolver {
 
 /// The name that the inside's resolver gives to our inside listener. `.internal` is reserved for private use by ICANN.
 const INSIDE_NAME: &str = "edge.fedgate.internal";
+
+/// COMPAT(sametime), COMPAT(googletalk): they take the first record they are given, and no other when that one fails.
+const FIRST_RECORD_ONLY: &str = "  Several edges: give their records of one name the same priority and weight, and keep each of them up. \
+    Some servers\n  (Sametime, Google Talk) try the first record they get and no other; Microsoft's edges take one host.\n";
 
 /// Checks and prints.
 pub fn main(args: Args) -> ExitCode {
@@ -152,6 +155,9 @@ fn summary(loaded: &Loaded) -> String {
     for line in publish(loaded) {
         let _ = writeln!(text, "  {line}");
     }
+    if !loaded.edge.outside.xmpp.is_empty() {
+        text.push_str(FIRST_RECORD_ONLY);
+    }
     text.push_str("\nDNS records for the inside's resolver, so that nodes bring what is for partners to the edge (--dns prints them)\n");
     for line in inside(loaded) {
         let _ = writeln!(text, "  {line}");
@@ -240,6 +246,7 @@ fn settings(partner: &Partner) -> Vec<(&'static str, String)> {
         ("eku", if partner.client_eku { "client" } else { "any" }.to_owned()),
         ("networks", words(partner.networks.iter().map(ToString::to_string).collect(), "any")),
         ("next_hop", next_hop),
+        ("prefer", if partner.prefer { "before its entry over the other protocol" } else { "no" }.to_owned()),
         ("chat", partner.chat.as_str().to_owned()),
         ("html", partner.html.as_str().to_owned()),
         ("limits", budget),
@@ -251,13 +258,21 @@ fn publish(loaded: &Loaded) -> Vec<String> {
     let mut lines = Vec::new();
     for identity in &loaded.gate.identities {
         let (hostname, port) = (&identity.hostname, identity.sip_port);
+        let outside = &loaded.edge.outside;
         for domain in &identity.domains {
-            lines.push(format!("_sipfederationtls._tcp.{domain}. SRV 0 0 {port} {hostname}."));
+            if !outside.sip.is_empty() {
+                lines.push(format!("_sipfederationtls._tcp.{domain}. SRV 0 0 {port} {hostname}."));
+            }
+            for (service, listeners) in [("_xmpp-server", &outside.xmpp), ("_xmpps-server", &outside.xmpps)] {
+                if let Some(at) = listeners.first() {
+                    lines.push(format!("{service}._tcp.{domain}. SRV 0 0 {} {hostname}.", at.port()));
+                }
+            }
         }
-        let listening = loaded.edge.outside.sip.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified());
-        let mut addresses = loaded.edge.outside.advertise.clone();
+        let listening = outside.all().map(|(_, at)| at.ip()).filter(|ip| !ip.is_unspecified());
+        let mut addresses = outside.advertise.clone();
         if addresses.is_empty() {
-            addresses = listening.collect();
+            addresses = listening.collect::<BTreeSet<_>>().into_iter().collect();
         }
         if addresses.is_empty() {
             lines.push(format!("{hostname}. A/AAAA: the edge's public address ([outside] advertise names it here)"));
@@ -290,10 +305,7 @@ fn inside(loaded: &Loaded) -> Vec<String> {
         ip if ip.is_unspecified() => format!("{INSIDE_NAME}. A/AAAA: the edge's inside address"),
         ip => format!("{INSIDE_NAME}. {} {ip}", record_type(ip)),
     });
-    lines.extend(
-        wildcards(loaded)
-            .map(|label| format!("{label}: no resolver has such SRV records; list its subdomains one by one")),
-    );
+    lines.extend(many(loaded));
     lines
 }
 
@@ -307,9 +319,19 @@ fn partner_domains(loaded: &Loaded) -> BTreeSet<Domain> {
     partners.iter().flat_map(|partner| partner.also.iter().cloned().chain(exact(partner))).collect()
 }
 
-fn wildcards(loaded: &Loaded) -> impl Iterator<Item = &str> {
-    let partners = loaded.gate.policy.partners.iter();
-    partners.filter(|partner| matches!(partner.domain, DomainPattern::Under(_))).map(|partner| partner.label.as_str())
+/// Of whom there can be no records, since nobody knows their names: they are met inbound only, until they are listed.
+fn many(loaded: &Loaded) -> Vec<String> {
+    const WHY: &str =
+        "there are no SRV records for names that nobody knows, so what a node sends there does not come to the edge";
+    let table = &loaded.gate.policy;
+    let wildcards = table.partners.iter().filter(|partner| matches!(partner.domain, DomainPattern::Under(_)));
+    let mut lines: Vec<String> =
+        wildcards.map(|partner| format!("{}: {WHY}; list its subdomains one by one", partner.label)).collect();
+    if table.stranger.is_some() {
+        let first = "open federation is inbound first: list the domains that are to be answered";
+        lines.push(format!("unlisted = \"stranger\": {WHY}; {first}"));
+    }
+    lines
 }
 
 /// The inside's records as a resolver's configuration.
@@ -320,8 +342,8 @@ fn recipe(loaded: &Loaded, resolver: Resolver) -> String {
         text.push_str("# Nothing is needed: no node looks partners up. Components are inside the server, and SIP nodes send to the edge.\n");
         return text;
     }
-    for label in wildcards(loaded) {
-        let _ = writeln!(text, "# {label}: list its subdomains as [[partner]] entries to have them here");
+    for line in many(loaded) {
+        let _ = writeln!(text, "# {line}");
     }
     let Some(listener) = loaded.edge.inside.xmpp.first() else {
         text.push_str("# [inside] xmpp has no listener\n");

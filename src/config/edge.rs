@@ -1,9 +1,8 @@
 //! `fedgate.toml` without its nodes: what the world-touching parts need. Takes the sections, gives [`Edge`].
 
 use crate::config::document::{Place, Section, Value};
-use crate::config::material::{self, Material};
+use crate::config::material::{self, Authority, Material};
 use crate::config::scalar;
-use crate::config::version;
 use crate::config::{Context, Files};
 use crate::gate::limits::Limits;
 use crate::gate::partner::{LocalIdentity, Node, Presence, TlsMode};
@@ -25,6 +24,8 @@ pub struct Edge {
     pub outside: Outside,
     /// `[inside]`.
     pub inside: Inside,
+    /// `[inside] issuer`.
+    pub issuer: Option<Authority>,
     /// `[dns]`.
     pub dns: Dns,
     /// `[state]`.
@@ -58,6 +59,10 @@ pub enum TlsVersion {
 pub struct Outside {
     /// SIP over TLS listeners.
     pub sip: Vec<SocketAddr>,
+    /// XMPP listeners, STARTTLS. Without a word of them and without anybody who may come over XMPP, none.
+    pub xmpp: Vec<SocketAddr>,
+    /// XMPP listeners, TLS from the first byte (XEP-0368).
+    pub xmpps: Vec<SocketAddr>,
     /// Public addresses, for the DNS advice.
     pub advertise: Vec<IpAddr>,
     /// Load balancers: whose connections begin with a PROXY header.
@@ -150,10 +155,46 @@ pub enum LogFormat {
     Json,
 }
 
-/// Reads `[outside]`.
-pub(super) fn outside(mut section: Section<'_>) -> Outside {
-    section.place().note(version::XMPP_LISTENER_NOTE, "");
+impl Outside {
+    /// Every listener, with its key.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> + '_ {
+        let of =
+            |key: &'static str, listeners: &'_ [SocketAddr]| listeners.iter().map(|at| (key, *at)).collect::<Vec<_>>();
+        [of("[outside] sip", &self.sip), of("[outside] xmpp", &self.xmpp), of("[outside] xmpps", &self.xmpps)]
+            .into_iter()
+            .flatten()
+    }
+}
+
+/// Reads `[outside]`. `over_xmpp` is whether the policies let anybody come over XMPP: for them alone `xmpp` has a default, so that an edge that
+/// federates over SIP asks for no port that it has no use for.
+pub(super) fn outside(mut section: Section<'_>, over_xmpp: bool) -> Outside {
     let sip = listeners(&mut section, "sip", "[::]:5061");
+    let xmpp = match (section.take("xmpp"), over_xmpp) {
+        (Some(value), _) => {
+            let listeners = listed(&value);
+            if !listeners.is_empty() && !over_xmpp {
+                let what = "no [[partner]] is over XMPP and strangers are refused, so nobody may come here";
+                value.place().note(what, "write a [[partner]] with protocol = \"xmpp\", or xmpp = []");
+            }
+            listeners
+        }
+        (None, true) => "[::]:5269".parse().into_iter().collect(),
+        (None, false) => {
+            section.place().note("nobody federates over XMPP, so nothing listens for it outside", "");
+            Vec::new()
+        }
+    };
+    let xmpps = section.take("xmpps").map(|value| listed(&value)).unwrap_or_default();
+    if over_xmpp && xmpp.is_empty() {
+        let what = match xmpps.is_empty() {
+            true => {
+                "nothing listens for partners over XMPP: they can't connect, nor ask us whether a dialback key is ours"
+            }
+            false => "partners over XMPP can come by direct TLS only: those that know STARTTLS alone can't connect",
+        };
+        section.place().warn(what, "write xmpp = [\"[::]:5269\"]");
+    }
     let advertise = section.take("advertise").map(|value| {
         value.list_of(|item| item.read("write the public address, like \"192.0.2.1\"", str::parse::<IpAddr>))
     });
@@ -167,12 +208,21 @@ pub(super) fn outside(mut section: Section<'_>) -> Outside {
     });
     section.finish();
     let (advertise, proxy_protocol_from) = (advertise.unwrap_or_default(), balancers.unwrap_or_default());
-    Outside { sip, advertise, proxy_protocol_from }
+    Outside { sip, xmpp, xmpps, advertise, proxy_protocol_from }
 }
 
-/// Reads `[inside]`, and gives its `trust` to be read with the others. `[inside] sip` has a default where there is a SIP node only: nobody
+/// What `[inside]` says, as far as it is not read with others.
+pub(super) struct InsideRead<'s> {
+    pub inside: Inside,
+    /// `trust`
+    pub trust: Option<Value<'s>>,
+    /// `issuer`
+    pub issuer: Option<Value<'s>>,
+}
+
+/// Reads `[inside]`. `[inside] sip` has a default where there is a SIP node only: nobody
 /// else could connect there.
-pub(super) fn inside(mut section: Section<'_>, has_sip_node: bool) -> (Inside, Option<Value<'_>>) {
+pub(super) fn inside(mut section: Section<'_>, has_sip_node: bool) -> InsideRead<'_> {
     let default = sip_listener("tcp:127.0.0.1:5062").ok();
     let sip = match section.take("sip") {
         Some(value) => {
@@ -207,8 +257,14 @@ pub(super) fn inside(mut section: Section<'_>, has_sip_node: bool) -> (Inside, O
         None => scalar::network("127.0.0.0/8").into_iter().collect(),
     };
     let tls = section.take("tls").and_then(|value| value.word(TlsMode::ALL, TlsMode::as_str));
+    let tls = tls.unwrap_or(TlsMode::Optional);
+    let issuer = section.take("issuer");
+    if let (Some(value), TlsMode::Off) = (&issuer, tls) {
+        let what = "tls = \"off\": no node ever sees a certificate of this issuer";
+        value.place().warn(what, "write tls = \"optional\" or \"required\", or remove it");
+    }
     section.finish();
-    (Inside { sip, xmpp, networks, tls: tls.unwrap_or(TlsMode::Optional) }, trust)
+    InsideRead { inside: Inside { sip, xmpp, networks, tls }, trust, issuer }
 }
 
 fn sip_listener(text: &str) -> Result<SipListener, &'static str> {
@@ -227,12 +283,14 @@ pub(super) fn read_network(value: &Value<'_>) -> Option<IpNet> {
 
 fn listeners(section: &mut Section<'_>, key: &'static str, default: &str) -> Vec<SocketAddr> {
     match section.take(key) {
-        Some(value) => {
-            let mend = "write address:port, like \"[::]:5061\" or \"192.0.2.1:5061\"";
-            value.list_of(|item| item.read(mend, str::parse::<SocketAddr>))
-        }
+        Some(value) => listed(&value),
         None => default.parse().into_iter().collect(),
     }
+}
+
+fn listed(value: &Value<'_>) -> Vec<SocketAddr> {
+    let mend = "write address:port, like \"[::]:5061\" or \"192.0.2.1:5061\"";
+    value.list_of(|item| item.read(mend, str::parse::<SocketAddr>))
 }
 
 /// Reports addresses that two listeners want, or that one takes from another. `doors` are the nodes with a `public_port`.
@@ -244,7 +302,7 @@ pub(super) fn check_listeners(
     admin: Option<SocketAddr>,
 ) {
     let mut all: Vec<(String, SocketAddr)> = Vec::new();
-    all.extend(outside.sip.iter().map(|at| ("[outside] sip".to_owned(), *at)));
+    all.extend(outside.all().map(|(key, at)| (key.to_owned(), at)));
     for (index, node) in doors.iter().enumerate().filter(|(_, node)| node.public_port != 0) {
         // Told where the nodes are read.
         if doors.iter().take(index).any(|other| other.public_port == node.public_port) {
@@ -284,12 +342,8 @@ fn meet(a: IpAddr, b: IpAddr, same_kind: bool) -> bool {
     }
 }
 
-/// Reads the `[[identity]]`s: those that are whole, and all domains that are ours, so that a bad certificate makes one problem, not many.
-pub(super) fn identities(
-    context: &Context<'_>,
-    sections: Vec<Section<'_>>,
-    sip_port: u16,
-) -> (Vec<Identity>, Vec<Domain>) {
+/// Reads the `[[identity]]`s, without their `sip_port`: those that are whole, and all domains that are ours, so that a bad certificate makes one problem, not many.
+pub(super) fn identities(context: &Context<'_>, sections: Vec<Section<'_>>) -> (Vec<Identity>, Vec<Domain>) {
     let mut owners: BTreeMap<Domain, String> = BTreeMap::new();
     let mut identities = Vec::new();
     for mut section in sections {
@@ -326,7 +380,7 @@ pub(super) fn identities(
         section.finish();
         if let (Some(name), Some(material)) = (name, material) {
             let domains = domains.into_iter().map(|(_, domain)| domain).collect();
-            let local = LocalIdentity { hostname: name.as_str().to_owned(), sip_port, domains };
+            let local = LocalIdentity { hostname: name.as_str().to_owned(), sip_port: 0, domains };
             identities.push(Identity { local, material });
         }
     }
@@ -368,18 +422,17 @@ fn service(value: &Value<'_>) -> Option<Service> {
     }
     let mut section = value.section("dns.record");
     let mend = "write { target = \"sip.partner.example\", port = 5061 }";
-    let target = section.demand("target", mend).and_then(|value| value.read(mend, Domain::parse));
+    let target = section.demand("target", mend).and_then(|value| match value.is_text() && value.text() == Some(".") {
+        // RFC 2782: decidedly not offered.
+        true => Some(".".to_owned()),
+        false => value.read(mend, Domain::parse).map(|target| target.as_str().to_owned()),
+    });
     let port = section.demand("port", mend).and_then(|value| value.number(1..65_536));
     let priority = section.take("priority").and_then(|value| value.number(0..65_536)).unwrap_or(0);
     let weight = section.take("weight").and_then(|value| value.number(0..65_536)).unwrap_or(0);
     section.finish();
     let short = |number: u64| u16::try_from(number).ok();
-    Some(Service {
-        target: target?.as_str().to_owned(),
-        port: short(port?)?,
-        priority: short(priority)?,
-        weight: short(weight)?,
-    })
+    Some(Service { target: target?, port: short(port?)?, priority: short(priority)?, weight: short(weight)? })
 }
 
 /// Reads `[presence]`.
@@ -491,7 +544,7 @@ pub(super) fn admin(files: &Files, mut section: Section<'_>, outside: Option<&Ou
     if let (Some(address), Some(value)) = (listen, &written) {
         let ip = address.ip().to_canonical();
         let on_outside = outside.is_some_and(|outside| {
-            outside.sip.iter().any(|listener| {
+            outside.all().any(|(_, listener)| {
                 let same = listener.ip().to_canonical() == ip;
                 // Port 0 is a different port each time.
                 let same_port = address.port() != 0 && listener.port() == address.port();

@@ -3,12 +3,13 @@
 use crate::config::document::{Place, Value};
 use crate::config::files::{Files, words};
 use crate::gate::partner::TrustId;
-use crate::gate::peer::{TrustSet, TrustSets};
+use crate::gate::peer::{TrustSet, TrustSets, Use};
 use crate::gate::time::Time;
 use crate::wire::address::Domain;
 use crate::wire::certificate::Chain;
 use crate::wire::revocation::RevocationList;
 use rand::RngExt;
+use rcgen::{Issuer, KeyPair};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
@@ -17,6 +18,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Before the end of a certificate, `check` and the log begin to warn.
 pub const EXPIRES_SOON: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -31,6 +33,77 @@ pub struct Material {
     pub certified: Arc<CertifiedKey>,
     /// Its names and end of validity.
     pub chain: Chain,
+}
+
+/// An authority of ours: `[inside] issuer`.
+#[derive(Clone, Debug)]
+pub struct Authority {
+    /// Its certificate first, then those above it.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Signs with its key.
+    pub issuer: Arc<Issuer<'static, KeyPair>>,
+}
+
+/// Reads `{ certificate = …, key = … }` of an authority, and checks that the two belong together and that what they sign counts now.
+pub fn authority(files: &Files, value: &Value<'_>, now: Time) -> Option<Authority> {
+    const MEND: &str = "write { certificate = \"certs/inside-ca.pem\", key = \"certs/inside-ca.key\" }";
+    let mut section = value.section("inside.issuer");
+    let (certificate, key) = (section.demand("certificate", MEND), section.demand("key", MEND));
+    section.finish();
+    let (certificate, key) = (certificate?, key?);
+    let (chain, signing) = (certificates(files, &certificate), signing_key(files, &key));
+    let (chain, signing) = (chain?, signing?);
+    if CertifiedKey::new(chain.clone(), signing).keys_match().is_err() {
+        let mend = "name the key that the certificate was made for";
+        key.place().error("this key does not belong to the certificate", mend);
+        return None;
+    }
+    check_validity(certificate.place(), &Chain::parse(chain.clone()).ok()?, now);
+    let place = certificate.place();
+    let pem = String::from_utf8(read(files, &key)?).unwrap_or_default();
+    let issuer = KeyPair::from_pem(&pem)
+        .and_then(|pair| Issuer::from_ca_cert_der(chain.first().ok_or(rcgen::Error::CouldNotParseCertificate)?, pair));
+    let issuer = match issuer {
+        Ok(issuer) => issuer,
+        Err(error) => {
+            key.place().error(format!("can't be signed with: {error}"), "name a key in PKCS #8 (BEGIN PRIVATE KEY)");
+            return None;
+        }
+    };
+    match try_out(&chain, &issuer, now) {
+        Ok(()) => Some(Authority { chain, issuer: Arc::new(issuer) }),
+        Err(error) => {
+            let mend = "have a CA certificate made for this: basicConstraints CA:TRUE, keyUsage keyCertSign, no name constraints";
+            place.error(format!("what it signs does not count: {error}"), mend);
+            None
+        }
+    }
+}
+
+/// Signs a certificate and validates it, as a node will.
+fn try_out(chain: &[CertificateDer<'static>], issuer: &Issuer<'static, KeyPair>, now: Time) -> Result<(), String> {
+    let words = |error: rcgen::Error| error.to_string();
+    let own = chain.first().ok_or("there is no certificate")?;
+    let (_, certificate) = X509Certificate::from_der(own.as_ref()).map_err(|error| error.to_string())?;
+    // As an anchor it would be believed whatever it says of itself; nodes may know what is above it only.
+    if !certificate.is_ca() {
+        return Err("it is no CA certificate (basicConstraints)".to_owned());
+    }
+    if certificate.key_usage().is_ok_and(|usage| usage.is_some_and(|usage| !usage.value.key_cert_sign())) {
+        return Err("its keyUsage does not allow signing certificates".to_owned());
+    }
+    let mut params = rcgen::CertificateParams::new(vec!["partner.example".to_owned()]).map_err(words)?;
+    let seconds = now.since(Time::default());
+    let at = |offset: i64| {
+        let seconds = i64::try_from(seconds.as_secs()).unwrap_or(i64::MAX).saturating_add(offset);
+        jiff::Timestamp::from_second(seconds).map(std::time::SystemTime::from).map_err(|error| error.to_string())
+    };
+    (params.not_before, params.not_after) = (at(-60)?.into(), at(60)?.into());
+    let key = KeyPair::generate().map_err(words)?;
+    let leaf = params.signed_by(&key, issuer).map_err(words)?;
+    let leaf = Chain::parse(vec![leaf.der().clone()]).map_err(|error| error.to_string())?;
+    let trust = TrustSet::new(std::slice::from_ref(own), &[])?;
+    trust.verify(&leaf, Use::Any, now).map_err(|why| why.to_string())
 }
 
 /// Reads certificate and key, and checks that they belong together, are valid now and name `hostname`.

@@ -24,6 +24,7 @@ pub use policies::Expectation;
 pub use problem::{Problem, Severity};
 
 use crate::gate;
+use crate::gate::partner::Protocol;
 use crate::gate::time::Time;
 use document::{Place, Section, Source};
 use material::TrustLists;
@@ -211,17 +212,19 @@ fn read(files: &Files, config: &str, options: Options, problems: &Problems) -> O
     let mut edge_section = root.section("edge", "edge");
     let folder = edge_section.take("policies");
     edge_section.finish();
-    let outside = edge::outside(root.section("outside", "outside"));
+    let outside_section = root.section("outside", "outside");
     let node_sections = root.sections("node", "node");
-    let has_sip_node = node_sections.iter().any(|section| section.says("protocol", "sip"));
-    let (inside, inside_trust) = edge::inside(root.section("inside", "inside"), has_sip_node);
-    let sip_port = outside.sip.first().map_or(5061, std::net::SocketAddr::port);
+    let has_node = |protocol: &str| node_sections.iter().any(|section| section.says("protocol", protocol));
+    let (has_sip_node, has_xmpp_node) = (has_node("sip"), has_node("xmpp"));
+    let edge::InsideRead { inside, trust: inside_trust, issuer } =
+        edge::inside(root.section("inside", "inside"), has_sip_node);
+    let issuer = issuer.and_then(|value| material::authority(files, &value, context.now));
 
     let identity_sections = root.sections("identity", "identity");
     if identity_sections.is_empty() {
         root.place().error("there is no [[identity]]", "write one with hostname, domains, certificate and key");
     }
-    let (identities, local) = edge::identities(&context, identity_sections, sip_port);
+    let (mut identities, local) = edge::identities(&context, identity_sections);
 
     let mut tls = root.section("tls", "tls");
     let tls_minimum = edge::tls_minimum(&mut tls);
@@ -230,6 +233,28 @@ fn read(files: &Files, config: &str, options: Options, problems: &Problems) -> O
     trust.set(files, default_trust.as_ref());
     let tls_place = tls.place().clone();
     tls.finish();
+
+    let folder_path = files.resolve(folder.as_ref().and_then(|value| value.text()).unwrap_or("policies"));
+    let listed = files.list_toml(&folder_path).unwrap_or_else(|error| {
+        let place = folder.as_ref().map_or_else(|| Place::start(&source, problems), |value| value.place().clone());
+        place.error(format!("{} {error}", folder_path.display()), "make the folder, or name it in [edge] policies");
+        Vec::new()
+    });
+    let sources: Vec<Source> =
+        listed.iter().map(|path| open(files, path, problems, "let the edge read it, or remove it")).collect();
+    let trees: Vec<_> = sources.iter().map(|source| source.parse(problems)).collect();
+    let mut policies = Policies::default();
+    for (tree, source) in trees.iter().zip(&sources) {
+        policies.read(&context, Section::root(tree, source, problems, "policies"), &local, &mut trust);
+    }
+    let (table, expectations) = policies.finish(local.clone(), options.policy_version, has_xmpp_node);
+
+    let over_xmpp = table.partners.iter().any(|entry| entry.protocol == Protocol::Xmpp) || table.stranger.is_some();
+    let outside = edge::outside(outside_section, over_xmpp);
+    let sip_port = outside.sip.first().map_or(5061, std::net::SocketAddr::port);
+    for identity in &mut identities {
+        identity.local.sip_port = sip_port;
+    }
 
     let trusts = inside_trust.as_ref().is_some_and(|value| !value.list().is_empty());
     let around = sip_nodes::Around { outside: &outside, inside: &inside, trusts };
@@ -252,20 +277,6 @@ fn read(files: &Files, config: &str, options: Options, problems: &Problems) -> O
     let log = edge::log(&context, root.section("log", "log"));
     root.finish();
 
-    let folder_path = files.resolve(folder.as_ref().and_then(|value| value.text()).unwrap_or("policies"));
-    let listed = files.list_toml(&folder_path).unwrap_or_else(|error| {
-        let place = folder.as_ref().map_or_else(|| Place::start(&source, problems), |value| value.place().clone());
-        place.error(format!("{} {error}", folder_path.display()), "make the folder, or name it in [edge] policies");
-        Vec::new()
-    });
-    let sources: Vec<Source> =
-        listed.iter().map(|path| open(files, path, problems, "let the edge read it, or remove it")).collect();
-    let trees: Vec<_> = sources.iter().map(|source| source.parse(problems)).collect();
-    let mut policies = Policies::default();
-    for (tree, source) in trees.iter().zip(&sources) {
-        policies.read(&context, Section::root(tree, source, problems, "policies"), &local, &mut trust);
-    }
-    let (table, expectations) = policies.finish(local, options.policy_version);
     components::attach(&mut nodes, wishes, &table);
     let certified = |partner: &gate::partner::Partner| partner.proof.contains(&gate::partner::Proof::Certificate);
     if default_trust.is_none()
@@ -292,6 +303,6 @@ fn read(files: &Files, config: &str, options: Options, problems: &Problems) -> O
         limits,
     };
     let link = gate::link::Settings { policy, nodes, trust, inside_trust, inside_tls: inside.tls, secrets, limits };
-    let edge = Edge { identities, tls_minimum, outside, inside, dns, state, admin, log };
+    let edge = Edge { identities, tls_minimum, outside, inside, issuer, dns, state, admin, log };
     Some(Loaded { edge, gate, link, unresolved, unfaced, expectations })
 }

@@ -6,7 +6,7 @@ use crate::config::document::{Place, Section, Value};
 use crate::config::edge::{SipListener, read_domains, read_network};
 use crate::config::sip_nodes::{self, Around};
 use crate::config::{scalar, version};
-use crate::gate::partner::{Facing, HostPort, Node, NodeId, NodeProof, NodeProtocol, Profile};
+use crate::gate::partner::{Facing, HostPort, Node, NodeId, NodeProof, NodeProtocol, Profile, TlsMode};
 use crate::wire::address::Domain;
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
@@ -53,6 +53,9 @@ pub(super) fn read<'s>(
         found.wishes.extend(wish);
         let id = NodeId(u32::try_from(index).unwrap_or(u32::MAX));
         found.unresolved.extend(resolve.map(|host| Unresolved { node: id, host }));
+        if node.protocol == NodeProtocol::Xmpp {
+            check_verify(&place, &node, around);
+        }
         if node.protocol == NodeProtocol::Sip {
             sip_nodes::check_verify(&place, &node, around);
             match sip_nodes::facing(&place, &node, around.inside) {
@@ -104,11 +107,14 @@ fn read_one<'s>(
         check_own_listener(&value, address, around);
     }
     let wish = components::read(context, &mut section, protocol, index);
-    let sip = sip_nodes::read(&mut section, address.as_ref(), around);
-    let proofs =
-        if is_sip { [NodeProof::Network, NodeProof::Certificate] } else { [NodeProof::Network, NodeProof::Dialback] };
+    let keys = sip_nodes::read(&mut section, protocol, address.as_ref(), around);
+    let proofs: &[NodeProof] = if is_sip {
+        &[NodeProof::Network, NodeProof::Certificate]
+    } else {
+        &[NodeProof::Network, NodeProof::Certificate, NodeProof::Dialback]
+    };
     let verify =
-        section.take("verify").and_then(|value| value.word(&proofs, NodeProof::as_str)).unwrap_or(NodeProof::Network);
+        section.take("verify").and_then(|value| value.word(proofs, NodeProof::as_str)).unwrap_or(NodeProof::Network);
     let sources = section.take("sources").map(|value| value.list_of(read_network)).unwrap_or_default();
     let domains =
         section.demand("domains", "write domains = [\"your.domain\"]").map(|value| read_node_domains(&value, local));
@@ -152,7 +158,7 @@ fn read_one<'s>(
         name,
         protocol,
         address,
-        tls_name: sip.tls_name,
+        tls_name: keys.tls_name,
         verify,
         sources,
         domains: domains.unwrap_or_default(),
@@ -160,7 +166,7 @@ fn read_one<'s>(
         routing: routing.unwrap_or(true),
         priority: short(priority, 0),
         weight: short(weight, 1),
-        public_port: sip.public_port,
+        public_port: keys.public_port,
         facing: None,
         profile: profile.unwrap_or(Profile::Generic),
         // Follows when the policies are known.
@@ -187,12 +193,32 @@ fn read_node_domains(value: &Value<'_>, local: &[Domain]) -> Vec<Domain> {
     domains.into_iter().map(|(_, domain)| domain).collect()
 }
 
+/// Checks what is demanded of an XMPP node that connects to us.
+fn check_verify(place: &Place<'_>, node: &Node, around: Around<'_>) {
+    if node.verify != NodeProof::Certificate {
+        return;
+    }
+    if !around.trusts {
+        place.error(
+            "there is no [inside] trust to which the node's certificate could lead",
+            "write [inside] trust = [\"certs/inside-ca.pem\"], the authority of the nodes' certificates, or verify = \"network\" or \"dialback\"",
+        );
+    }
+    if around.inside.tls == TlsMode::Off {
+        place.error(
+            "[inside] tls = \"off\": the node can show its certificate nowhere",
+            "write [inside] tls = \"required\", or verify = \"network\" or \"dialback\"",
+        );
+    }
+}
+
 /// A node at our own listener is a loop.
 fn check_own_listener(value: &Value<'_>, address: &HostPort, around: Around<'_>) {
     let Ok(ip) = address.host.parse::<IpAddr>() else { return };
     let address = SocketAddr::new(ip, address.port);
     if let Some(listener) = sip_nodes::own_listener(address, around) {
-        value.place().error(format!("{address} is our own {listener}"), "write where the node listens");
+        let mend = "write where the node listens; if it does listen there, give that listener of ours another address";
+        value.place().error(format!("{address} is our own {listener}"), mend);
     }
 }
 

@@ -6,7 +6,7 @@ use crate::config::ask::{self, Ask, Typed};
 use crate::config::document::{Place, Section, Value};
 use crate::config::edge::{read_domains, read_network};
 use crate::config::material::TrustLists;
-use crate::config::{profile, scalar, version};
+use crate::config::{profile, scalar};
 use crate::gate::partner::{
     Action, Budget, ChatMode, Direction, DomainPattern, Html, Identity, Partner, Profile, Proof, Protocol, TlsMode,
 };
@@ -76,7 +76,13 @@ impl<'s> Policies<'s> {
     }
 
     /// The table, and what is expected of it; an expectation that fails is a problem.
-    pub(super) fn finish(self, local_domains: Vec<Domain>, version: u64) -> (Table, Vec<Expectation>) {
+    pub(super) fn finish(
+        self,
+        local_domains: Vec<Domain>,
+        version: u64,
+        has_xmpp_node: bool,
+    ) -> (Table, Vec<Expectation>) {
+        self.check_xmpp(has_xmpp_node);
         let is_open = self.open.as_ref().is_some_and(|(_, open)| *open);
         if let (Some((place, _)), false) = (&self.stranger, is_open) {
             place.note("unlisted = \"refuse\": the stranger profile is not used", "");
@@ -97,6 +103,36 @@ impl<'s> Policies<'s> {
             expectations.push(expectation);
         }
         (table, expectations)
+    }
+
+    /// What an entry over XMPP needs around it.
+    fn check_xmpp(&self, has_xmpp_node: bool) {
+        for (place, partner) in self.partners.iter().filter(|(_, partner)| partner.protocol == Protocol::Xmpp) {
+            if !has_xmpp_node {
+                place.warn(
+                    format!("no [[node]] is attached over XMPP, so nobody here can talk with {}", partner.domain),
+                    "write a [[node]] with protocol = \"xmpp\": users of SIP nodes and of components reach SIP partners only",
+                );
+            }
+            let twin = self
+                .partners
+                .iter()
+                .find(|(_, other)| other.protocol == Protocol::Sip && other.domain == partner.domain);
+            match twin {
+                Some((_, other)) if partner.prefer && other.prefer => {
+                    let what = format!("both entries for {} are preferred, over SIP and over XMPP", partner.domain);
+                    place.error(what, "keep prefer = true in the one that is to be used first");
+                }
+                Some((_, other)) if !partner.prefer && !other.prefer => place.note(
+                    format!(
+                        "{} has an entry over SIP, too ({}): what begins here goes by the one that is written first",
+                        partner.domain, other.origin
+                    ),
+                    "write prefer = true in the one that is to be used first",
+                ),
+                _ => {}
+            }
+        }
     }
 
     fn read_default(&mut self, section: &mut Section<'s>) {
@@ -216,11 +252,8 @@ fn read_partner(context: &Context<'_>, mut section: Section<'_>, trust: &mut Tru
     let domain = section.demand("domain", "write domain = \"partner.example\"").and_then(|value| {
         value.read("write a domain name, or \"*.\" and one for all its subdomains", scalar::domain_pattern)
     });
-    let protocol_value = section.demand("protocol", "write protocol = \"sip\"");
-    let protocol = protocol_value.as_ref().and_then(|value| value.word(Protocol::ALL, Protocol::as_str));
-    if let (Some(value), Some(Protocol::Xmpp)) = (&protocol_value, protocol) {
-        value.place().warn(version::XMPP_OUTSIDE_NOTE, "");
-    }
+    let protocol = section.demand("protocol", "write protocol = \"sip\" or \"xmpp\"");
+    let protocol = protocol.and_then(|value| value.word(Protocol::ALL, Protocol::as_str));
     let profile = section.take("profile").and_then(|value| value.word(Profile::ALL, Profile::as_str));
     let profile = profile.unwrap_or(Profile::Generic);
     let defaults = profile::defaults(profile, protocol.unwrap_or(Protocol::Sip));
@@ -240,6 +273,7 @@ fn read_partner(context: &Context<'_>, mut section: Section<'_>, trust: &mut Tru
         .filter(|value| !(value.is_text() && value.text() == Some("")))
         .and_then(|value| value.read("write host:port or [v6]:port", scalar::host_port));
     let chat = section.take("chat").and_then(|value| value.word(ChatMode::ALL, ChatMode::as_str));
+    let prefer = section.take("prefer").and_then(|value| value.flag());
     let html = section.take("html").and_then(|value| value.word(Html::ALL, Html::as_str));
     let limits = read_limits(&mut section, profile::BUDGET);
     section.finish();
@@ -249,7 +283,7 @@ fn read_partner(context: &Context<'_>, mut section: Section<'_>, trust: &mut Tru
         domain,
         protocol: protocol?,
         origin,
-        prefer: false,
+        prefer: prefer.unwrap_or(false),
         profile,
         also: also.into_iter().map(|(_, domain)| domain).collect(),
         direction: direction.unwrap_or(Direction::Both),
@@ -294,6 +328,12 @@ fn read_ladder(
         }
     } else if tls == TlsMode::Off && !proof.contains(&Proof::Dialback) {
         at_proof.error("without TLS there is no certificate", "write proof = [\"dialback\"], or tls = \"required\"");
+    } else if tls == TlsMode::Off && proof.contains(&Proof::Certificate) {
+        let mend = "write proof = [\"dialback\"], or tls = \"optional\" or \"required\"";
+        at_proof.warn("without TLS there is no certificate: that rung is never taken", mend);
+    } else if tls == TlsMode::Optional && proof == [Proof::Certificate] {
+        let mend = "write tls = \"required\", which is the same; or add \"dialback\" to proof";
+        at_tls.warn("a stream without TLS can prove nothing here: there is no certificate on it", mend);
     }
     if proof.is_empty() {
         at_proof.error("there is no proof to accept", "write proof = [\"certificate\"]");

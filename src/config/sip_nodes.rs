@@ -1,8 +1,9 @@
-//! What only a `[[node]]` with `protocol = "sip"` has: TLS towards it, a port of its own outside, and the listener of ours that it sees.
+//! What a `[[node]]` with `protocol = "sip"` has: TLS towards it, which XMPP nodes know too, a port of its own outside, and the listener of
+//! ours that it sees.
 
 use crate::config::document::{Place, Section, Value};
 use crate::config::edge::{Inside, Outside, SipListener};
-use crate::gate::partner::{HostPort, Node, NodeProof, NodeProtocol};
+use crate::gate::partner::{HostPort, Node, NodeProof, NodeProtocol, TlsMode};
 use crate::wire::address::Domain;
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,7 +18,7 @@ pub(super) struct Around<'a> {
     pub trusts: bool,
 }
 
-/// The keys of a SIP node.
+/// The keys read here.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     /// See [`Node::tls_name`].
@@ -30,10 +31,25 @@ const TLS_NAME: &str = "write tls = { name = \"imp-1.corp.example\" }, a DNS nam
 const TRUST: &str = "write [inside] trust = [\"certs/inside-ca.pem\"], the authority of the nodes' certificates";
 
 /// Reads `tls` and `public_port`.
-pub(super) fn read(section: &mut Section<'_>, address: Option<&HostPort>, around: Around<'_>) -> Keys {
+pub(super) fn read(
+    section: &mut Section<'_>,
+    protocol: Option<NodeProtocol>,
+    address: Option<&HostPort>,
+    around: Around<'_>,
+) -> Keys {
     let tls = section.take("tls");
     let tls_name = tls.as_ref().and_then(|value| read_tls(value, address));
-    if let (Some(value), Some(name), false) = (&tls, &tls_name, around.trusts) {
+    if let (Some(value), Some(_), Some(NodeProtocol::XmppComponent)) = (&tls, &tls_name, protocol) {
+        value.place().error("a component's stream has no TLS (XEP-0114)", "remove it");
+    }
+    if let (Some(value), Some(_), Some(NodeProtocol::Xmpp)) = (&tls, &tls_name, protocol)
+        && around.inside.tls == TlsMode::Off
+    {
+        let mend = "write [inside] tls = \"optional\" or \"required\", or remove it";
+        value.place().warn("[inside] tls = \"off\": the node never shows its certificate", mend);
+    }
+    // An XMPP node is believed by its certificate where `verify` says so.
+    if let (Some(value), Some(name), false, Some(NodeProtocol::Sip)) = (&tls, &tls_name, around.trusts, protocol) {
         value.place().error(format!("there is no [inside] trust to which the certificate of {name} could lead"), TRUST);
     }
     let door = section.take("public_port");
@@ -160,5 +176,5 @@ pub(super) fn own_listener(at: SocketAddr, around: Around<'_>) -> Option<&'stati
     if around.inside.sip.iter().any(|listener| is_at(&listener.at)) {
         return Some("[inside] sip");
     }
-    around.outside.sip.iter().any(is_at).then_some("[outside] sip")
+    around.outside.all().find(|(_, at)| is_at(at)).map(|(key, _)| key)
 }

@@ -19,15 +19,13 @@ pub struct Absent {
 
 #[derive(Debug)]
 enum When {
-    /// Any value.
-    Always,
     /// Anything but this TOML value.
     Not(&'static str),
     /// These words.
     Words(&'static [&'static str]),
 }
 
-use When::{Always, Not, Words};
+use When::{Not, Words};
 
 const fn absent(section: &'static str, key: &'static str, when: When, instead: &'static str) -> Absent {
     Absent { section, key, when, instead }
@@ -39,11 +37,6 @@ const REMOVE: &str = "remove it";
 pub const XMPP_NODE: &str = "node over XMPP";
 
 const ABSENT: &[Absent] = &[
-    absent("outside", "xmpp", Not("[]"), "federate over SIP: [outside] sip"),
-    absent("outside", "xmpps", Not("[]"), "federate over SIP: [outside] sip"),
-    absent("inside", "issuer", Always, "use tls = \"off\" or \"optional\" towards nodes"),
-    absent(XMPP_NODE, "verify", Words(&["certificate"]), "write \"network\" or \"dialback\""),
-    absent(XMPP_NODE, "tls", Not("false"), "[inside] tls says whether XMPP nodes are spoken to over TLS"),
     absent(XMPP_NODE, "public_port", Not("0"), REMOVE),
     absent("state", "engine", Words(&["nats"]), "write \"embedded\": a file keeps the state of this edge alone"),
     absent("state", "url", Not("\"nats://127.0.0.1:4222\""), REMOVE),
@@ -52,15 +45,7 @@ const ABSENT: &[Absent] = &[
     absent("publish", "users", Not("[\"*\"]"), REMOVE),
     absent("echo", "user", Not("\"\""), REMOVE),
     absent("partner", "html", Words(&["basic"]), "write \"to-text\": formatting is dropped"),
-    absent("partner", "prefer", Not("false"), REMOVE),
 ];
-
-/// Defaults of the full configuration that this version does not have, and what is so instead; `check` says them.
-/// This one is for XMPP outside.
-pub const XMPP_OUTSIDE_NOTE: &str =
-    "XMPP to partners is not in this version; the entry is checked and shown, no link is made";
-/// As [`XMPP_OUTSIDE_NOTE`], for XMPP listeners outside.
-pub const XMPP_LISTENER_NOTE: &str = "XMPP to partners is not in this version; nothing listens for it outside";
 
 /// The absent keys of one table.
 pub(super) fn absent_in(section: &str) -> impl Iterator<Item = &'static Absent> {
@@ -72,7 +57,6 @@ impl Absent {
     /// Whether this value is refused.
     pub(super) fn speaks_of(&self, value: &DeValue<'_>) -> bool {
         match &self.when {
-            Always => true,
             Not(default) => !DeValue::parse(default).is_ok_and(|default| same(default.get_ref(), value)),
             Words(words) => value.as_str().is_some_and(|word| words.contains(&word)),
         }

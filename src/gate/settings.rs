@@ -1,7 +1,7 @@
 //! What the gate needs of the configuration, built whole by `config` and swapped whole on reload.
 
 use crate::gate::limits::Limits;
-use crate::gate::partner::{DomainPattern, HostPort, LocalIdentity, Node, NodeProtocol, Partner, Presence, Protocol};
+use crate::gate::partner::{HostPort, LocalIdentity, Node, NodeProtocol, Presence, Protocol};
 use crate::gate::peer::{TrustSet, TrustSets};
 use crate::gate::policy::Table;
 use crate::wire::address::Domain;
@@ -47,14 +47,6 @@ impl Settings {
 
     /// Which domain is to be found to reach a partner's domain over a protocol, and the next hop that was typed instead; `None`: it is not federated with.
     pub fn way_to(&self, domain: &Domain, protocol: Protocol) -> Option<(Domain, Option<HostPort>)> {
-        match self.policy.partner_for(domain, protocol).map(|id| self.policy.partner(id)) {
-            // A clearing house: its further domains are reached through it.
-            Some(Partner { domain: DomainPattern::Exact(own), also, next_hop, .. }) if also.contains(domain) => {
-                Some((own.clone(), next_hop.clone()))
-            }
-            Some(partner) => Some((domain.clone(), partner.next_hop.clone())),
-            // A stranger's own requests are answered.
-            None => self.policy.stranger.is_some().then(|| (domain.clone(), None)),
-        }
+        self.policy.way_to(domain, protocol)
     }
 }

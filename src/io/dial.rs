@@ -1,13 +1,17 @@
-//! Connections that we open: to SIP partners, to XMPP nodes, and to have dialback keys verified. Every address is tried, and a failure names
-//! each of them with what it said.
+//! Connections that we open: to partners, to nodes, and to have dialback keys verified. Every address is tried, and a failure names each of
+//! them with what it said. Here those over SIP; over XMPP in [`xmpp`].
+
+mod race;
+mod xmpp;
+
+pub use xmpp::verify;
 
 use super::edge::Edge;
-use super::link::{self, Stream, sip, xmpp};
+use super::link::{self, Stream, sip};
 use super::resolve::NotFound;
 use super::settings::Srv;
 use super::tls::Refusal;
-use crate::gate::link::{Aim, Verdict, VerifyRequest, XmppLink};
-use crate::gate::partner::{HostPort, Identity, LinkId, Node, NodeProtocol, Protocol, Side, TrustId};
+use crate::gate::partner::{HostPort, Identity, LinkId, Protocol, Side, TrustId};
 use crate::gate::peer::{Facts, Opened, attribute, nodes};
 use crate::gate::{HopId, Input, Target};
 use crate::wire::address::Domain;
@@ -30,8 +34,6 @@ const LEAST: Duration = Duration::from_secs(1);
 const LOOKUP: Duration = Duration::from_secs(4);
 /// SIP over TLS where no SRV record says otherwise (RFC 3261 §19.1.2).
 const SIPS: u16 = 5061;
-/// For a key to be verified.
-const VERIFY: Duration = Duration::from_secs(20);
 
 /// Where to try, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,14 +75,12 @@ pub async fn dial(edge: Arc<Edge>, hop: HopId, target: Target) {
             let far = Far::Node { tls_name: tls_name.as_deref() };
             to_sip(&edge, hop, &candidates, far, &[], Instant::now() + DIAL).await
         }
-        Target::XmppPartner { find: _, next_hop: _, from: _, to, identity: _ } => {
-            Err(Failure::from(format!("{to}: XMPP to partners is not in this version")))
+        Target::XmppPartner { find, next_hop, from, to, identity } => {
+            xmpp::to_partner(&edge, hop, xmpp::Partner { find, next_hop, from, to, identity }).await
         }
-        Target::XmppNode { node, address, from, to } => {
-            to_xmpp_node(&edge, hop, node, &address, from, to).await.map_err(Failure::from)
-        }
+        Target::XmppNode { node, address, from, to } => xmpp::to_node(&edge, hop, node, address, (from, to)).await,
         Target::XmppComponent { node, address, domain } => {
-            to_component_port(&edge, hop, node, &address, domain).await.map_err(Failure::from)
+            xmpp::to_component_port(&edge, hop, node, address, domain).await
         }
     };
     if let Err(Failure { attempts, unproven }) = outcome {
@@ -357,134 +357,6 @@ async fn connect(at: SocketAddr) -> Result<TcpStream, String> {
     }
 }
 
-/// The first address that answers.
-async fn connect_any(edge: &Edge, candidates: &[Candidate]) -> Result<(TcpStream, SocketAddr), String> {
-    let mut attempts = Vec::new();
-    for candidate in candidates {
-        for address in addresses(edge, candidate, &mut attempts).await {
-            let at = SocketAddr::new(address, candidate.port);
-            match connect(at).await {
-                Ok(socket) => return Ok((socket, at)),
-                Err(cause) => attempts.push(format!("{} {at}: {cause}", candidate.host)),
-            }
-        }
-    }
-    Err(attempts.join("; "))
-}
-
-async fn to_xmpp_node(
-    edge: &Arc<Edge>,
-    hop: HopId,
-    node: String,
-    address: &HostPort,
-    from: Domain,
-    to: Domain,
-) -> Result<(), String> {
-    let candidate = Candidate { host: address.host.clone(), port: address.port, typed: true };
-    let (socket, at) = connect_any(edge, &[candidate]).await?;
-    let live = edge.live.load_full();
-    let tls = xmpp::ClientTls { name: tls_name(&live.settings.nodes, &node, &to), identity: 0 };
-    let machine = XmppLink::open(
-        Arc::clone(&live.settings.xmpp),
-        Aim::Node(node),
-        from,
-        to,
-        false,
-        rand::random(),
-        edge.clock.now(),
-    );
-    let (edge, start) = (Arc::clone(edge), xmpp::Start::Opened { hop, tls });
-    tokio::spawn(async move {
-        let Some(_alive) = edge.alive() else { return };
-        xmpp::run(edge, machine, Stream::Plain(socket), Side::Inside, at, start).await;
-    });
-    Ok(())
-}
-
-/// XEP-0114: in the clear, as its servers have it.
-async fn to_component_port(
-    edge: &Arc<Edge>,
-    hop: HopId,
-    node: String,
-    address: &HostPort,
-    domain: Domain,
-) -> Result<(), String> {
-    let live = edge.live.load_full();
-    let of_node = live.settings.nodes.iter().find(|other| other.name == node);
-    let Some(component) = of_node.and_then(|node| node.component.as_ref()) else {
-        return Err(format!("node {node} takes no components any more"));
-    };
-    let candidate = Candidate { host: address.host.clone(), port: address.port, typed: true };
-    let (socket, at) = connect_any(edge, &[candidate]).await?;
-    let secret = component.secret.clone();
-    let machine =
-        XmppLink::component(Arc::clone(&live.settings.xmpp), node, domain, secret, rand::random(), edge.clock.now());
-    let edge = Arc::clone(edge);
-    tokio::spawn(async move {
-        let Some(_alive) = edge.alive() else { return };
-        xmpp::run(edge, machine, Stream::Plain(socket), Side::Inside, at, xmpp::Start::Component { hop }).await;
-    });
-    Ok(())
-}
-
-/// The name that a node's certificate carries: typed, else the domain it serves.
-fn tls_name(nodes: &[Node], node: &str, domain: &Domain) -> String {
-    let typed = nodes.iter().find(|other| other.name == node).and_then(|node| node.tls_name.clone());
-    typed.unwrap_or_else(|| domain.as_str().to_owned())
-}
-
-/// Asks the authoritative server of the originating domain whether a key is its own: an inside node of that domain, or (outside) the server
-/// that DNS names (RFC 6120 §3.2).
-pub async fn verify(edge: Arc<Edge>, side: Side, request: VerifyRequest) -> Verdict {
-    let asked = async {
-        let live = edge.live.load_full();
-        let domain = request.originating.clone();
-        let (candidates, name) = match side {
-            Side::Inside => {
-                let node = live
-                    .settings
-                    .nodes
-                    .iter()
-                    .filter(|node| node.protocol == NodeProtocol::Xmpp && node.domains.contains(&domain))
-                    .min_by_key(|node| node.priority)
-                    .ok_or_else(|| format!("no XMPP node serves {domain}"))?;
-                let HostPort { host, port } = node.address.clone();
-                (vec![Candidate { host, port, typed: true }], tls_name(&live.settings.nodes, &node.name, &domain))
-            }
-            Side::Outside => (xmpp_candidates(&edge, &domain).await?, domain.as_str().to_owned()),
-        };
-        let (socket, at) = connect_any(&edge, &candidates).await?;
-        let machine = XmppLink::verify(
-            Arc::clone(&live.settings.xmpp),
-            side,
-            request.clone(),
-            false,
-            rand::random(),
-            edge.clock.now(),
-        );
-        let identity = live.settings.identities.iter().position(|own| own.domains.contains(&request.receiving));
-        let tls = xmpp::ClientTls { name, identity: identity.unwrap_or(0) };
-        let start = xmpp::Start::Verify { tls };
-        let end = xmpp::run(Arc::clone(&edge), machine, Stream::Plain(socket), side, at, start).await;
-        end.verdict.ok_or(end.cause)
-    };
-    let outcome = timeout(VERIFY, asked).await.unwrap_or_else(|_| Err(format!("no answer within {VERIFY:?}")));
-    outcome.unwrap_or_else(|cause| {
-        tracing::warn!(originating = %request.originating, receiving = %request.receiving, cause, "dialback key could not be verified");
-        Verdict::Error
-    })
-}
-
-async fn xmpp_candidates(edge: &Edge, domain: &Domain) -> Result<Vec<Candidate>, String> {
-    let live = edge.live.load_full();
-    let found = live.resolver.srv(&format!("_xmpp-server._tcp.{domain}")).await.map_err(|error| error.to_string())?;
-    if found.is_empty() {
-        // RFC 6120 §3.2.2: without SRV, the domain's own addresses and the default port.
-        return Ok(vec![Candidate { host: domain.as_str().to_owned(), port: 5269, typed: false }]);
-    }
-    Ok(found.into_iter().map(candidate).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -552,7 +424,7 @@ mod tests {
         let (other, _arrivals, _gone) = for_tests(Dns::default());
         tokio::spawn(async move {
             while let Ok((socket, _)) = server.accept().await {
-                let _ = TlsAcceptor::from(other.live.load().tls.streams()).accept(socket).await;
+                let _ = TlsAcceptor::from(other.live.load().tls.streams(None)).accept(socket).await;
             }
         });
         let (cause, unproven) = failure(Dns::default(), Some(HostPort { host: "127.0.0.1".to_owned(), port })).await;
@@ -587,7 +459,7 @@ mod tests {
         let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = server.local_addr().unwrap().port();
         let (edge, _arrivals, _gone) = for_tests(Dns::default());
-        let config = edge.live.load().tls.streams();
+        let config = edge.live.load().tls.streams(None);
         tokio::spawn(async move {
             while let Ok((socket, _)) = server.accept().await {
                 let _ = tokio_rustls::TlsAcceptor::from(Arc::clone(&config)).accept(socket).await;

@@ -88,6 +88,11 @@ impl Live {
     pub fn build(settings: Settings) -> Result<Self, String> {
         Ok(Self { tls: Tls::build(&settings)?, resolver: Resolver::new(settings.dns.clone()), settings })
     }
+
+    /// What stream negotiation needs.
+    pub fn xmpp(&self) -> Arc<crate::gate::link::Settings> {
+        Arc::clone(&self.settings.xmpp)
+    }
 }
 
 impl Edge {
@@ -200,6 +205,7 @@ pub(super) fn for_tests(dns: super::settings::Dns) -> (Arc<Edge>, mpsc::Receiver
         tls13_only: false,
         trust: Arc::default(),
         inside_trust: Arc::default(),
+        issuer: None,
         policy: Arc::clone(&policy),
         nodes: Vec::new(),
         dns,

@@ -10,10 +10,11 @@ use crate::gate::reject::{Reason, Reject};
 use crate::wire::proxy::{self, Origin, Progress};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -21,8 +22,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1_024;
-/// Outside connections that may be between accept and proof.
+/// Outside connections of one protocol that may be between accept and proof…
 const UNPROVEN: usize = 1_024;
+/// …and those of one address block: who opens many and says little on each leaves room for others.
+const UNPROVEN_PER_BLOCK: usize = 256;
 /// New outside connections a second from one address block (/24, /64), and how many at once.
 const RATE: NonZeroU32 = NonZeroU32::new(50).unwrap();
 const BURST: NonZeroU32 = NonZeroU32::new(200).unwrap();
@@ -107,14 +110,41 @@ pub(super) fn tune(socket: &TcpStream) {
 /// What stands before the outside listeners; one for all of them.
 pub struct Doorstep {
     blocks: DefaultKeyedRateLimiter<[u8; 8]>,
-    unproven: Arc<Semaphore>,
+    sip: Arc<Semaphore>,
+    xmpp: Arc<Semaphore>,
+    /// Of load balancers, whose client is not known yet.
+    behind_balancers: Arc<Semaphore>,
+    unproven: Arc<Mutex<HashMap<[u8; 8], usize>>>,
+}
+
+/// A place for a connection that has not proven itself yet; given back when dropped.
+#[derive(Debug)]
+pub struct Place {
+    _permit: OwnedSemaphorePermit,
+    block: [u8; 8],
+    unproven: Arc<Mutex<HashMap<[u8; 8], usize>>>,
 }
 
 impl Default for Doorstep {
     fn default() -> Self {
         Self {
             blocks: RateLimiter::keyed(Quota::per_second(RATE).allow_burst(BURST)),
-            unproven: Arc::new(Semaphore::new(UNPROVEN)),
+            sip: Arc::new(Semaphore::new(UNPROVEN)),
+            xmpp: Arc::new(Semaphore::new(UNPROVEN)),
+            behind_balancers: Arc::new(Semaphore::new(UNPROVEN)),
+            unproven: Arc::default(),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut unproven = self.unproven.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = unproven.get_mut(&self.block) {
+            *count -= 1;
+            if *count == 0 {
+                unproven.remove(&self.block);
+            }
         }
     }
 }
@@ -129,6 +159,24 @@ impl Doorstep {
             }
         }
         self.blocks.check_key(&block(peer)).is_ok()
+    }
+
+    /// A place for a connection from this address; `None`: there is none.
+    fn place(&self, protocol: Protocol, peer: IpAddr) -> Option<Place> {
+        let of_protocol = match protocol {
+            Protocol::Sip => &self.sip,
+            Protocol::Xmpp => &self.xmpp,
+        };
+        let permit = Arc::clone(of_protocol).try_acquire_owned().ok()?;
+        let block = block(peer);
+        let mut unproven = self.unproven.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = unproven.entry(block).or_insert(0);
+        if *count >= UNPROVEN_PER_BLOCK {
+            return None;
+        }
+        *count += 1;
+        drop(unproven);
+        Some(Place { _permit: permit, block, unproven: Arc::clone(&self.unproven) })
     }
 
     /// Forgets blocks that have been quiet; to be called now and then.
@@ -204,24 +252,32 @@ fn welcome(edge: &Arc<Edge>, doorstep: &Arc<Doorstep>, (kind, port): (Kind, u16)
         let live = edge.live.load();
         live.settings.proxy_protocol_from.iter().any(|network| network.contains(&peer.ip()))
     };
-    // A balancer's address says nothing of who comes through it.
-    let admitted = is_balancer || doorstep.admits(peer.ip());
-    let place = if admitted { Arc::clone(&doorstep.unproven).try_acquire_owned().ok() } else { None };
-    let Some(permit) = place else { return limited(&edge, kind, peer) };
     if !is_balancer {
-        return come_in(edge, (kind, port), socket, peer, permit);
+        let place = if doorstep.admits(peer.ip()) { doorstep.place(protocol, peer.ip()) } else { None };
+        return match place {
+            Some(place) => come_in(edge, (kind, port), socket, peer, place),
+            None => limited(&edge, kind, peer),
+        };
     }
+    // A balancer's address says nothing of who comes through it.
+    let Ok(waiting) = Arc::clone(&doorstep.behind_balancers).try_acquire_owned() else {
+        return limited(&edge, kind, peer);
+    };
     let doorstep = Arc::clone(doorstep);
     tokio::spawn(async move {
+        let _waiting = waiting;
         let mut socket = socket;
         let within = edge.live.load().settings.limits.handshake;
         let origin = tokio::time::timeout(within, origin(&mut socket)).await;
         match origin.unwrap_or_else(|_| Err(format!("no PROXY header came within {within:?}"))) {
-            Ok(Some(client)) if doorstep.admits(client.ip()) => {
+            Ok(Some(client)) => {
                 tracing::debug!(balancer = %peer, %client, "through a load balancer");
-                come_in(edge, (kind, port), socket, client, permit);
+                let place = if doorstep.admits(client.ip()) { doorstep.place(protocol, client.ip()) } else { None };
+                match place {
+                    Some(place) => come_in(edge, (kind, port), socket, client, place),
+                    None => limited(&edge, kind, client),
+                }
             }
-            Ok(Some(client)) => limited(&edge, kind, client),
             Ok(None) => tracing::debug!(balancer = %peer, "a load balancer looked whether we are well"),
             Err(error) => {
                 edge.telemetry.metrics.link(side, protocol, Count::Failed);
@@ -239,13 +295,7 @@ fn limited(edge: &Edge, kind: Kind, peer: SocketAddr) {
 }
 
 /// From here on it is the outside peer's connection.
-fn come_in(
-    edge: Arc<Edge>,
-    (kind, port): (Kind, u16),
-    socket: TcpStream,
-    peer: SocketAddr,
-    permit: OwnedSemaphorePermit,
-) {
+fn come_in(edge: Arc<Edge>, (kind, port): (Kind, u16), socket: TcpStream, peer: SocketAddr, permit: Place) {
     match kind {
         Kind::OutsideXmpp | Kind::OutsideXmpps => {
             let direct = kind == Kind::OutsideXmpps;
@@ -294,6 +344,22 @@ mod tests {
         assert!(doorstep.admits("2001:db8::1".parse().unwrap()));
         assert_eq!(block("2001:db8::1".parse().unwrap()), block("2001:db8::ffff:2".parse().unwrap()));
         assert_ne!(block("2001:db8::1".parse().unwrap()), block("2001:db8:0:1::1".parse().unwrap()));
+    }
+
+    #[tokio::test]
+    async fn one_block_leaves_places_for_others() {
+        let doorstep = Doorstep::default();
+        let (crowd, good): (IpAddr, IpAddr) = ("192.0.2.7".parse().unwrap(), "192.0.3.7".parse().unwrap());
+        let held: Vec<_> = std::iter::from_fn(|| doorstep.place(Protocol::Xmpp, crowd)).take(UNPROVEN * 2).collect();
+        assert_eq!(held.len(), UNPROVEN_PER_BLOCK);
+        assert!(doorstep.place(Protocol::Xmpp, good).is_some());
+        drop(held);
+        assert!(doorstep.place(Protocol::Xmpp, crowd).is_some());
+        assert!(doorstep.unproven.lock().unwrap().is_empty(), "nothing is remembered of who is gone");
+        let blocks = (0..UNPROVEN * 2).map(|n| IpAddr::from([10, (n >> 8) as u8, n as u8, 1]));
+        let held: Vec<_> = blocks.filter_map(|block| doorstep.place(Protocol::Xmpp, block)).collect();
+        assert_eq!(held.len(), UNPROVEN);
+        assert!(doorstep.place(Protocol::Sip, good).is_some(), "the other protocol has its own");
     }
 
     #[tokio::test]

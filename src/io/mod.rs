@@ -6,6 +6,7 @@ pub mod core;
 pub mod dial;
 pub mod edge;
 pub mod held;
+pub mod issuer;
 pub mod keeper;
 pub mod link;
 pub mod listen;

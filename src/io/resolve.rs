@@ -2,7 +2,7 @@
 
 use super::settings::{Dns, Srv};
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{NameServerConfig, ResolverConfig, ResolverOpts};
+use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
@@ -58,8 +58,16 @@ impl Resolver {
     /// SRV answers in the order in which they are to be tried. Empty = the name does not exist; a single target `.` is an error: the service
     /// is decidedly not offered (RFC 2782).
     pub async fn srv(&self, name: &str) -> Result<Vec<Srv>, NotFound> {
+        Ok(order(self.services(name).await?, |record| record))
+    }
+
+    /// SRV answers as they came, to be mixed with those of another name before they are put in [`order`].
+    pub async fn services(&self, name: &str) -> Result<Vec<Srv>, NotFound> {
         if let Some(records) = self.records.srv.get(&name.to_ascii_lowercase()) {
-            return Ok(order(records.clone()));
+            return match records.iter().all(|record| record.target == ".") && !records.is_empty() {
+                true => Err(NotFound::NotOffered(name.to_owned())),
+                false => Ok(records.iter().filter(|record| record.target != ".").cloned().collect()),
+            };
         }
         let client = self.client.as_ref().map_err(|error| NotFound::Failed(format!("DNS: {error}")))?;
         let answer = match client.srv_lookup(format!("{name}.")).await {
@@ -83,7 +91,7 @@ impl Resolver {
         if !records.is_empty() && records.iter().all(|record| record.target.is_empty()) {
             return Err(NotFound::NotOffered(name.to_owned()));
         }
-        Ok(order(records.into_iter().filter(|record| !record.target.is_empty()).collect()))
+        Ok(records.into_iter().filter(|record| !record.target.is_empty()).collect())
     }
 
     /// Addresses of a host name or address literal.
@@ -132,6 +140,8 @@ fn client(records: &Dns) -> Result<TokioResolver, NetError> {
 
 /// How long answers count, and how long one is waited for: whoever asks has to answer somebody, too.
 fn bound(options: &mut ResolverOpts) {
+    // Of a host that has both, both are tried.
+    options.ip_strategy = LookupIpStrategy::Ipv6AndIpv4;
     options.positive_max_ttl = Some(POSITIVE_MAX);
     options.negative_max_ttl = Some(NEGATIVE_MAX);
     options.timeout = options.timeout.min(TIMEOUT);
@@ -139,23 +149,23 @@ fn bound(options: &mut ResolverOpts) {
 }
 
 /// RFC 2782: by priority; within one, drawn by weight, those without weight last (almost).
-fn order(mut records: Vec<Srv>) -> Vec<Srv> {
-    records.sort_by_key(|record| record.priority);
-    let mut ordered = Vec::with_capacity(records.len());
-    while let Some(priority) = records.first().map(|record| record.priority) {
-        let class = records.iter().take_while(|record| record.priority == priority).count();
-        let total: u64 = records[..class].iter().map(|record| u64::from(record.weight)).sum();
-        let mut draw = rand::rng().random_range(0..=total);
-        let drawn = records[..class]
+pub fn order<T>(mut records: Vec<T>, of: impl Fn(&T) -> &Srv) -> Vec<T> {
+    records.sort_by_key(|record| of(record).priority);
+    let mut ordered = Vec::with_capacity(records.len().min(ANSWERS_MAX));
+    while let Some(priority) = records.first().map(|record| of(record).priority) {
+        let class: Vec<u64> = records
             .iter()
-            .position(|record| {
-                let weight = u64::from(record.weight);
-                let hit = weight > 0 && draw <= weight;
-                draw = draw.saturating_sub(weight);
-                hit
-            })
-            .unwrap_or(0);
-        ordered.push(records.remove(drawn));
+            .map(&of)
+            .take_while(|record| record.priority == priority)
+            .map(|record| u64::from(record.weight))
+            .collect();
+        let mut draw = rand::rng().random_range(0..=class.iter().sum());
+        let drawn = class.iter().position(|weight| {
+            let hit = *weight > 0 && draw <= *weight;
+            draw = draw.saturating_sub(*weight);
+            hit
+        });
+        ordered.push(records.remove(drawn.unwrap_or(0)));
     }
     ordered.truncate(ANSWERS_MAX);
     ordered
@@ -173,7 +183,7 @@ mod tests {
     fn order_is_by_priority_then_weight() {
         let mut first = 0;
         for _ in 0..300 {
-            let ordered = order(vec![srv("c", 20, 0), srv("a", 10, 90), srv("b", 10, 10)]);
+            let ordered = order(vec![srv("c", 20, 0), srv("a", 10, 90), srv("b", 10, 10)], |record| record);
             assert_eq!(ordered.len(), 3);
             assert_eq!(ordered[2].target, "c");
             first += usize::from(ordered[0].target == "a");

@@ -1,5 +1,6 @@
 //! What io needs of the configuration, built whole by `config` and swapped whole on reload.
 
+use super::issuer::Authority;
 use super::telemetry::Telemetry;
 use crate::gate;
 use crate::gate::limits::Limits;
@@ -33,6 +34,8 @@ pub struct Settings {
     pub trust: Arc<TrustSets>,
     /// `[inside] trust`: whom chains of SIP nodes that we dial must lead to.
     pub inside_trust: Arc<TrustSet>,
+    /// `[inside] issuer`: makes certificates in partners' names, for nodes.
+    pub issuer: Option<Arc<Authority>>,
     /// Partner entries: their trust when we dial them, their labels.
     pub policy: Arc<Table>,
     /// The inside.

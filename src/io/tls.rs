@@ -3,17 +3,21 @@
 //!
 //! TLS 1.2 and 1.3 only, aws-lc-rs named explicitly, no early data.
 
+use super::issuer::Mint;
 use super::settings::{Identity, Settings};
 use crate::gate::Time;
 use crate::gate::partner::TrustId;
 use crate::gate::peer::{TrustSet, TrustSets, Untrusted, Use};
+use crate::wire::address::Domain;
 use crate::wire::certificate::Chain;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache, StoresServerSessions};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerSessionMemoryCache, StoresServerSessions,
+};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     CertificateError, ClientConfig, CommonState, DigitallySignedStruct, DistinguishedName, Error, ServerConfig,
@@ -32,13 +36,23 @@ const SESSIONS: usize = 1_024;
 pub struct Tls {
     provider: Arc<CryptoProvider>,
     versions: &'static [&'static SupportedProtocolVersion],
-    identities: Vec<Identity>,
+    identities: Arc<[Identity]>,
     trust: Arc<TrustSets>,
     inside_trust: Arc<TrustSet>,
-    certificates: Arc<Certificates>,
     sip_sessions: Arc<dyn StoresServerSessions>,
-    streams: Arc<ServerConfig>,
+    /// For accepted streams; by the identity that is shown to who asks for none.
+    streams: Vec<Arc<ServerConfig>>,
     direct: Arc<ServerConfig>,
+    /// For streams that we open; by identity.
+    opened: Vec<Opened>,
+    mint: Option<Arc<Mint>>,
+}
+
+/// Of one identity, after STARTTLS and from the first byte. Shared by all streams: thousands may be open.
+#[derive(Debug)]
+struct Opened {
+    starttls: Arc<ClientConfig>,
+    direct: Arc<ClientConfig>,
 }
 
 /// What a verifier refused in one handshake, in words: the error that rustls returns carries only the alert.
@@ -60,37 +74,48 @@ impl Tls {
         if settings.identities.is_empty() {
             return Err("no identity: TLS needs at least one certificate".to_owned());
         }
-        let certificates = Arc::new(Certificates { identities: settings.identities.clone() });
+        let mint = |authority| Mint::new(Arc::clone(authority), Arc::clone(&settings.policy), Arc::clone(&provider));
         let mut tls = Self {
-            identities: settings.identities.clone(),
+            identities: settings.identities.clone().into(),
             trust: Arc::clone(&settings.trust),
             inside_trust: Arc::clone(&settings.inside_trust),
             sip_sessions: ServerSessionMemoryCache::new(SESSIONS),
-            streams: Arc::new(server(
-                &provider,
-                versions,
-                &settings.trust,
-                &certificates,
-                Demand::Ask,
-                &Refusal::default(),
-            )?),
-            direct: Arc::new(server(
-                &provider,
-                versions,
-                &settings.trust,
-                &certificates,
-                Demand::Ask,
-                &Refusal::default(),
-            )?),
-            certificates,
+            streams: Vec::new(),
+            direct: Arc::new(Self::stream_server(versions, &provider, settings, 0)?),
+            opened: Vec::new(),
+            mint: settings.issuer.as_ref().map(mint).transpose()?.map(Arc::new),
             versions,
             provider,
         };
         if let Some(direct) = Arc::get_mut(&mut tls.direct) {
             direct.alpn_protocols = vec![ALPN_XMPP.to_vec()];
         }
+        for index in 0..tls.identities.len() {
+            let server = Self::stream_server(versions, &tls.provider, settings, index)?;
+            tls.streams.push(Arc::new(server));
+            let starttls = tls.client(index, Authorities::Any, &Refusal::default())?;
+            let mut direct = starttls.clone();
+            direct.alpn_protocols = vec![ALPN_XMPP.to_vec()];
+            tls.opened.push(Opened { starttls: Arc::new(starttls), direct: Arc::new(direct) });
+        }
         tls.outside_sip()?;
         Ok(tls)
+    }
+
+    /// Any certificate or none; facts only.
+    fn stream_server(
+        versions: &[&'static SupportedProtocolVersion],
+        provider: &Arc<CryptoProvider>,
+        settings: &Settings,
+        otherwise: usize,
+    ) -> Result<ServerConfig, String> {
+        let certificates = Certificates { identities: settings.identities.clone().into(), otherwise };
+        let certificates = Arc::new(certificates) as Arc<dyn ResolvesServerCert>;
+        let mut config = server(provider, versions, &settings.trust, certificates, Demand::Ask, &Refusal::default())?;
+        // Streams live long, and thousands may be open: what resumption would keep of each is worth more than a handshake.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(config)
     }
 
     /// For connections accepted on `[outside] sip`: a certificate that leads to some trust is required (RFC 5922 §7.4).
@@ -99,17 +124,30 @@ impl Tls {
     /// that no session made without a trusted certificate can be resumed here.
     pub fn outside_sip(&self) -> Result<(Arc<ServerConfig>, Refusal), String> {
         let refusal = Refusal::default();
-        let mut config =
-            server(&self.provider, self.versions, &self.trust, &self.certificates, Demand::Trusted, &refusal)?;
+        let certificates = Arc::new(Certificates { identities: Arc::clone(&self.identities), otherwise: 0 });
+        let mut config = server(&self.provider, self.versions, &self.trust, certificates, Demand::Trusted, &refusal)?;
         config.session_storage = Arc::clone(&self.sip_sessions);
         // One to come back with: links live long.
         config.send_tls13_tickets = 1;
         Ok((Arc::new(config), refusal))
     }
 
-    /// For accepted XMPP streams after STARTTLS and for SIP nodes: any certificate or none; facts only.
-    pub fn streams(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.streams)
+    /// For XMPP streams accepted outside, after STARTTLS, and for SIP nodes: any certificate or none; facts only. Shows the identity that SNI
+    /// asks for, else that of `of`, a domain of ours, else the first.
+    pub fn streams(&self, of: Option<&Domain>) -> Arc<ServerConfig> {
+        let own = of.and_then(|of| self.identities.iter().position(|identity| identity.domains.contains(of)));
+        Arc::clone(self.streams.get(own.unwrap_or(0)).unwrap_or(&self.direct))
+    }
+
+    /// For XMPP streams of nodes, after STARTTLS: as [`streams`](Self::streams), but with `[inside] issuer` the certificate of the partner's domain
+    /// that SNI asks for, else of `of`.
+    pub fn inside_streams(&self, of: Option<&Domain>) -> Arc<ServerConfig> {
+        let config = self.streams(of);
+        let Some(mint) = &self.mint else { return config };
+        let mut config = (*config).clone();
+        let otherwise = Arc::clone(&config.cert_resolver);
+        config.cert_resolver = Arc::new(Issued { mint: Arc::clone(mint), of: of.cloned(), otherwise });
+        Arc::new(config)
     }
 
     /// For XMPP over direct TLS (XEP-0368).
@@ -131,9 +169,21 @@ impl Tls {
         Ok((Arc::new(config), refusal))
     }
 
-    /// For an XMPP stream that we opened: any server certificate; facts only, dialback proves.
-    pub fn to_stream(&self, identity: usize) -> Result<Arc<ClientConfig>, String> {
-        self.client(identity, Authorities::Any, &Refusal::default()).map(Arc::new)
+    /// For an XMPP stream that we open to a partner: shows the identity's certificate, takes any: stream negotiation judges. Direct TLS says by
+    /// ALPN what it is (XEP-0368 §3).
+    pub fn to_xmpp_partner(&self, identity: usize, direct: bool) -> Result<Arc<ClientConfig>, String> {
+        let opened = self.opened.get(identity).or_else(|| self.opened.first()).ok_or("no identity")?;
+        Ok(Arc::clone(if direct { &opened.direct } else { &opened.starttls }))
+    }
+
+    /// For an XMPP stream that we open to a node in the name of `domain`, a partner's: with `[inside] issuer` shows a certificate of that domain,
+    /// else the first identity's; takes any.
+    pub fn to_xmpp_node(&self, domain: &Domain) -> Result<Arc<ClientConfig>, String> {
+        let config = self.to_xmpp_partner(0, false)?;
+        let Some(leaf) = self.mint.as_ref().and_then(|mint| mint.leaf(domain)) else { return Ok(config) };
+        let mut config = (*config).clone();
+        config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from((*leaf).clone()));
+        Ok(Arc::new(config))
     }
 
     fn client(&self, identity: usize, trust: Authorities, refusal: &Refusal) -> Result<ClientConfig, String> {
@@ -159,7 +209,7 @@ fn server(
     provider: &Arc<CryptoProvider>,
     versions: &[&'static SupportedProtocolVersion],
     trust: &Arc<TrustSets>,
-    certificates: &Arc<Certificates>,
+    certificates: Arc<dyn ResolvesServerCert>,
     demand: Demand,
     refusal: &Refusal,
 ) -> Result<ServerConfig, String> {
@@ -173,7 +223,7 @@ fn server(
         .with_protocol_versions(versions)
         .map_err(|error| error.to_string())?
         .with_client_cert_verifier(verifier)
-        .with_cert_resolver(Arc::clone(certificates) as Arc<dyn ResolvesServerCert>))
+        .with_cert_resolver(certificates))
 }
 
 /// The crypto provider, by name: a process default would depend on what else is linked.
@@ -187,10 +237,11 @@ pub fn facts(connection: &CommonState) -> Option<Arc<Chain>> {
     Chain::parse(der).ok().map(Arc::new)
 }
 
-/// Certificate by SNI (an identity's hostname, else one of its domains), else the first identity's.
+/// Certificate by SNI (an identity's hostname, else one of its domains), else that of an identity.
 #[derive(Debug)]
 struct Certificates {
-    identities: Vec<Identity>,
+    identities: Arc<[Identity]>,
+    otherwise: usize,
 }
 
 impl ResolvesServerCert for Certificates {
@@ -201,7 +252,24 @@ impl ResolvesServerCert for Certificates {
                 |identity: &&Identity| identity.domains.iter().any(|own| own.as_str().eq_ignore_ascii_case(name));
             self.identities.iter().find(is_host).or_else(|| self.identities.iter().find(is_domain))
         });
-        asked.or_else(|| self.identities.first()).map(|identity| Arc::clone(&identity.key))
+        let otherwise = || self.identities.get(self.otherwise).or_else(|| self.identities.first());
+        asked.or_else(otherwise).map(|identity| Arc::clone(&identity.key))
+    }
+}
+
+/// In the name of a partner's domain, by SNI, else by what the stream's header said.
+#[derive(Debug)]
+struct Issued {
+    mint: Arc<Mint>,
+    of: Option<Domain>,
+    otherwise: Arc<dyn ResolvesServerCert>,
+}
+
+impl ResolvesServerCert for Issued {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let asked = hello.server_name().and_then(|name| self.mint.leaf(&Domain::parse(name).ok()?));
+        let said = || self.of.as_ref().and_then(|of| self.mint.leaf(of));
+        asked.or_else(said).or_else(|| self.otherwise.resolve(hello))
     }
 }
 

@@ -29,7 +29,7 @@ trust = ["certs/ca.pem"]
 [[node]]
 name = "imp-1"
 protocol = "xmpp"
-address = "127.0.0.1:5269"
+address = "127.0.0.1:15269"
 domains = ["corp.example"]
 
 [state]
@@ -60,6 +60,7 @@ impl World {
         let mut ca = CertificateParams::new(Vec::new()).unwrap();
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         world.write("certs/ca.pem", &ca.self_signed(&ca_key).unwrap().pem());
+        world.write("certs/ca.key", &ca_key.serialize_pem());
         let issuer = Issuer::new(ca, ca_key);
         for (file, made, due) in [("present", 2025, 2030), ("overdue", 2024, 2025)] {
             let list = CertificateRevocationListParams {

@@ -3,7 +3,7 @@
 //! Takes a [`Question`], gives a [`Permit`] or a [`Reject`], and in either case what settled it. Everything is refused that no entry,
 //! or stranger profile, names: an empty table refuses everything.
 
-use crate::gate::partner::{Action, Budget, DomainPattern, Partner, PartnerId, Profile, Protocol, Side};
+use crate::gate::partner::{Action, Budget, DomainPattern, HostPort, Partner, PartnerId, Profile, Protocol, Side};
 use crate::gate::policy::glob::AddressGlob;
 use crate::gate::reject::{Reason, Reject};
 use crate::wire::address::{Address, Domain};
@@ -146,6 +146,19 @@ impl Table {
             (entry.prefer, closeness, std::cmp::Reverse(id.0))
         };
         [Protocol::Sip, Protocol::Xmpp].into_iter().filter_map(|p| self.partner_for(domain, p)).max_by_key(rank)
+    }
+
+    /// Which domain is to be found to reach a partner's domain over a protocol, and the next hop that was typed instead; `None`: it is not federated with.
+    pub fn way_to(&self, domain: &Domain, protocol: Protocol) -> Option<(Domain, Option<HostPort>)> {
+        match self.partner_for(domain, protocol).map(|id| self.partner(id)) {
+            // A clearing house: its further domains are reached through it.
+            Some(Partner { domain: DomainPattern::Exact(own), also, next_hop, .. }) if also.contains(domain) => {
+                Some((own.clone(), next_hop.clone()))
+            }
+            Some(partner) => Some((domain.clone(), partner.next_hop.clone())),
+            // A stranger's own requests are answered.
+            None => self.stranger.is_some().then(|| (domain.clone(), None)),
+        }
     }
 
     /// An entry.

@@ -4,6 +4,7 @@ use super::conduit::{Conduit, Progress, Stream};
 use crate::gate::partner::{Protocol, Side};
 use crate::gate::{HopId, Incoming, Input, Proof, Proven};
 use crate::io::edge::{Edge, Stopped};
+use crate::io::listen::Place;
 use crate::io::orders::Order;
 use crate::io::telemetry::Count;
 use crate::wire::certificate::Chain;
@@ -13,7 +14,6 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 
 /// RFC 5626 §4.4.1: between 95 and 120 seconds over connection-oriented transports, drawn anew each time.
@@ -38,7 +38,7 @@ pub struct Start {
     /// The peer's chain.
     pub chain: Option<Arc<Chain>>,
     /// One of the places for unproven connections; given back once the gate knows.
-    pub permit: Option<OwnedSemaphorePermit>,
+    pub permit: Option<Place>,
 }
 
 /// Runs the link to its end.
@@ -175,7 +175,7 @@ pub async fn accept_outside(
     socket: tokio::net::TcpStream,
     peer: SocketAddr,
     door: Option<String>,
-    permit: OwnedSemaphorePermit,
+    permit: Place,
 ) {
     use crate::gate::reject::{Reason, Reject};
     let live = edge.live.load_full();
@@ -235,7 +235,7 @@ pub async fn accept_inside(edge: Arc<Edge>, socket: tokio::net::TcpStream, peer:
     let (stream, chain) = if tls {
         let live = edge.live.load_full();
         let begun = Instant::now();
-        match super::accept(socket, live.tls.streams(), live.settings.limits.handshake).await {
+        match super::accept(socket, live.tls.streams(None), live.settings.limits.handshake).await {
             Ok(accepted) => {
                 edge.telemetry.metrics.handshake(begun.elapsed());
                 accepted

@@ -6,14 +6,17 @@ use crate::gate::partner::{LinkId, Protocol, Side};
 use crate::gate::{HopId, Incoming, Input, Proof, Proven};
 use crate::io::dial;
 use crate::io::edge::{Edge, Stopped};
+use crate::io::listen::Place;
 use crate::io::orders::{Order, Orders};
 use crate::io::telemetry::Count;
+use crate::wire::address::Domain;
 use crate::wire::certificate::Chain;
+use rustls::ClientConfig;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 /// Verify connections that one stream may have under way; a further key is answered with an error.
@@ -21,31 +24,32 @@ const VERIFYING: usize = 8;
 /// After this, negotiation is over whatever the machine thinks: its own deadline comes first.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// How a stream began.
+/// How a stream began. `direct`: the peer's chain, when TLS came before the stream (XEP-0368).
 pub enum Start {
     /// The peer connected to us.
     Accepted {
         /// One of the places for unproven connections.
-        permit: Option<OwnedSemaphorePermit>,
-        /// The chain, when TLS came before the stream (XEP-0368).
+        permit: Option<Place>,
+        /// See above.
         direct: Option<Option<Arc<Chain>>>,
     },
     /// We connected for the gate.
     Opened {
         /// The gate's name for it.
         hop: HopId,
-        /// The TLS server name and the identity we show.
-        tls: ClientTls,
-    },
-    /// We connected for the gate, as a component: there is no TLS on such a stream.
-    Component {
-        /// The gate's name for it.
-        hop: HopId,
+        /// How we do STARTTLS; `None`: as a component, there is none.
+        tls: Option<ClientTls>,
+        /// See above.
+        direct: Option<Option<Arc<Chain>>>,
+        /// Hears once whether it came to a proof. When nobody listens any more, it is ended in the place of the first proof.
+        said: oneshot::Sender<Result<(), Unproven>>,
     },
     /// We connected to have a key verified.
     Verify {
-        /// The TLS server name and the identity we show.
+        /// How we do STARTTLS.
         tls: ClientTls,
+        /// See above.
+        direct: Option<Option<Arc<Chain>>>,
     },
 }
 
@@ -54,8 +58,17 @@ pub enum Start {
 pub struct ClientTls {
     /// SNI.
     pub name: String,
-    /// Whose certificate we show.
-    pub identity: usize,
+    /// Shows whose certificate we show.
+    pub config: Arc<ClientConfig>,
+}
+
+/// A stream of ours that ended before its proof.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unproven {
+    /// Why.
+    pub cause: String,
+    /// Whether somebody was there who did not prove to be whom we wanted.
+    pub by_another: bool,
 }
 
 /// How a stream ended.
@@ -72,7 +85,7 @@ pub async fn accept(
     socket: TcpStream,
     side: Side,
     peer: SocketAddr,
-    permit: Option<OwnedSemaphorePermit>,
+    permit: Option<Place>,
     direct_tls: bool,
 ) {
     let Some(_alive) = edge.alive() else { return };
@@ -86,7 +99,8 @@ pub async fn accept(
             }
             Err(failure) => {
                 edge.telemetry.metrics.link(side, Protocol::Xmpp, Count::Failed);
-                tracing::debug!(%peer, %failure, "handshake failed");
+                // As over SIP: who can't agree on TLS with us never hears why.
+                tracing::info!(%peer, "handshake failed: {failure}");
                 return;
             }
         }
@@ -107,12 +121,12 @@ pub async fn run(
     peer: SocketAddr,
     start: Start,
 ) -> End {
-    let (hop, permit, tls, direct) = match start {
-        Start::Accepted { permit, direct } => (None, permit, None, direct),
-        Start::Opened { hop, tls } => (Some(hop), None, Some(tls), None),
-        Start::Component { hop } => (Some(hop), None, None, None),
-        Start::Verify { tls } => (None, None, Some(tls), None),
+    let (hop, permit, tls, direct, said) = match start {
+        Start::Accepted { permit, direct } => (None, permit, None, direct, None),
+        Start::Opened { hop, tls, direct, said } => (Some(hop), None, tls, direct, Some(said)),
+        Start::Verify { tls, direct } => (None, None, Some(tls), direct, None),
     };
+    let is_verify = hop.is_none() && tls.is_some();
     let (verified, verdicts) = mpsc::channel(VERIFYING);
     let mut task = Task {
         conduit: Some(Conduit::new(Arc::clone(&edge), stream)),
@@ -123,11 +137,12 @@ pub async fn run(
         hop,
         permit,
         tls,
+        said,
+        unproven: false,
         link: None,
         verified,
         verifying: 0,
         verdict: None,
-        unproven: false,
     };
     if let Some(chain) = direct {
         task.machine.handle_input(task.edge.clock.now(), LinkInput::TlsEstablished(chain));
@@ -136,17 +151,22 @@ pub async fn run(
     if let Some(conduit) = task.conduit.take() {
         conduit.close().await;
     }
-    match (&task.link, task.hop) {
+    match (&task.link, task.said.take()) {
         (Some((link, _)), _) => {
             let _ = task.edge.input(Input::Closed { link: *link, cause: cause.clone() }).await;
         }
-        (None, Some(hop)) => {
-            let cause = format!("{peer}: {cause}");
-            let _ = task.edge.input(Input::Unreachable { hop, cause, unproven: task.unproven }).await;
+        (None, Some(said)) => {
+            let _ = said.send(Err(Unproven { cause: cause.clone(), by_another: task.unproven }));
         }
+        // Whoever asked hears the verdict.
+        (None, None) if is_verify => {}
         (None, None) => {
             task.edge.telemetry.metrics.link(side, Protocol::Xmpp, Count::Failed);
-            tracing::debug!(%peer, cause, "stream ended before proof");
+            match side {
+                // New connections are limited by address block.
+                Side::Outside => tracing::info!(%peer, cause, "stream ended before proof"),
+                Side::Inside => tracing::debug!(%peer, cause, "stream ended before proof"),
+            }
         }
     }
     End { cause, verdict: task.verdict }
@@ -159,14 +179,16 @@ struct Task {
     side: Side,
     peer: SocketAddr,
     hop: Option<HopId>,
-    permit: Option<OwnedSemaphorePermit>,
+    permit: Option<Place>,
     tls: Option<ClientTls>,
+    /// Until the first proof, or the end.
+    said: Option<oneshot::Sender<Result<(), Unproven>>>,
+    /// Whether somebody was there who did not prove to be whom we wanted.
+    unproven: bool,
     link: Option<(LinkId, Orders)>,
     verified: mpsc::Sender<(VerifyRequest, Verdict)>,
     verifying: usize,
     verdict: Option<Verdict>,
-    /// Whether somebody was there who did not prove to be whom we wanted.
-    unproven: bool,
 }
 
 impl Task {
@@ -248,11 +270,11 @@ impl Task {
                     }
                 }
             }
-            LinkOutput::StartTls { of: _ } => return Ok(self.start_tls().await.err()),
+            LinkOutput::StartTls { of } => return Ok(self.start_tls(of.as_ref()).await.err()),
             LinkOutput::Proven { from, to, ours, both_ways, managed, other } => {
-                self.proven(Proof::Xmpp { from, to, ours, both_ways, managed, other }).await?;
+                return self.proven(Proof::Xmpp { from, to, ours, both_ways, managed, other }).await;
             }
-            LinkOutput::Attached { node, domain } => self.proven(Proof::XmppComponent { node, domain }).await?,
+            LinkOutput::Attached { node, domain } => return self.proven(Proof::XmppComponent { node, domain }).await,
             LinkOutput::Stanza(stanza) => {
                 if let Some((link, _)) = &self.link {
                     let message = Incoming::Stanza(stanza);
@@ -282,8 +304,11 @@ impl Task {
         Ok(None)
     }
 
-    /// From the first proof on, the loop knows the link.
-    async fn proven(&mut self, proof: Proof) -> Result<(), Stopped> {
+    /// From the first proof on, the loop knows the link. Gives a cause to end it, if nobody waits for it any more.
+    async fn proven(&mut self, proof: Proof) -> Result<Option<String>, Stopped> {
+        if self.said.take().is_some_and(|said| said.send(Ok(())).is_err()) {
+            return Ok(Some("it was proven too late".to_owned()));
+        }
         let link = match &self.link {
             Some((link, _)) => *link,
             None => {
@@ -294,11 +319,12 @@ impl Task {
             }
         };
         let proven = Proven { link, side: self.side, peer: self.peer, hop: self.hop, door: None, proof };
-        self.edge.input(Input::Proven(Box::new(proven))).await
+        self.edge.input(Input::Proven(Box::new(proven))).await?;
+        Ok(None)
     }
 
-    /// TLS in mid-stream: everything written goes out in the clear first (RFC 6120 §5.4.2.3).
-    async fn start_tls(&mut self) -> Result<(), String> {
+    /// TLS in mid-stream, in the name of `of` where the client asks for none: everything written goes out in the clear first (RFC 6120 §5.4.2.3).
+    async fn start_tls(&mut self, of: Option<&Domain>) -> Result<(), String> {
         let mut conduit = self.conduit.take().ok_or("the socket is gone")?;
         let live = self.edge.live.load_full();
         let within = live.settings.limits.handshake;
@@ -308,9 +334,10 @@ impl Task {
             .map_err(|error| super::cause(&error))?;
         let socket = conduit.into_socket().ok_or("TLS over TLS")?;
         let begun = Instant::now();
-        let (stream, chain) = match &self.tls {
-            None => super::accept(socket, live.tls.streams(), within).await,
-            Some(tls) => super::connect(socket, live.tls.to_stream(tls.identity)?, &tls.name, within).await,
+        let (stream, chain) = match (self.tls.take(), self.side) {
+            (Some(tls), _) => super::connect(socket, tls.config, &tls.name, within).await,
+            (None, Side::Outside) => super::accept(socket, live.tls.streams(of), within).await,
+            (None, Side::Inside) => super::accept(socket, live.tls.inside_streams(of), within).await,
         }
         .map_err(|failure| failure.to_string())?;
         self.edge.telemetry.metrics.handshake(begun.elapsed());
