@@ -530,10 +530,8 @@ impl Gate {
         }
         self.end_unproven(now);
         for link in unwanted {
-            if let Some(route::HopKey::Partner { .. } | route::HopKey::SipNode { .. }) = self.hops.of_link(link) {
-                // What is sent from now on gets a connection of its own; this one takes nothing more.
-                self.hops.closed(now, link, "no longer wanted");
-            }
+            // What is sent from now on gets a connection of its own; this one takes nothing more.
+            self.hops.closed(now, link, "no longer wanted");
             self.outputs.push_back(Output::Close { link, error: None });
         }
     }

@@ -136,6 +136,10 @@ impl Domain {
     }
     /// The U-label form, as XMPP writes it (RFC 7622 §3.2).
     pub fn to_unicode(&self) -> String {
+        // Without an A-label it is both.
+        if !self.0.contains("xn--") {
+            return self.0.as_ref().to_owned();
+        }
         let (unicode, valid) = Uts46::new().to_unicode(self.0.as_bytes(), AsciiDenyList::STD3, Hyphens::CheckFirstLast);
         if valid.is_ok() { unicode.into_owned() } else { self.0.as_ref().to_owned() }
     }
@@ -262,6 +266,10 @@ fn prepare_resource(resource: &str) -> Result<Arc<str>, BadAddress> {
     if resource.len() > 4 * PART_BYTES {
         return Err(BadAddress::Resource);
     }
+    // resourceprep leaves printable ASCII as it is.
+    if (1..=PART_BYTES).contains(&resource.len()) && resource.bytes().all(|b| matches!(b, b' '..=b'~')) {
+        return Ok(Arc::from(resource));
+    }
     let resource = jid::ResourcePart::new(resource).map_err(|_| BadAddress::Resource)?;
     Ok(Arc::from(resource.as_str()))
 }
@@ -270,6 +278,11 @@ fn prepare_resource(resource: &str) -> Result<Arc<str>, BadAddress> {
 fn jid_local(node: &str) -> Result<Arc<str>, BadAddress> {
     if node.len() > 4 * PART_BYTES {
         return Err(BadAddress::Local);
+    }
+    // nodeprep and XEP-0106 leave these as they are.
+    let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_');
+    if (1..=PART_BYTES).contains(&node.len()) && node.bytes().all(is_plain) {
+        return Ok(Arc::from(node));
     }
     let node = jid::NodePart::new(node).map_err(|_| BadAddress::Local)?;
     let local = unescape(node.as_str());
@@ -688,6 +701,15 @@ mod tests {
                 prop_assert_eq!(&Address::new(address.local().unwrap(), domain).unwrap(), &address);
                 prop_assert_eq!(Address::parse_user(&format!("sip:{printed}")).unwrap(), address);
             }
+        }
+
+        /// What needs no stringprep is told from what does.
+        #[test]
+        fn the_short_way_says_what_stringprep_says(node in "[a-z0-9._-]{1,1024}", resource in "[ -~]{1,1024}") {
+            let node_of = |text: &str| jid::NodePart::new(text).ok().map(|part| part.as_str().to_owned());
+            let resource_of = |text: &str| jid::ResourcePart::new(text).ok().map(|part| part.as_str().to_owned());
+            prop_assert_eq!(jid_local(&node).ok().map(|local| local.to_string()), node_of(&node));
+            prop_assert_eq!(prepare_resource(&resource).ok().map(|made| made.to_string()), resource_of(&resource));
         }
 
         #[test]

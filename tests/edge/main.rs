@@ -2,6 +2,7 @@
 
 mod balancer;
 mod discovery;
+mod issuer;
 mod names;
 mod nodes;
 mod operator;
@@ -11,3 +12,4 @@ mod revocation;
 mod tls;
 mod verbs;
 mod world;
+mod xmpp;

@@ -27,7 +27,7 @@ pub struct World {
     pub edge: Running,
 }
 
-const PEERS: [Spec<'static>; 5] = [
+const PEERS: [Spec<'static>; 6] = [
     Spec { name: "edge", common_name: "sip.corp.example", dns: &["sip.corp.example", "corp.example"] },
     Spec { name: "second", common_name: "sip.second.example", dns: &["sip.second.example", "second.example"] },
     Spec { name: "partner", common_name: "sip.lync.example", dns: &["sip.lync.example"] },
@@ -36,6 +36,7 @@ const PEERS: [Spec<'static>; 5] = [
         common_name: "sip.corp.example",
         dns: &["sip.corp.example", "corp.example", "new.corp.example"],
     },
+    Spec { name: "xmpp", common_name: "xmpp.example", dns: &["xmpp.example"] },
     Spec { name: "other", common_name: "other.example", dns: &["other.example"] },
 ];
 
@@ -198,7 +199,8 @@ fn read(base: &Path) -> Result<Loaded, String> {
     let listeners = &mut loaded.io.listeners;
     let inside =
         listeners.inside_xmpp.iter_mut().chain(&mut listeners.inside_sip_tcp).chain(&mut listeners.inside_sip_tls);
-    for at in listeners.outside_sip.iter_mut().chain(inside) {
+    let over_xmpp = listeners.outside_xmpp.iter_mut().chain(&mut listeners.outside_xmpps);
+    for at in listeners.outside_sip.iter_mut().chain(inside).chain(over_xmpp) {
         at.set_port(0);
     }
     if let Some(listen) = &mut loaded.io.admin.listen {

@@ -35,7 +35,8 @@
 //! lync.example answers: 200        the last request it received; `answers INVITE: 200` the last of that method; `| ` lines are a body
 //! imp-1 disconnects                also: is unreachable, is an impostor, is slow (to connect), is reachable, is disconnected, is connected, is up,
 //!                                  is down, is attached as: DOMAIN DOMAIN; PARTY shows: HOST by AUTHORITY
-//!                                  has other addresses, has one connection of ours, has two connections of ours
+//!                                  has other addresses, has no connection of ours, has one …, has two connections of ours;
+//!                                  refuses what was held (of slow connections), closes its own (streams, not ours)
 //! noticed: a sentence              the operator was told this, once more than it was asked for
 //! logged: refused uncertain        the last decision; `settled: delivered`, `settled: delivered as chat`: the last outcome; `kept: 1`: how many records are kept (budgets apart)
 //! ```
@@ -266,8 +267,11 @@ impl Player {
                     return Err("it is connected".to_owned());
                 }
             }
-            "has one connection of ours" | "has two connections of ours" => {
-                let wanted = if verb.contains("one") { 1 } else { 2 };
+            "refuses what was held" => self.world().refuse_held(&party),
+            "closes its own" => self.world().cut_theirs(&party),
+            "has no connection of ours" | "has one connection of ours" | "has two connections of ours" => {
+                let wanted = ["no", "one", "two"].iter().position(|number| verb.starts_with(&format!("has {number} ")));
+                let wanted = wanted.unwrap_or_default();
                 let found = self.world().our_links(&party);
                 if found != wanted {
                     return Err(format!("it has {found}"));
@@ -329,7 +333,8 @@ impl Player {
             }
             ("receives exactly", true) => {
                 let whole = format!("{rest}{}", below.concat());
-                self.take(party)?;
+                let seen = self.take(party)?;
+                self.last.insert(party.to_owned(), seen);
                 let written = &self.world().written;
                 if !written.iter().any(|(whom, bytes)| whom == party && bytes.as_ref() == whole.as_bytes()) {
                     return Err(format!("it received {written:?}"));

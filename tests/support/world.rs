@@ -394,6 +394,15 @@ impl World {
         }
     }
 
+    /// The connections that the party opened are cut, those of ours stay.
+    pub fn cut_theirs(&mut self, party: &str) {
+        let theirs = self.links.iter().filter(|(_, wire)| wire.party == party && !wire.ours);
+        for link in theirs.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.links.remove(&link);
+            self.input(Input::Closed { link, cause: "cut".to_owned() });
+        }
+    }
+
     /// Whether a connection of ours to this party is there.
     pub fn has_our_link(&self, party: &str) -> bool {
         self.links.values().any(|wire| wire.party == party && wire.ours)
@@ -635,14 +644,19 @@ impl World {
         self.pump();
     }
 
+    /// A slow party that was asked for a connection says no.
+    pub fn refuse_held(&mut self, party: &str) {
+        let (of_party, others) =
+            std::mem::take(&mut self.held).into_iter().partition(|(_, target)| leads_to(target).0 == party);
+        self.held = others;
+        self.slow.remove(party);
+        for (hop, _) in of_party {
+            self.input(Input::Unreachable { hop, cause: "connection refused".to_owned(), unproven: false });
+        }
+    }
+
     fn connect(&mut self, hop: HopId, target: Target) {
-        let (party, carries) = match &target {
-            Target::SipPartner { domain, .. } => (domain.to_string(), Carries::Sip),
-            Target::SipNode { node, .. } => (node.clone(), Carries::Sip),
-            Target::XmppNode { node, from, to, .. } => (node.clone(), Carries::Pair(from.clone(), to.clone())),
-            Target::XmppComponent { node, domain, .. } => (node.clone(), Carries::Component(domain.clone())),
-            Target::XmppPartner { from, to, .. } => (to.to_string(), Carries::Pair(from.clone(), to.clone())),
-        };
+        let (party, carries) = leads_to(&target);
         if self.slow.contains(&party) {
             self.held.push((hop, target));
             return;
@@ -679,6 +693,17 @@ impl World {
         };
         let proven = Proven { link, side: Side::Inside, peer: address(1), hop: Some(hop), door: None, proof };
         self.gate.handle_input(self.now, Input::Proven(Box::new(proven)));
+    }
+}
+
+/// Whom a connection is to reach, and what it carries.
+fn leads_to(target: &Target) -> (String, Carries) {
+    match target {
+        Target::SipPartner { domain, .. } => (domain.to_string(), Carries::Sip),
+        Target::SipNode { node, .. } => (node.clone(), Carries::Sip),
+        Target::XmppNode { node, from, to, .. } => (node.clone(), Carries::Pair(from.clone(), to.clone())),
+        Target::XmppComponent { node, domain, .. } => (node.clone(), Carries::Component(domain.clone())),
+        Target::XmppPartner { from, to, .. } => (to.to_string(), Carries::Pair(from.clone(), to.clone())),
     }
 }
 
