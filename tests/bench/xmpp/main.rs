@@ -30,7 +30,7 @@ use table::{Cost, Figures};
 /// What can be typed after `tests/bench/run xmpp`.
 #[derive(Parser, Debug)]
 struct Args {
-    /// A tenth of everything, in one round: for trying out, not for figures
+    /// A tenth of all loads, in one round: for trying out, not for figures
     #[arg(long)]
     quick: bool,
     /// Only these
@@ -54,7 +54,7 @@ struct Amounts {
 }
 
 const WHOLE: Amounts = Amounts { rounds: 2, stanzas: 100_000, paced: 10_000, sessions: 1_000, idle: 1_000 };
-const QUICK: Amounts = Amounts { rounds: 1, stanzas: 10_000, paced: 1_000, sessions: 100, idle: 200 };
+const QUICK: Amounts = Amounts { rounds: 1, stanzas: 10_000, paced: 1_000, sessions: 100, idle: 1_000 };
 /// Connections, and whatever else the first stanza pays for all.
 const WARM: usize = 500;
 
