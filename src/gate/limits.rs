@@ -12,6 +12,8 @@ pub const STANZA_BYTES_BEFORE_PROOF: usize = 10_000;
 pub const ELEMENTS_BEFORE_PROOF: usize = 32;
 /// Pairs of domains that one accepted XMPP stream may have proven or under way.
 pub const PAIRS_PER_STREAM: usize = 256;
+/// Dialback keys that one accepted XMPP stream may have refused before it is ended: each costs a judgement, and perhaps a question.
+pub const REFUSALS_PER_STREAM: usize = 256;
 /// How long a stream opened to have a dialback key verified may take.
 pub const VERIFY_WITHIN: Duration = Duration::from_secs(10);
 /// How long the peer may take to answer `</stream:stream>` (RFC 6120 §4.4).
