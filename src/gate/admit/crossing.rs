@@ -195,10 +195,11 @@ impl Gate {
         bytes: Bytes,
         transit: Option<(Time, Path)>,
     ) -> Result<(), Reject> {
-        // What comes behind it must not overtake it on the way to another node.
-        envelope.waits = envelope.side == Side::Outside && !self.hops.is_up(&hop);
-        let (mut turn, sessions) = self.turn(now);
         let is_settled_later = envelope.kind == Kind::Message && !envelope.is_reply;
+        // What comes behind it must not overtake it on the way to another node.
+        let is_one_of_many = envelope.side == Side::Outside && self.settings.nodes.len() > 1;
+        envelope.waits = is_one_of_many && (is_settled_later || !self.hops.is_up(&hop));
+        let (mut turn, sessions) = self.turn(now);
         if is_settled_later {
             let pair = (envelope.from.bare.domain().clone(), envelope.to.bare.domain().clone());
             if sessions.barriers.is_full(&pair, &hop) {
