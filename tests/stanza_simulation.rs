@@ -29,6 +29,7 @@ struct Sent {
     from: String,
     to: String,
     is_message: bool,
+    at: Time,
     /// How often it was read.
     read: u32,
     /// The errors that its sender read: whether each said `uncertain`.
@@ -46,6 +47,7 @@ struct Sim {
     /// What was read, in order.
     read: Vec<u32>,
     asleep: BTreeMap<&'static str, Time>,
+    woken: BTreeMap<&'static str, Time>,
     next: u32,
     asked: BTreeMap<&'static str, u32>,
     acked: u32,
@@ -108,6 +110,7 @@ impl Sim {
             sent: BTreeMap::new(),
             read: Vec::new(),
             asleep: BTreeMap::new(),
+            woken: BTreeMap::new(),
             next: 0,
             asked: BTreeMap::new(),
             acked: 0,
@@ -191,7 +194,9 @@ impl Sim {
             .attr("id", &id.to_string())
             .child(Element::new("body", NS_SERVER).text("x"));
         self.trace(|| format!("{party} sends {id} {from} {to}"));
-        let sent = Sent { party, from, to, is_message, read: 0, errors: Vec::new(), came_back: false, excused: false };
+        let at = self.world.now;
+        let sent =
+            Sent { party, from, to, is_message, at, read: 0, errors: Vec::new(), came_back: false, excused: false };
         self.sent.insert(id, sent);
         self.world.stanza(party, &stanza);
     }
@@ -206,8 +211,7 @@ impl Sim {
             let id = element.get_attr("id").and_then(|id| id.parse().ok());
             let Some(sent) = id.and_then(|id: u32| self.sent.get_mut(&id)) else { continue };
             let is_error = element.get_attr("type") == Some("error");
-            // What comes after it goes another way, and only of messages anybody asks whether they arrived.
-            sent.excused |= if is_asleep { !sent.is_message } else { is_error };
+            sent.excused |= is_error && !is_asleep;
         }
         if is_asleep {
             self.world.inbox.insert(party.to_owned(), inbox);
@@ -254,7 +258,9 @@ impl Sim {
     /// Every party that is awake reads what is there, and answers.
     fn act(&mut self) {
         let now = self.world.now;
-        self.asleep.retain(|_, until| *until > now);
+        for (party, _) in self.asleep.extract_if(.., |_, until| *until <= now) {
+            self.woken.insert(party, now);
+        }
         loop {
             let mut has_read = false;
             for party in NODES.into_iter().chain(PARTNERS) {
@@ -312,6 +318,8 @@ impl Sim {
         }
         assert_eq!((element.get_attr("from"), element.get_attr("to")), (Some(&*sent.from), Some(&*sent.to)));
         sent.read += 1;
+        // It lay there while its reader slept, and only of messages anybody asks whether they arrived: what came after it may have gone another way.
+        sent.excused |= !sent.is_message && self.woken.get(party).is_some_and(|woken| *woken >= sent.at);
         self.read.push(id);
         if bounces && sent.is_message {
             sent.came_back = true;
@@ -330,7 +338,7 @@ impl Sim {
 
     fn come_to_rest(&mut self) {
         self.heal();
-        self.asleep.clear();
+        self.asleep.values_mut().for_each(|until| *until = self.world.now);
         for _ in 0..60 {
             self.pass(10_000);
         }
