@@ -77,6 +77,8 @@ pub const ADDRESS_RESTS: Duration = Duration::from_secs(30);
 pub const NODE_BACKOFF: Duration = Duration::from_secs(4);
 /// Parcels that wait for one hop's connection.
 pub const HOP_QUEUE: usize = 1_000;
+/// Their bytes: what waits for one hop leaves room for the others.
+pub const HOP_QUEUE_BYTES: usize = 16 * 1024 * 1024;
 /// Longest pause before a hop that could not be reached is tried again.
 pub const HOP_BACKOFF: Duration = Duration::from_secs(60);
 /// Longest pause before an XMPP partner's server that could not be reached is tried again.

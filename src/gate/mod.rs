@@ -496,7 +496,7 @@ impl Gate {
                     || name(&self.settings, *identity) != name(before, *identity)
             }
             route::HopKey::Node { node, from, to } => {
-                self.settings.policy.partner_towards(from).is_none()
+                self.settings.policy.partner_towards(from).is_none() && self.settings.policy.stranger.is_none()
                     || !self.settings.nodes.iter().any(|n| n.name == *node && n.domains.contains(to))
             }
             route::HopKey::SipNode { node } => sip_node_at(&self.settings, node) != sip_node_at(before, node),

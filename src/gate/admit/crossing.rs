@@ -85,20 +85,7 @@ impl Gate {
             self.came_back(now, from, to, stanza);
         }
         // Where to.
-        let envelope = Envelope {
-            link: speaker.link,
-            ticket: None,
-            kind: stanza.kind,
-            action: permit.action(),
-            side: speaker.side(),
-            from: from.clone(),
-            to: to.clone(),
-            id: stanza.id.as_deref().filter(|id| id.len() <= limits::STANZA_ID_BYTES).map(Box::from),
-            node: speaker.node.clone(),
-            partner: label,
-            is_reply: asked.is_reply,
-            waits: false,
-        };
+        let envelope = envelope(speaker, (from, to), stanza, (permit.action(), asked.is_reply), label);
         let (hop, of, seen_by) = match &speaker.node {
             Some(node) => {
                 let hop = HopKey::XmppPartner { from: from.bare.domain().clone(), to: to.bare.domain().clone() };
@@ -195,10 +182,11 @@ impl Gate {
         bytes: Bytes,
         transit: Option<(Time, Path)>,
     ) -> Result<(), Reject> {
-        // What comes behind it must not overtake it on the way to another node.
-        envelope.waits = envelope.side == Side::Outside && !self.hops.is_up(&hop);
-        let (mut turn, sessions) = self.turn(now);
         let is_settled_later = envelope.kind == Kind::Message && !envelope.is_reply;
+        // What comes behind it must not overtake it on the way to another node.
+        let is_one_of_many = envelope.side == Side::Outside && self.settings.nodes.len() > 1;
+        envelope.waits = is_one_of_many && (is_settled_later || !self.hops.is_up(&hop));
+        let (mut turn, sessions) = self.turn(now);
         if is_settled_later {
             let pair = (envelope.from.bare.domain().clone(), envelope.to.bare.domain().clone());
             if sessions.barriers.is_full(&pair, &hop) {
@@ -231,9 +219,14 @@ impl Gate {
         (action, reject): (Action, &Reject),
     ) {
         let facts = self.facts_of_speaker(speaker, from, to, action);
-        let (mut turn, _) = self.turn(now);
+        let (mut turn, sessions) = self.turn(now);
         let id = turn.refused(reject, &facts);
-        if let Some(reply) = stanza.error_reply(&reject.stanza_error(id)) {
+        let error = reject.stanza_error(id);
+        if stanza.kind == Kind::Message && speaker.node.is_some() {
+            // Its server may hear that the message is handled before it reads the error: that is said until it is taken.
+            let envelope = envelope(speaker, (from, to), stanza, (action, false), facts.partner);
+            sessions.crossings.bounce(&mut turn, &envelope, &error);
+        } else if let Some(reply) = stanza.error_reply(&error) {
             self.say_back(speaker.node.as_deref(), from, to, Lane::Free, &reply);
         }
     }
@@ -291,5 +284,28 @@ impl Gate {
 
     fn node_profile(&self, node: &str) -> Profile {
         self.settings.nodes.iter().find(|n| n.name == node).map_or(Profile::Generic, |n| n.profile)
+    }
+}
+
+fn envelope(
+    speaker: &Speaker,
+    (from, to): (&Jid, &Jid),
+    stanza: &Stanza,
+    (action, is_reply): (Action, bool),
+    partner: String,
+) -> Envelope {
+    Envelope {
+        link: speaker.link,
+        ticket: None,
+        kind: stanza.kind,
+        action,
+        side: speaker.side(),
+        from: from.clone(),
+        to: to.clone(),
+        id: stanza.id.as_deref().filter(|id| id.len() <= limits::STANZA_ID_BYTES).map(Box::from),
+        node: speaker.node.clone(),
+        partner,
+        is_reply,
+        waits: false,
     }
 }
