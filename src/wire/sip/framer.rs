@@ -198,7 +198,7 @@ fn content_length(head: &Head, bytes: &[u8]) -> Result<usize, Fault> {
     if rows.next().is_some() {
         return Err(Fault::Malformed("more than one Content-Length"));
     }
-    match row.text(bytes).and_then(params::digits) {
+    match head.row_text(row, bytes).and_then(params::digits) {
         // Beyond usize it is beyond every bound.
         Some(text) => Ok(text.parse().unwrap_or(usize::MAX)),
         None => Err(Fault::Malformed("Content-Length is not a number")),

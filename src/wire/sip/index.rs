@@ -1,8 +1,8 @@
 //! The index of a message's head: where each thing stands. One pass, no judgement beyond what keeps rows apart.
 
-use super::header::Name;
+use super::header::{Name, Via, list};
 use super::message::{Fault, Method};
-use super::params::{self, LWS};
+use super::params;
 use super::uri::{Host, NameAddr, Scheme, Uri};
 use crate::wire::limits::SIP_HEADERS;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -112,9 +112,9 @@ impl AddressSpan {
     fn of(value: &str) -> Option<Self> {
         let address = NameAddr::parse(value).ok()?;
         let at = |part: &str| span_in(value, part);
-        let (display, params, tag) = (at(address.display), at(address.params), address.tag().map(at));
-        let tags = params::count(address.params, "tag");
-        Some(Self { display, uri: UriSpan::of(value, &address.uri)?, params, tag, tags })
+        let (display, params) = (at(address.display), at(address.params));
+        let (tag, tags) = params::find_and_count(address.params, "tag");
+        Some(Self { display, uri: UriSpan::of(value, &address.uri)?, params, tag: tag.map(at), tags })
     }
 
     /// The address, of the same value.
@@ -131,6 +131,21 @@ impl AddressSpan {
     /// Its tag.
     pub(super) fn tag<'a>(&self, value: &'a str) -> Option<&'a str> {
         self.tag.and_then(|tag| value.get(tag.start..tag.end))
+    }
+}
+
+impl ViaSpan {
+    /// Of the first Via row's value.
+    fn of(row: &str) -> Option<Self> {
+        let (place, top) = list(row).enumerate().find(|(_, value)| !value.is_empty())?;
+        let via = Via::parse(top);
+        let branch = match &via {
+            Ok(via) => via.branch(),
+            // Whoever sent it is answered all the same.
+            Err(_) => params::cut(top, b';').and_then(|(_, params)| params::find(params, "branch")),
+        };
+        let branch = branch.filter(|branch| !branch.is_empty()).map(|branch| span_in(row, branch));
+        Some(Self { value: span_in(row, top), branch, is_sound: place == 0 && via.is_ok() })
     }
 }
 
@@ -157,9 +172,20 @@ pub(super) struct RowSpan {
     pub(super) unfolded: Option<Option<Box<str>>>,
 }
 
+/// Where the top Via stands in the first Via row's value.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ViaSpan {
+    pub(super) value: Span,
+    pub(super) branch: Option<Span>,
+    /// Whether it is the row's first value, and parses.
+    pub(super) is_sound: bool,
+}
+
 /// The index.
 #[derive(Debug)]
 pub(super) struct Head {
+    /// The whole of it, if it is UTF-8: what is asked for is asked for many times, and so need not be looked through each time.
+    text: Option<Box<str>>,
     pub(super) start: StartLine,
     /// Bytes of the start line with its line end.
     pub(super) start_length: usize,
@@ -180,8 +206,8 @@ pub(super) struct Head {
     pub(super) to: Option<AddressSpan>,
     /// The Request-URI, if it parses.
     pub(super) target: Option<UriSpan>,
-    /// The top Via value and its branch, in the first Via row.
-    pub(super) top_via: Option<(Span, Option<Span>)>,
+    /// The top Via value.
+    pub(super) top_via: Option<ViaSpan>,
     /// Whether it is UTF-8 and no control character stands in it but line ends and tabs.
     pub(super) is_clean: bool,
 }
@@ -211,9 +237,10 @@ impl Head {
     pub(super) fn index(bytes: &[u8]) -> Self {
         let nothing = StartLine::Response { status: 0, reason: Span::default() };
         let mut head = Head {
+            text: None,
             start: nothing,
             start_length: 0,
-            rows: Vec::new(),
+            rows: Vec::with_capacity(ROWS),
             length: 0,
             cseq: None,
             fault: None,
@@ -257,26 +284,51 @@ impl Head {
                 break;
             }
         }
-        head.unfold(bytes);
-        let address = |name| head.first(name).and_then(|row| row.text(bytes)).and_then(AddressSpan::of);
-        (head.from, head.to) = (address(Name::From), address(Name::To));
-        if let StartLine::Request { uri, .. } = &head.start {
-            let text = std::str::from_utf8(uri.of(bytes)).ok();
-            head.target = text.and_then(|text| UriSpan::of(text, &Uri::parse(text).ok()?));
-        }
-        head.top_via = head.first(Name::Via).and_then(|row| row.text(bytes)).and_then(|row| {
-            let top = super::header::list(row).find(|value| !value.is_empty())?;
-            let branch = top.split_once(';').and_then(|(_, params)| params::find(params, "branch"));
-            Some((span_in(row, top), branch.filter(|branch| !branch.is_empty()).map(|branch| span_in(row, branch))))
-        });
         let lines = bytes.get(..head.length).unwrap_or_default();
+        head.text = std::str::from_utf8(lines).ok().map(Box::from);
         // Without a branch, so that many bytes are looked at together.
         let is_odd = |byte: u8| (byte < b' ') & (byte != b'\r') & (byte != b'\n') & (byte != b'\t') | (byte == 0x7f);
         let odd = lines.iter().fold(0, |odd, byte| odd | u8::from(is_odd(*byte)));
-        let returns = lines.iter().filter(|byte| **byte == b'\r').count();
-        head.is_clean = odd == 0 && returns == ends && std::str::from_utf8(lines).is_ok();
-        head.cseq = head.first(Name::CSeq).and_then(|row| parse_cseq(row.text(bytes)?));
+        let returns = memchr::memchr_iter(b'\r', lines).count();
+        head.is_clean = odd == 0 && returns == ends && head.text.is_some();
+        head.unfold(bytes);
+        head.read_values(bytes);
         head
+    }
+
+    /// What is asked of nearly every message.
+    fn read_values(&mut self, bytes: &[u8]) {
+        let address = |name| self.first_text(name, bytes).and_then(AddressSpan::of);
+        let (from, to) = (address(Name::From), address(Name::To));
+        let target = match &self.start {
+            StartLine::Request { uri, .. } => {
+                self.text(*uri, bytes).and_then(|text| UriSpan::of(text, &Uri::parse(text).ok()?))
+            }
+            StartLine::Response { .. } => None,
+        };
+        let top_via = self.first_text(Name::Via, bytes).and_then(ViaSpan::of);
+        let cseq = self.first_text(Name::CSeq, bytes).and_then(parse_cseq);
+        (self.from, self.to, self.target, self.top_via, self.cseq) = (from, to, target, top_via, cseq);
+    }
+
+    /// A part of the head; `None` if it isn't UTF-8.
+    pub(super) fn text<'a>(&'a self, part: Span, bytes: &'a [u8]) -> Option<&'a str> {
+        match &self.text {
+            Some(text) => text.get(part.range()),
+            None => std::str::from_utf8(part.of(bytes)).ok(),
+        }
+    }
+
+    /// A row's value on one line; `None` if it isn't UTF-8.
+    pub(super) fn row_text<'a>(&'a self, row: &'a RowSpan, bytes: &'a [u8]) -> Option<&'a str> {
+        match &row.unfolded {
+            Some(text) => text.as_deref(),
+            None => self.text(row.value, bytes),
+        }
+    }
+
+    fn first_text<'a>(&'a self, name: Name, bytes: &'a [u8]) -> Option<&'a str> {
+        self.row_text(self.first(name)?, bytes)
     }
 
     pub(super) fn first(&self, name: Name) -> Option<&RowSpan> {
@@ -383,22 +435,22 @@ impl Head {
         if self.rows.len() >= SIP_HEADERS {
             return false;
         }
-        let Some(colon) = memchr::memchr(b':', text) else {
-            self.fail(Fault::Malformed("a header line has no colon"));
-            return true;
-        };
+        let (name, behind) = text.split_at_checked(params::run(text, &params::TOKEN)).unwrap_or_default();
         // RFC 3261 §25.1 HCOLON: white space may stand before the colon, but no other.
-        let name = text.get(..colon).unwrap_or_default();
-        let name = trim_end(name);
-        let Some(name_text) = std::str::from_utf8(name).ok().filter(|name| params::is_token(name)) else {
-            self.fail(Fault::Malformed("a header name is not a token"));
+        let space = behind.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+        let colon = name.len() + space;
+        if name.is_empty() || text.get(colon) != Some(&b':') {
+            self.fail(Fault::Malformed(match memchr::memchr(b':', text) {
+                Some(_) => "a header name is not a token",
+                None => "a header line has no colon",
+            }));
             return true;
-        };
+        }
         let value = text.get(colon + 1..).unwrap_or_default();
         let trimmed = trim_end(value);
         let before = trimmed.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
         let value_start = line.start + colon + 1 + before;
-        let id = Name::parse(name_text);
+        let id = Name::of(name);
         self.again |= self.seen & bit(id);
         self.seen |= bit(id);
         self.rows.push(RowSpan {
@@ -426,21 +478,15 @@ impl Head {
     }
 }
 
+/// Rows for which there is room from the beginning: most messages have fewer.
+const ROWS: usize = 16;
+
 /// There are fewer names than bits.
 const fn bit(name: Name) -> u64 {
     1 << (name as u32)
 }
 
 const _: () = assert!((Name::Other as u32) < 64);
-
-impl RowSpan {
-    pub(super) fn text<'a>(&'a self, bytes: &'a [u8]) -> Option<&'a str> {
-        match &self.unfolded {
-            Some(text) => text.as_deref(),
-            None => std::str::from_utf8(self.value.of(bytes)).ok(),
-        }
-    }
-}
 
 fn trim_end(text: &[u8]) -> &[u8] {
     let mut text = text;
@@ -490,8 +536,8 @@ fn is_version_2(text: &[u8]) -> bool {
 
 /// `1*DIGIT LWS Method`, below 2^31 (RFC 3261 §8.1.1.5).
 fn parse_cseq(text: &str) -> Option<(u32, Method)> {
-    let (number, method) = text.split_once(LWS)?;
+    let (number, method) = params::cut_where(text, params::is_space)?;
     let number: u32 = params::digits(number)?.parse().ok()?;
-    let method = method.trim_matches(LWS);
+    let method = params::trim(method);
     (number < 1 << 31 && params::is_token(method)).then(|| (number, Method::parse(method)))
 }

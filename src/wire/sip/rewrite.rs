@@ -153,7 +153,7 @@ fn copy_rows(out: &mut Vec<u8>, message: &Message, name: Name) {
         // A message whose lines are at fault is copied by its values.
         if message.head().fault.is_none() {
             out.extend_from_slice(lines);
-        } else if let Some(value) = row.text(message.bytes()) {
+        } else if let Some(value) = message.head().row_text(row, message.bytes()) {
             write_row(out, name.as_str(), &[value]);
         }
     }
