@@ -98,7 +98,7 @@ impl<'a> Iterator for Split<'a> {
 }
 
 /// One parameter: its name and, behind `=`, its value; white space around either is gone (RFC 3261 §25.1 EQUAL).
-fn parameter(part: &str) -> (&str, Option<&str>) {
+fn parameter(part: &str) -> Parameter<'_> {
     match cut(part, b'=') {
         Some((name, value)) => (trim(name), Some(trim(value))),
         None => (trim(part), None),
@@ -132,6 +132,9 @@ pub fn parameters(params: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
     Parameters { rest: Some(params).filter(|params| !params.is_empty()) }
 }
 
+/// A name and, behind `=`, its value.
+type Parameter<'a> = (&'a str, Option<&'a str>);
+
 /// What is left to be read of parameters.
 struct Parameters<'a> {
     rest: Option<&'a str>,
@@ -139,7 +142,7 @@ struct Parameters<'a> {
 
 impl<'a> Parameters<'a> {
     /// The first, if it is `name` or `name=value` without white space and quotes, as nearly all are; and what follows it.
-    fn plain(text: &'a str) -> Option<((&'a str, Option<&'a str>), Option<&'a str>)> {
+    fn plain(text: &'a str) -> Option<(Parameter<'a>, Option<&'a str>)> {
         const VALUE: [bool; 256] = class(b"-.!%*_+`'~()/:@[]<>,?&$=");
         let name = run(text.as_bytes(), &TOKEN);
         let (end, value) = match text.as_bytes().get(name) {
@@ -160,7 +163,7 @@ impl<'a> Parameters<'a> {
 }
 
 impl<'a> Iterator for Parameters<'a> {
-    type Item = (&'a str, Option<&'a str>);
+    type Item = Parameter<'a>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let text = self.rest.take()?;
