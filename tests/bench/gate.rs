@@ -56,6 +56,7 @@ const TO_PARTNER: LinkId = LinkId(4);
 
 struct World {
     gate: Gate,
+    framer: Framer,
     now: Time,
     next: u64,
     sent: Vec<(LinkId, Bytes)>,
@@ -75,6 +76,7 @@ impl World {
         let settings = report.into_result().expect("a configuration").gate;
         let mut world = Self {
             gate: Gate::new(settings, [7; 32], now),
+            framer: Framer::new(65_536, 65_536),
             now,
             next: 0,
             sent: Vec::new(),
@@ -116,18 +118,17 @@ impl World {
     }
 
     fn frame(&mut self, text: &str) -> Message {
-        let mut framer = Framer::new(65_536, 65_536);
-        framer.buffer().extend_from_slice(text.as_bytes());
-        match self.cut(&mut framer) {
+        self.framer.buffer().extend_from_slice(text.as_bytes());
+        match self.cut() {
             Some(Frame::Message(message)) => message,
             other => panic!("{other:?}"),
         }
     }
 
     #[inline(never)]
-    fn cut(&mut self, framer: &mut Framer) -> Option<Frame> {
+    fn cut(&mut self) -> Option<Frame> {
         let begun = Instant::now();
-        let frame = framer.next();
+        let frame = self.framer.next();
         self.took[0] += begun.elapsed();
         frame
     }

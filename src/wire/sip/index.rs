@@ -223,18 +223,17 @@ struct Line {
 }
 
 impl Line {
-    fn at(bytes: &[u8], start: usize) -> Option<Self> {
-        let rest = bytes.get(start..)?;
-        let end = start + memchr::memchr(b'\n', rest)?;
+    /// From `start` to the line feed at `end`.
+    fn of(bytes: &[u8], start: usize, end: usize) -> Self {
         let crlf = end > start && bytes.get(end - 1) == Some(&b'\r');
-        Some(Self { text: Span { start, end: if crlf { end - 1 } else { end } }, next: end + 1, crlf })
+        Self { text: Span { start, end: if crlf { end - 1 } else { end } }, next: end + 1, crlf }
     }
 }
 
 impl Head {
     /// Indexes the head that `bytes` begin with. Goes as far as complete lines go: without the empty line the head is all of them,
-    /// and that is a fault.
-    pub(super) fn index(bytes: &[u8]) -> Self {
+    /// and that is a fault. `ends`: where line feeds are, all of them as far as the head goes.
+    pub(super) fn index(bytes: &[u8], mut ends: impl Iterator<Item = usize>) -> Self {
         let nothing = StartLine::Response { status: 0, reason: Span::default() };
         let mut head = Head {
             text: None,
@@ -253,7 +252,7 @@ impl Head {
             top_via: None,
             is_clean: false,
         };
-        let Some(first) = Line::at(bytes, 0) else {
+        let Some(first) = ends.next().map(|end| Line::of(bytes, 0, end)) else {
             head.fail(Fault::Malformed("start line is not ended by CRLF"));
             head.unusable = head.fault;
             return head;
@@ -263,14 +262,14 @@ impl Head {
         head.start_length = first.next;
         let mut at = first.next;
         // Carriage returns that end a line.
-        let mut ends = usize::from(first.crlf);
+        let mut returns = usize::from(first.crlf);
         loop {
-            let Some(line) = Line::at(bytes, at) else {
+            let Some(line) = ends.next().map(|end| Line::of(bytes, at, end)) else {
                 head.fail(Fault::Malformed("header section is not ended by an empty line"));
                 break;
             };
             at = line.next;
-            ends += usize::from(line.crlf);
+            returns += usize::from(line.crlf);
             head.length = at;
             if !line.crlf {
                 head.fail(Fault::Malformed(BARE_LF));
@@ -289,8 +288,8 @@ impl Head {
         // Without a branch, so that many bytes are looked at together.
         let is_odd = |byte: u8| (byte < b' ') & (byte != b'\r') & (byte != b'\n') & (byte != b'\t') | (byte == 0x7f);
         let odd = lines.iter().fold(0, |odd, byte| odd | u8::from(is_odd(*byte)));
-        let returns = memchr::memchr_iter(b'\r', lines).count();
-        head.is_clean = odd == 0 && returns == ends && head.text.is_some();
+        let all_returns = memchr::memchr_iter(b'\r', lines).count();
+        head.is_clean = odd == 0 && all_returns == returns && head.text.is_some();
         head.unfold(bytes);
         head.read_values(bytes);
         head

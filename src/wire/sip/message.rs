@@ -101,7 +101,7 @@ impl Message {
     /// Indexes one whole message (head and body, nothing more). Lenient: [`Self::check`] judges. Fails only when nothing could be
     /// done with the outcome: no start line, a status that isn't one, more rows than [`crate::wire::limits::SIP_HEADERS`].
     pub fn parse(bytes: Bytes) -> Result<Self, Fault> {
-        let head = Head::index(&bytes);
+        let head = Head::index(&bytes, memchr::memchr_iter(b'\n', &bytes));
         match head.unusable {
             Some(fault) => Err(fault),
             None => Ok(Self::assemble(bytes, Arc::new(head))),
