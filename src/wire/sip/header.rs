@@ -357,6 +357,11 @@ pub struct Via<'a> {
 impl<'a> Via<'a> {
     /// Parses one value; rows that hold several are split by [`super::Message::values`]. White space around every part is legal.
     pub fn parse(text: &'a str) -> Result<Self, Fault> {
+        Self::parse_with_branch(text).map(|(via, _)| via)
+    }
+
+    /// As [`parse`](Self::parse), and its branch.
+    pub(super) fn parse_with_branch(text: &'a str) -> Result<(Self, Option<&'a str>), Fault> {
         let fault = |what| Err(Fault::Malformed(what));
         let text = params::trim(text);
         let (sent, params) = match memchr::memchr(b';', text.as_bytes()).and_then(|end| text.split_at_checked(end)) {
@@ -376,7 +381,7 @@ impl<'a> Via<'a> {
         }
         let sent_by = params::trim(sent_by);
         let has_space = sent_by.bytes().any(params::is_space);
-        let (host, port) = match sent_by.rsplit_once(':').filter(|_| has_space) {
+        let (host, port) = match has_space.then(|| sent_by.rsplit_once(':')).flatten() {
             // RFC 3261 §25.1: COLON may have white space around it.
             Some((host, port)) if !sent_by.ends_with(']') => {
                 let port = params::digits(port.trim_matches(LWS)).and_then(|port| port.parse().ok());
@@ -391,10 +396,11 @@ impl<'a> Via<'a> {
         if text.ends_with(';') || !params::are_well_formed(params, true) {
             return fault("Via parameters are not name or name=value");
         }
-        if params::count(params, "branch") > 1 {
+        let (branch, branches) = params::find_and_count(params, "branch");
+        if branches > 1 {
             return fault("Via has two branch parameters");
         }
-        Ok(Self { protocol, version, transport, host, port, params })
+        Ok((Self { protocol, version, transport, host, port, params }, branch.filter(|branch| !branch.is_empty())))
     }
     /// A parameter: `Some("")` for one without value.
     pub fn param(&self, name: &str) -> Option<&'a str> {

@@ -138,9 +138,9 @@ impl ViaSpan {
     /// Of the first Via row's value.
     fn of(row: &str) -> Option<Self> {
         let (place, top) = list(row).enumerate().find(|(_, value)| !value.is_empty())?;
-        let via = Via::parse(top);
+        let via = Via::parse_with_branch(top);
         let branch = match &via {
-            Ok(via) => via.branch(),
+            Ok((_, branch)) => *branch,
             // Whoever sent it is answered all the same.
             Err(_) => params::cut(top, b';').and_then(|(_, params)| params::find(params, "branch")),
         };
