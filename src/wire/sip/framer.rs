@@ -201,7 +201,7 @@ const NOT_SIP: &str = "what came is not SIP";
 /// RFC 3261 §18.3, §20.14: on a stream exactly one, digits only. Two equal ones are refused as well: who writes two may have had two
 /// authors.
 fn content_length(head: &Head, bytes: &[u8]) -> Result<usize, Fault> {
-    let mut rows = head.rows.iter().filter(|row| row.id == Name::ContentLength);
+    let mut rows = head.rows_since(Name::ContentLength).iter().filter(|row| row.id == Name::ContentLength);
     let Some(row) = rows.next() else { return Err(Fault::Malformed("Content-Length is missing on a stream")) };
     if rows.next().is_some() {
         return Err(Fault::Malformed("more than one Content-Length"));

@@ -7,25 +7,25 @@ use super::uri::{Host, NameAddr, Scheme, Uri};
 use crate::wire::limits::SIP_HEADERS;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// A range of the message's bytes.
+/// A range of the message's bytes. No head is longer than its numbers reach, and many of them are kept for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Span {
-    start: usize,
-    end: usize,
+    start: u32,
+    end: u32,
 }
 
 impl Span {
-    /// Both ends.
-    pub(super) fn ends(self) -> (usize, usize) {
-        (self.start, self.end)
+    fn new(start: usize, end: usize) -> Self {
+        let number = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        Self { start: number(start), end: number(end) }
     }
 
     pub(super) fn range(self) -> std::ops::Range<usize> {
-        self.start..self.end
+        self.start as usize..self.end as usize
     }
 
     pub(super) fn of(self, bytes: &[u8]) -> &[u8] {
-        bytes.get(self.start..self.end).unwrap_or_default()
+        bytes.get(self.range()).unwrap_or_default()
     }
 }
 
@@ -89,7 +89,7 @@ impl UriSpan {
 
     /// The URI, of the same text.
     pub(super) fn read<'a>(&self, whole: &'a str) -> Uri<'a> {
-        let text = |span: Span| whole.get(span.start..span.end).unwrap_or_default();
+        let text = |span: Span| whole.get(span.range()).unwrap_or_default();
         let host = match self.host {
             HostSpan::Name(name) => Host::Name(text(name)),
             HostSpan::V4(address) => Host::V4(address),
@@ -119,7 +119,7 @@ impl AddressSpan {
 
     /// The address, of the same value.
     pub(super) fn read<'a>(&self, value: &'a str) -> NameAddr<'a> {
-        let text = |span: Span| value.get(span.start..span.end).unwrap_or_default();
+        let text = |span: Span| value.get(span.range()).unwrap_or_default();
         NameAddr { display: text(self.display), uri: self.uri.read(value), params: text(self.params) }
     }
 
@@ -130,7 +130,7 @@ impl AddressSpan {
 
     /// Its tag.
     pub(super) fn tag<'a>(&self, value: &'a str) -> Option<&'a str> {
-        self.tag.and_then(|tag| value.get(tag.start..tag.end))
+        self.tag.and_then(|tag| value.get(tag.range()))
     }
 }
 
@@ -153,7 +153,7 @@ impl ViaSpan {
 fn span_in(whole: &str, part: &str) -> Span {
     let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
     if start.checked_add(part.len()).is_some_and(|end| end <= whole.len()) {
-        Span { start, end: start + part.len() }
+        Span::new(start, start + part.len())
     } else {
         Span::default()
     }
@@ -201,6 +201,8 @@ pub(super) struct Head {
     /// Which headers there are, and which of them more than once: bits by [`Name`].
     pub(super) seen: u64,
     pub(super) again: u64,
+    /// By [`Name`]: which row is the first of it, if there is one.
+    firsts: [u16; NAMES],
     /// The first From and To, if they parse.
     pub(super) from: Option<AddressSpan>,
     pub(super) to: Option<AddressSpan>,
@@ -226,7 +228,7 @@ impl Line {
     /// From `start` to the line feed at `end`.
     fn of(bytes: &[u8], start: usize, end: usize) -> Self {
         let crlf = end > start && bytes.get(end - 1) == Some(&b'\r');
-        Self { text: Span { start, end: if crlf { end - 1 } else { end } }, next: end + 1, crlf }
+        Self { text: Span::new(start, if crlf { end - 1 } else { end }), next: end + 1, crlf }
     }
 }
 
@@ -246,6 +248,7 @@ impl Head {
             unusable: None,
             seen: 0,
             again: 0,
+            firsts: [0; NAMES],
             from: None,
             to: None,
             target: None,
@@ -331,10 +334,15 @@ impl Head {
     }
 
     pub(super) fn first(&self, name: Name) -> Option<&RowSpan> {
+        self.rows_since(name).first()
+    }
+
+    /// The rows from the first of this name.
+    pub(super) fn rows_since(&self, name: Name) -> &[RowSpan] {
         if !self.has(name) {
-            return None;
+            return &[];
         }
-        self.rows.iter().find(|row| row.id == name)
+        self.rows.get(usize::from(self.firsts[name as usize])..).unwrap_or_default()
     }
 
     /// Whether there is a row of this name.
@@ -356,7 +364,7 @@ impl Head {
         if !line.crlf {
             self.fail(Fault::Malformed(BARE_LF));
         }
-        let Span { start, end } = line.text;
+        let std::ops::Range { start, end } = line.text.range();
         let text = line.text.of(bytes);
         match start_kind(text) {
             None => {
@@ -377,7 +385,7 @@ impl Head {
                     .and_then(|status| status.parse().ok());
                 match status {
                     Some(status @ 100..=699) => {
-                        let reason = Span { start: (start + first + second + 2).min(end), end };
+                        let reason = Span::new((start + first + second + 2).min(end), end);
                         if std::str::from_utf8(reason.of(bytes)).is_err() {
                             self.fail(Fault::Malformed("reason phrase is not UTF-8"));
                         }
@@ -393,7 +401,7 @@ impl Head {
                 // Outermost spaces, so that a line with too many still yields a method for the answer.
                 let method_end = memchr::memchr(b' ', text).unwrap_or(text.len());
                 let last = memchr::memrchr(b' ', trim_end(text)).unwrap_or(text.len());
-                let uri = Span { start: start + (method_end + 1).min(last), end: start + last };
+                let uri = Span::new(start + (method_end + 1).min(last), start + last);
                 let method = String::from_utf8_lossy(text.get(..method_end).unwrap_or_default());
                 if !params::is_token(&method) {
                     self.fail(Fault::Malformed("method is not a token"));
@@ -417,14 +425,14 @@ impl Head {
 
     /// A row or the continuation of one. `false`: one too many.
     fn take_row(&mut self, bytes: &[u8], &Line { text: line, next, .. }: &Line) -> bool {
-        let text = line.of(bytes);
+        let (text, start) = (line.of(bytes), line.range().start);
         if text.first().is_some_and(|byte| b" \t".contains(byte)) {
             match self.rows.last_mut() {
                 // A line of white space alone looks like the end of the head to some.
                 _ if trim_end(text).is_empty() => self.fail(Fault::Malformed("a header line holds white space alone")),
                 Some(row) => {
-                    row.value.end = line.start + trim_end(text).len();
-                    row.lines.end = next;
+                    row.value = Span::new(row.value.range().start, start + trim_end(text).len());
+                    row.lines = Span::new(row.lines.range().start, next);
                     row.unfolded = Some(None);
                 }
                 None => self.fail(Fault::Malformed("the first header line begins with white space")),
@@ -448,15 +456,19 @@ impl Head {
         let value = text.get(colon + 1..).unwrap_or_default();
         let trimmed = trim_end(value);
         let before = trimmed.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-        let value_start = line.start + colon + 1 + before;
+        let value_start = start + colon + 1 + before;
         let id = Name::of(name);
-        self.again |= self.seen & bit(id);
-        self.seen |= bit(id);
+        if self.has(id) {
+            self.again |= bit(id);
+        } else {
+            self.seen |= bit(id);
+            self.firsts[id as usize] = u16::try_from(self.rows.len()).unwrap_or_default();
+        }
         self.rows.push(RowSpan {
             id,
-            name: Span { start: line.start, end: line.start + name.len() },
-            lines: Span { start: line.start, end: next },
-            value: Span { start: value_start, end: line.start + colon + 1 + trimmed.len() },
+            name: Span::new(start, start + name.len()),
+            lines: Span::new(start, next),
+            value: Span::new(value_start, start + colon + 1 + trimmed.len()),
             unfolded: None,
         });
         true
@@ -471,7 +483,8 @@ impl Head {
             while let [b' ' | b'\t' | b'\n', tail @ ..] | [b'\r', b'\n', tail @ ..] = rest {
                 rest = tail;
             }
-            row.value.start += raw.len() - rest.len();
+            let value = row.value.range();
+            row.value = Span::new(value.start + raw.len() - rest.len(), value.end);
             row.unfolded = Some(std::str::from_utf8(row.value.of(bytes)).ok().map(unfolded));
         }
     }
@@ -486,6 +499,11 @@ const fn bit(name: Name) -> u64 {
 }
 
 const _: () = assert!((Name::Other as u32) < 64);
+
+/// How many names there are: [`Name::Other`] is the last.
+const NAMES: usize = Name::Other as usize + 1;
+
+const _: () = assert!(SIP_HEADERS <= u16::MAX as usize);
 
 fn trim_end(text: &[u8]) -> &[u8] {
     let mut text = text;

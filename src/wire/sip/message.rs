@@ -159,8 +159,8 @@ impl Message {
     }
     /// All rows of a header, in order, as written (comma-joined rows stay joined). Rows that aren't UTF-8 are left out.
     pub fn rows(&self, name: Name) -> impl Iterator<Item = &str> {
-        let rows = if self.head.has(name) { self.head.rows.as_slice() } else { &[] };
-        rows.iter().filter(move |row| row.id == name).filter_map(|row| self.head.row_text(row, &self.bytes))
+        let rows = self.head.rows_since(name).iter().filter(move |row| row.id == name);
+        rows.filter_map(|row| self.head.row_text(row, &self.bytes))
     }
     /// All values of a list header, rows split at commas outside quotes and angle brackets; empty ones are left out.
     pub fn values(&self, name: Name) -> impl Iterator<Item = &str> {
