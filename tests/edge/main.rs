@@ -2,6 +2,7 @@
 
 mod balancer;
 mod discovery;
+mod idle;
 mod issuer;
 mod names;
 mod nodes;

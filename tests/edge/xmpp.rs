@@ -200,7 +200,7 @@ async fn who_is_nobody_or_somebody_else_hears_so_and_is_no_link() {
 }
 
 /// A connection from an address block of its own.
-async fn from_block(number: usize, to: SocketAddr) -> std::io::Result<TcpStream> {
+pub async fn from_block(number: usize, to: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     let [high, low] = u16::try_from(number).unwrap().to_be_bytes();
     socket.bind(SocketAddr::from(([127, 100 + high, low, 1], 0)))?;
