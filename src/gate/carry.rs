@@ -1,5 +1,6 @@
 //! Handing on: what the sessions want becomes outputs; what could not be handed on goes back to whom it concerns.
 
+mod crossing;
 mod health;
 mod relay;
 
@@ -11,17 +12,17 @@ use super::event::{Event, Outcome, Settled};
 use super::exchange::{HopId, Output, Target};
 use super::lane::Lane;
 use super::limits;
+use super::links::Link;
 use super::partner::{Action, LinkId, Protocol, Side};
 use super::reject::{Reason, Reject};
 use super::route::HopKey;
 use super::route::hop::Passed;
-use super::session::outcome::{Owed, Pair, Sender};
+use super::session::outcome::{CourseId, Lost, Owed, Sender};
 use super::session::transaction::{Ended, Purpose};
 use super::session::{Facts, Parcel, Passage, Step};
 use super::time::Time;
 use crate::wire::sip::{Message, Start};
-use crate::wire::xmpp::NS_SERVER;
-use crate::wire::xmpp::negotiation::ack;
+use rand::RngExt;
 
 impl Gate {
     /// Turns every step into outputs, until none is left.
@@ -50,11 +51,6 @@ impl Gate {
         }
     }
 
-    /// Tells a node that its stanzas are ours now (XEP-0198 §4): behind all that they left to be kept.
-    pub(super) fn acknowledge(&mut self, link: LinkId, handled: u32) {
-        self.write(link, ack(handled).print(NS_SERVER).into(), Lane::All);
-    }
-
     fn write(&mut self, link: LinkId, bytes: bytes::Bytes, lane: Lane) {
         if self.links.get(link).is_some() {
             self.outputs.push_back(Output::Send { link, bytes, transit: None, lane, receipt: None });
@@ -72,7 +68,7 @@ impl Gate {
                 format!("stopped at the border: {field} names something of the inside"),
             );
             self.notice(format!("a message to {key:?} was stopped: {field} names something of the inside"));
-            self.parcel_failed(now, parcel.passage, &reject);
+            self.parcel_failed(now, key, parcel, &reject);
             return;
         }
         match self.hops.pass(now, key, parcel) {
@@ -86,10 +82,10 @@ impl Gate {
                     Reject::new(Reason::NoNode, format!("{key:?} is not configured any more")),
                 ),
             },
-            Passed::Down(parcel, reject) => self.parcel_failed(now, parcel.passage, &reject),
+            Passed::Down(parcel, reject) => self.parcel_failed(now, key, parcel, &reject),
             Passed::Full(parcel) => {
                 let reject = Reject::new(Reason::Overloaded, format!("too much waits for the connection to {key:?}"));
-                self.parcel_failed(now, parcel.passage, &reject);
+                self.parcel_failed(now, key, parcel, &reject);
             }
         }
     }
@@ -143,7 +139,8 @@ impl Gate {
     }
 
     pub(super) fn hop_failed(&mut self, now: Time, hop: HopId, reject: Reject) {
-        let (Some(key), queue) = self.hops.unreachable(now, hop, &reject) else { return };
+        let jitter = self.rng.random_range(0.0..1.0);
+        let (Some(key), queue) = self.hops.unreachable(now, hop, &reject, jitter) else { return };
         let (who, side, protocol) = match &key {
             HopKey::Partner { domain, .. } => {
                 (self.label(Some(domain.as_str()), Protocol::Sip), Side::Outside, Protocol::Sip)
@@ -164,7 +161,7 @@ impl Gate {
         }
         self.attach(now, &key);
         for parcel in queue {
-            self.parcel_failed(now, parcel.passage, &reject);
+            self.parcel_failed(now, &key, parcel, &reject);
         }
     }
 
@@ -179,33 +176,57 @@ impl Gate {
     }
 
     fn parcel_written(&mut self, now: Time, link: LinkId, parcel: Parcel) {
-        let (_, sessions) = self.turn(now);
+        let is_managed = self.links.get(link).is_some_and(Link::is_managed);
+        let (mut turn, sessions) = self.turn(now);
+        let mut receipt = None;
         // What its sender was told to have failed while the connection was made must not arrive after all.
         let is_awaited = match parcel.passage {
             Passage::Relayed(id) => sessions.relays.written(id, link),
             Passage::Request(branch) => {
                 sessions.clients.written(&branch, link) || sessions.chats.written(&branch, link)
             }
-            Passage::Message(pair, number) => sessions.barriers.written(&pair, number),
+            Passage::Message(course, number) => {
+                match sessions.barriers.written(&mut turn, (course, number), link, is_managed) {
+                    None => false,
+                    Some(asked) => {
+                        receipt = asked;
+                        true
+                    }
+                }
+            }
+            Passage::Crossing(envelope) => {
+                sessions.crossings.go(&envelope);
+                true
+            }
+            Passage::Bounce(number) => {
+                sessions.crossings.bounced(&mut turn, number);
+                true
+            }
             Passage::Ping(_) | Passage::Watch(_) | Passage::Contact(_) | Passage::Fetch(_) | Passage::Answer => true,
         };
         if is_awaited {
             let Parcel { bytes, transit, lane, .. } = parcel;
-            self.outputs.push_back(Output::Send { link, bytes, transit, lane, receipt: None });
+            self.outputs.push_back(Output::Send { link, bytes, transit, lane, receipt });
         }
     }
 
-    fn parcel_failed(&mut self, now: Time, passage: Passage, reject: &Reject) {
+    fn parcel_failed(&mut self, now: Time, key: &HopKey, parcel: Parcel, reject: &Reject) {
         let (mut turn, sessions) = self.turn(now);
-        match passage {
+        match parcel.passage {
             Passage::Relayed(id) => self.relayed_unanswered(now, id, Unanswered::Unreachable(reject.clone())),
             Passage::Request(branch) => self.request_ended(now, &branch, &Ended::Unreachable(reject.clone())),
-            Passage::Message(pair, number) => {
-                if let Some(awaiting) = sessions.barriers.unwritten(&pair, number) {
-                    self.did_not_arrive(now, awaiting.owed, reject.clone(), false);
+            Passage::Message(course, number) => match sessions.barriers.unwritten(course, number) {
+                Some(Owed::Crossing(envelope)) => {
+                    self.crossing_unwritten(now, key, *envelope, (parcel.bytes, parcel.transit), reject);
                 }
+                Some(owed) => self.did_not_arrive(now, owed, reject.clone(), false),
+                None => {}
+            },
+            Passage::Crossing(envelope) => {
+                self.crossing_unwritten(now, key, *envelope, (parcel.bytes, parcel.transit), reject);
             }
-            Passage::Ping(pair) => self.ping_silent(now, &pair),
+            Passage::Bounce(number) => sessions.crossings.bounce_later(&mut turn, number),
+            Passage::Ping(course) => self.ping_silent(now, course, false),
             Passage::Watch(key) => sessions.watches.ask_later(&mut turn, &key),
             Passage::Contact(key) => sessions.contacts.say_later(&mut turn, &key),
             Passage::Fetch(id) => sessions.fetches.finish(&mut turn, &mut sessions.clients, id),
@@ -269,15 +290,22 @@ impl Gate {
     }
 
     /// A ping without answer: what it covered may or may not have arrived.
-    pub(super) fn ping_silent(&mut self, now: Time, pair: &Pair) {
+    pub(super) fn ping_silent(&mut self, now: Time, course: CourseId, was_written: bool) {
+        let target = self.sessions.barriers.target(course).cloned();
+        let whose = target.map_or_else(String::new, |target| target.to_unicode());
         let (mut turn, sessions) = self.turn(now);
-        for (written, awaiting) in sessions.barriers.silent(&mut turn, pair) {
-            let reject = if written {
-                Reject::new(Reason::Uncertain, format!("{} did not answer the ping behind the message", pair.1))
-            } else {
-                Reject::new(Reason::NoNode, format!("nothing could be written to a node of {}", pair.1))
-            };
-            self.did_not_arrive(now, awaiting.owed, reject, written);
+        let lost = sessions.barriers.silent(&mut turn, course, was_written);
+        self.lost(now, lost, &format!("{whose} did not answer the ping behind the message"));
+    }
+
+    /// Nobody can know what became of these, or they were never written.
+    pub(super) fn lost(&mut self, now: Time, lost: Vec<Lost>, why: &str) {
+        for Lost { owed, written, quietly } in lost {
+            match owed {
+                Owed::Crossing(envelope) if quietly => self.crossing_settled(now, &envelope, Outcome::Uncertain),
+                owed if written => self.did_not_arrive(now, owed, Reject::new(Reason::Uncertain, why), true),
+                owed => self.did_not_arrive(now, owed, Reject::new(Reason::Timeout, why), false),
+            }
         }
     }
 
@@ -290,6 +318,7 @@ impl Gate {
                 self.settled(sender.partner, sender.action, Outcome::Delivered);
             }
             Owed::Record(record) => sessions.pages.bounced(&mut turn, &record),
+            Owed::Crossing(envelope) => self.crossing_settled(now, &envelope, Outcome::Delivered),
         }
     }
 
@@ -300,6 +329,10 @@ impl Gate {
             Owed::Record(record) => {
                 let (mut turn, sessions) = self.turn(now);
                 sessions.pages.bounce_later(&mut turn, &record);
+            }
+            Owed::Crossing(envelope) => {
+                let outcome = if uncertain { Outcome::Uncertain } else { Outcome::Failed };
+                self.crossing_failed(now, &envelope, &reject, outcome);
             }
         }
     }

@@ -104,10 +104,8 @@ impl Gate {
         let locals = self.settings.nodes.iter().find(|n| n.name == node).map(|n| n.domains.clone()).unwrap_or_default();
         for local in locals {
             let (mut turn, sessions) = self.turn(now);
-            for awaiting in sessions.barriers.answers_lost(&mut turn, &(domain.clone(), local)) {
-                let reject = Reject::new(Reason::Uncertain, "the stream ended before the outcome was known");
-                self.did_not_arrive(now, awaiting.owed, reject, true);
-            }
+            let lost = sessions.barriers.answers_lost(&mut turn, &(domain.clone(), local), Some(node));
+            self.lost(now, lost, "the stream ended before the outcome was known");
         }
         self.node_is(node);
         self.attach(now, &HopKey::Component { node: node.to_owned(), domain: domain.clone() });
@@ -154,7 +152,7 @@ impl Gate {
         let id = turn.refused(&reject, &facts);
         let asks = stanza.kind != Kind::Presence || stanza.type_.as_deref() == Some("subscribe");
         if let Some(reply) = stanza.error_reply(&reject.stanza_error(id)).filter(|_| asks) {
-            self.say_inside(node, from, to, crate::gate::Lane::Free, &reply);
+            self.say_back(Some(node), from, to, crate::gate::Lane::Free, &reply);
         }
     }
 }

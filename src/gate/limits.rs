@@ -12,6 +12,8 @@ pub const STANZA_BYTES_BEFORE_PROOF: usize = 10_000;
 pub const ELEMENTS_BEFORE_PROOF: usize = 32;
 /// Pairs of domains that one accepted XMPP stream may have proven or under way.
 pub const PAIRS_PER_STREAM: usize = 256;
+/// Dialback keys that one accepted XMPP stream may have refused before it is ended: each costs a judgement, and perhaps a question.
+pub const REFUSALS_PER_STREAM: usize = 256;
 /// How long a stream opened to have a dialback key verified may take.
 pub const VERIFY_WITHIN: Duration = Duration::from_secs(10);
 /// How long the peer may take to answer `</stream:stream>` (RFC 6120 §4.4).
@@ -75,8 +77,18 @@ pub const ADDRESS_RESTS: Duration = Duration::from_secs(30);
 pub const NODE_BACKOFF: Duration = Duration::from_secs(4);
 /// Parcels that wait for one hop's connection.
 pub const HOP_QUEUE: usize = 1_000;
+/// Their bytes: what waits for one hop leaves room for the others.
+pub const HOP_QUEUE_BYTES: usize = 16 * 1024 * 1024;
 /// Longest pause before a hop that could not be reached is tried again.
 pub const HOP_BACKOFF: Duration = Duration::from_secs(60);
+/// Longest pause before an XMPP partner's server that could not be reached is tried again.
+pub const PARTNER_BACKOFF: Duration = Duration::from_secs(240);
+/// How long who answers no pings, though it is there, is not asked again.
+pub const PING_RESTS: Duration = Duration::from_secs(3600);
+/// For how many pairs of domains that is remembered.
+pub const PINGS_RESTING: usize = 10_000;
+/// The longest id of a stanza that is remembered, for the error that may have to be said of it, in bytes.
+pub const STANZA_ID_BYTES: usize = 1_024;
 /// How long a component stream that is no longer wanted stays for the errors of what was under way: longer than any request may take.
 pub const COMPONENT_LINGERS: Duration = Duration::from_secs(40);
 /// Messages whose outcome is owed, of one pair of domains.

@@ -60,8 +60,12 @@ pub enum Far {
         node: String,
         /// Sending and receiving domain.
         pairs: BTreeSet<(Domain, Domain)>,
-        /// Whether we send on it.
+        /// Whether we opened the stream: then we send on it, else we receive.
         ours: bool,
+        /// Whether stanzas flow the other way, too (XEP-0288).
+        both_ways: bool,
+        /// Whether the other end acknowledges what we send (XEP-0198).
+        managed: bool,
     },
     /// A partner's XMPP server.
     XmppPartner {
@@ -181,6 +185,11 @@ impl Links {
 }
 
 impl Link {
+    /// Whether the other end acknowledges what we send (XEP-0198).
+    pub fn is_managed(&self) -> bool {
+        matches!(self.far, Far::XmppNode { managed: true, .. } | Far::XmppPartner { managed: true, .. })
+    }
+
     /// Its protocol.
     pub fn protocol(&self) -> Protocol {
         match self.far {

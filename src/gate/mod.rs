@@ -37,6 +37,7 @@ pub use record::{Record, RecordId};
 pub use time::Time;
 
 use crate::wire::address::Domain;
+use crate::wire::xmpp::StreamError;
 use border::Border;
 use links::{Far, Link, Links};
 use partner::{Action, NodeProtocol};
@@ -145,8 +146,8 @@ impl Gate {
         match input {
             Input::Received { link, at, message } => self.received(now, link, at, message),
             Input::Proven(proven) => self.proven(now, *proven),
-            Input::Taken { .. } => {}
-            Input::AckAsked { link, handled } => self.acknowledge(link, handled),
+            Input::Taken { receipts, .. } => self.taken(now, &receipts),
+            Input::AckAsked { link, handled } => self.ack_asked(now, link, handled),
             Input::Closed { link, cause } => self.closed(now, link, cause),
             Input::Unreachable { hop, cause, unproven } => self.unreachable(now, hop, &cause, unproven),
             Input::Refused { side, protocol, peer, domain, reject, id } => {
@@ -201,6 +202,8 @@ impl Gate {
             && s.pages.is_empty()
             && s.chats.is_empty()
             && s.relays.is_settled()
+            && s.barriers.is_empty()
+            && s.crossings.is_settled()
     }
 
     /// Figures for the status page and the gauges.
@@ -223,7 +226,7 @@ impl Gate {
             chats: chats.into_iter().collect(),
             nodes_up: self.nodes_up.iter().map(|(node, up)| (node.clone(), *up)).collect(),
             links: self.links.counted().into_iter().map(|((side, protocol), n)| (side, protocol, n)).collect(),
-            unresolved: self.sessions.pages.unresolved(),
+            unresolved: self.sessions.pages.unresolved() + self.sessions.crossings.unresolved(),
         }
     }
 
@@ -339,15 +342,19 @@ impl Gate {
                     return;
                 }
             }
-            Proof::Xmpp { from, to, ours, other: Other::Node(node), .. } => {
+            Proof::Xmpp { from, to, ours, both_ways, managed, other: Other::Node(node) } => {
+                let key = route::HopKey::Node { node: node.clone(), from: to.clone(), to: from.clone() };
                 let is_another_pair = match self.links.get_mut(link).map(|link| &mut link.far) {
-                    Some(Far::XmppNode { pairs, .. }) => pairs.insert((from.clone(), to.clone())),
+                    Some(Far::XmppNode { pairs, .. }) => pairs.insert((from, to)),
                     _ => {
-                        let far = Far::XmppNode { node, pairs: BTreeSet::from([(from, to)]), ours };
+                        let far = Far::XmppNode { node, pairs: BTreeSet::from([(from, to)]), ours, both_ways, managed };
                         self.links.insert(link, Link { side, peer, door: None, far });
                         false
                     }
                 };
+                if both_ways && !ours {
+                    self.hops.adopt(now, &key, link);
+                }
                 if is_another_pair {
                     return;
                 }
@@ -371,38 +378,27 @@ impl Gate {
             self.hop_failed(now, hop, reject);
             return;
         }
-        let facts = Facts {
-            from: pair.0.to_unicode(),
-            to: pair.1.to_unicode(),
-            partner: self.label(Some(pair.0.as_str()), Protocol::Xmpp),
-            peer: self.links.get(link).map(|link| link.peer),
-            ..self.facts_of_unknown(Side::Outside, Protocol::Xmpp)
-        };
-        let (mut turn, _) = self.turn(now);
-        let id = turn.refused(&reject, &facts);
-        self.outputs.push_back(Output::Close { link, error: Some((error, reject.text(id))) });
+        self.end_stream(now, link, pair, &reject, error);
     }
 
     fn closed(&mut self, now: Time, id: LinkId, cause: String) {
         let Some(link) = self.links.remove(id) else { return };
         let (side, protocol) = (link.side, link.protocol());
-        let hop = self.hops.closed(now, id, &cause);
+        self.hops.closed(now, id, &cause);
         self.outputs.push_back(Output::Event(Box::new(Event::LinkClosed { link: id, side, protocol, cause })));
         let (mut turn, sessions) = self.turn(now);
         sessions.servers.link_closed(&mut turn, id);
         let mut branches = sessions.clients.on_link(id);
         branches.extend(sessions.chats.on_link(id));
-        let mut uncertain = Vec::new();
-        if let Some(hop) = &hop {
-            uncertain.extend(sessions.barriers.link_died(&mut turn, hop));
-        }
+        sessions.crossings.link_closed(&mut turn, id);
+        let mut lost = sessions.barriers.link_died(&mut turn, id);
         let mut component = None;
         match link.far {
-            Far::XmppNode { node, pairs, ours } => {
+            Far::XmppNode { node, pairs, ours, .. } => {
                 if !ours {
                     // Answers and bounces come on this stream: with it, their order is lost.
                     for (from, to) in pairs {
-                        uncertain.extend(sessions.barriers.answers_lost(&mut turn, &(to, from)));
+                        lost.extend(sessions.barriers.answers_lost(&mut turn, &(to, from), Some(&node)));
                     }
                 }
                 node_lost(&mut turn, sessions, &node);
@@ -417,16 +413,18 @@ impl Gate {
                     self.deadlines.set(Deadline::Health(node), now);
                 }
             }
-            Far::Sip { .. } | Far::SipNode { .. } | Far::XmppPartner { .. } => {}
+            Far::XmppPartner { pairs, ours, both_ways, .. } => {
+                for (remote, local) in pairs.into_keys().filter(|_| !ours || both_ways) {
+                    lost.extend(sessions.barriers.answers_lost(&mut turn, &(local, remote), None));
+                }
+            }
+            Far::Sip { .. } | Far::SipNode { .. } => {}
         }
         self.relays_lost(now, id);
         for branch in branches {
             self.request_ended(now, &branch, &Ended::LinkDied);
         }
-        for awaiting in uncertain {
-            let reject = Reject::new(Reason::Uncertain, "the stream ended before the outcome was known");
-            self.did_not_arrive(now, awaiting.owed, reject, true);
-        }
+        self.lost(now, lost, "the stream ended before the outcome was known");
         if let Some((node, domain)) = component {
             self.detached(now, &node, &domain);
         }
@@ -498,14 +496,12 @@ impl Gate {
                     || name(&self.settings, *identity) != name(before, *identity)
             }
             route::HopKey::Node { node, from, to } => {
-                self.settings.policy.partner_towards(from).is_none()
+                self.settings.policy.partner_towards(from).is_none() && self.settings.policy.stranger.is_none()
                     || !self.settings.nodes.iter().any(|n| n.name == *node && n.domains.contains(to))
             }
             route::HopKey::SipNode { node } => sip_node_at(&self.settings, node) != sip_node_at(before, node),
-            route::HopKey::XmppPartner { from, to } => {
-                !self.settings.policy.is_local(from) || self.settings.way_to(to, Protocol::Xmpp).is_none()
-            }
-            route::HopKey::Component { .. } => false,
+            // See below: the other end is told why.
+            route::HopKey::XmppPartner { .. } | route::HopKey::Component { .. } => false,
         });
         let partners: Vec<(LinkId, Domain)> = self
             .links
@@ -532,12 +528,38 @@ impl Gate {
                 unwanted.push(id);
             }
         }
+        self.end_unproven(now);
         for link in unwanted {
-            if let Some(route::HopKey::Partner { .. } | route::HopKey::SipNode { .. }) = self.hops.of_link(link) {
-                // What is sent from now on gets a connection of its own; this one takes nothing more.
-                self.hops.closed(now, link, "no longer wanted");
-            }
+            // What is sent from now on gets a connection of its own; this one takes nothing more.
+            self.hops.closed(now, link, "no longer wanted");
             self.outputs.push_back(Output::Close { link, error: None });
+        }
+    }
+
+    /// Streams of XMPP partners that the settings in force would not take: whose domain is no longer listed, or proven no longer, or ours no more.
+    fn end_unproven(&mut self, now: Time) {
+        let streams = self.links.iter().filter_map(|(id, link)| match &link.far {
+            Far::XmppPartner { pairs, .. } => Some((id, pairs.keys().cloned().collect::<Vec<_>>())),
+            _ => None,
+        });
+        for (link, pairs) in streams.collect::<Vec<_>>() {
+            for pair in pairs {
+                let (reject, error) = if self.settings.policy.is_local(&pair.1) {
+                    match self.links.claim(&self.settings, link, &pair.0, now) {
+                        Ok(_) => continue,
+                        Err(reject) => {
+                            let error = reject.reason.stream_error();
+                            (reject, error)
+                        }
+                    }
+                } else {
+                    // RFC 6120 §4.9.3.5.
+                    let detail = format!("{} is no longer in the domains of any [[identity]]", pair.1);
+                    (Reject::new(Reason::RelayDenied, detail), StreamError::HostGone)
+                };
+                self.end_stream(now, link, &pair, &reject, error);
+                break;
+            }
         }
     }
 
@@ -582,7 +604,9 @@ impl Gate {
             Deadline::Relayed(id) => self.relayed_due(now, id),
             Deadline::Health(node) => self.ask_health(now, node),
             Deadline::Leave(link) => self.leave(now, link),
-            Deadline::Ping(pair) => self.ping_silent(now, &pair),
+            Deadline::Ping(course) => self.ping_silent(now, course, true),
+            Deadline::Ack(link) => self.ack_due(link),
+            Deadline::Crossing(number) => sessions.crossings.bounce_again(&mut turn, number),
             Deadline::Fetch(id) => sessions.fetches.finish(&mut turn, &mut sessions.clients, id),
             Deadline::Bounce(record) => sessions.pages.bounce(&mut turn, &mut sessions.barriers, &record),
             Deadline::Component(key) => self.component_due(now, &key),
@@ -608,6 +632,7 @@ impl Gate {
                 sessions.pages.give_up(&mut turn, &mut sessions.barriers);
                 let open = sessions.servers.open_ids();
                 self.give_up_relays(now);
+                self.give_up_crossings(now);
                 for id in open {
                     self.settle_late(now, id);
                 }
@@ -617,13 +642,14 @@ impl Gate {
 
     /// A request still open at its last moment: its sender must hear something now (RFC 4320 §4.2).
     fn settle_late(&mut self, now: Time, id: session::transaction::ServerId) {
-        let Some((written, awaiting)) = self.sessions.barriers.forget(id) else { return };
+        let Some(lost) = self.sessions.barriers.forget(id) else { return };
+        let written = lost.written;
         let reject = if written {
             Reject::new(Reason::Uncertain, "written to the node, but nothing came back in time")
         } else {
             Reject::new(Reason::Timeout, "the node could not be reached in time")
         };
-        self.did_not_arrive(now, awaiting.owed, reject, written);
+        self.did_not_arrive(now, lost.owed, reject, written);
     }
 
     /// Presence that waited too long for the store was given up: what its users show is asked for, and what they were shown told, again.

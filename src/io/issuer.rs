@@ -5,8 +5,7 @@ use crate::gate::partner::Protocol;
 use crate::gate::policy::Table;
 use crate::wire::address::Domain;
 use rcgen::{
-    CertificateParams, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose, OtherNameValue, SanType,
-    SerialNumber,
+    CertificateParams, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
 };
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -21,8 +20,6 @@ const LASTS: Duration = Duration::from_secs(24 * 3_600);
 const BEFORE: Duration = Duration::from_secs(3_600);
 /// Leaves that are kept; of more, those that must be renewed first are made again when they are wanted.
 const KEPT: usize = 1_024;
-/// id-on-xmppAddr (RFC 6120 §13.7.1.4).
-const XMPP_ADDR: [u64; 9] = [1, 3, 6, 1, 5, 5, 7, 8, 5];
 
 /// The authority of `[inside] issuer`, as configured.
 #[derive(Debug)]
@@ -94,10 +91,8 @@ impl Mint {
         if domain.as_str().len() <= 64 {
             params.distinguished_name.push(DnType::CommonName, domain.as_str());
         }
-        params.subject_alt_names = vec![
-            SanType::DnsName(domain.as_str().try_into().map_err(words)?),
-            SanType::OtherName((XMPP_ADDR.to_vec(), OtherNameValue::Utf8String(domain.to_unicode()))),
-        ];
+        // RFC 6120 §13.7.1.2.1 wants no more. COMPAT(ejabberd): 23.01 breaks on any XmppAddr, and ends the stream.
+        params.subject_alt_names = vec![SanType::DnsName(domain.as_str().try_into().map_err(words)?)];
         // RFC 5280 §4.1.2.2: positive, unique for the issuer. rcgen's own follows from the key, which all leaves share.
         params.serial_number = Some(SerialNumber::from((rand::random::<u64>() >> 1).max(1)));
         params.not_before = (now - BEFORE).into();
@@ -142,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leaf_leads_to_the_authority_and_names_the_domain_both_ways() {
+    fn a_leaf_leads_to_the_authority_and_names_the_domain() {
         let (mint, trust) = mint(open());
         let domain = Domain::parse("münchen.example").unwrap();
         let leaf = mint.leaf(&domain).unwrap();
@@ -151,7 +146,7 @@ mod tests {
         trust.verify(&chain, Use::Any, now).unwrap();
         trust.verify(&chain, Use::Client, now).unwrap();
         assert_eq!(chain.names.dns, ["xn--mnchen-3ya.example"]);
-        assert_eq!(chain.names.xmpp, ["münchen.example"]);
+        assert!(chain.names.xmpp.is_empty());
         assert!(Time::from_unix_seconds(chain.not_after).since(now) <= LASTS);
         assert!(Arc::ptr_eq(&leaf, &mint.leaf(&domain).unwrap()), "kept");
         mint.leaves.lock().unwrap().get_mut(&domain).unwrap().renew_at = SystemTime::now() - Duration::from_secs(1);

@@ -92,17 +92,24 @@ pub enum BadAddress {
 /// Lower-case letters, digits and inner hyphens in labels that are no A-labels and of which the last begins with a letter: UTS 46 maps such a name
 /// to itself, and it is no address.
 fn is_plain_domain(text: &str) -> bool {
-    let is_plain = |label: &str| {
-        let bytes = label.as_bytes();
-        (1..=63).contains(&bytes.len())
-            && bytes.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-')
-            && bytes.first() != Some(&b'-')
-            && bytes.last() != Some(&b'-')
-            && bytes.get(2..4) != Some(b"--")
+    // Where the label begins that is being read.
+    let mut label = 0;
+    let bytes = text.as_bytes();
+    let is_plain = |label: &[u8]| {
+        (1..=63).contains(&label.len())
+            && label.first() != Some(&b'-')
+            && label.last() != Some(&b'-')
+            && label.get(2..4) != Some(b"--")
     };
-    text.len() <= DOMAIN_BYTES
-        && text.split('.').all(is_plain)
-        && text.rsplit('.').next().is_some_and(|last| last.starts_with(|first: char| first.is_ascii_lowercase()))
+    for (at, byte) in bytes.iter().enumerate() {
+        match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' => {}
+            b'.' if is_plain(bytes.get(label..at).unwrap_or_default()) => label = at + 1,
+            _ => return false,
+        }
+    }
+    let last = bytes.get(label..).unwrap_or_default();
+    bytes.len() <= DOMAIN_BYTES && is_plain(last) && last.first().is_some_and(u8::is_ascii_lowercase)
 }
 
 impl Domain {
@@ -136,6 +143,10 @@ impl Domain {
     }
     /// The U-label form, as XMPP writes it (RFC 7622 §3.2).
     pub fn to_unicode(&self) -> String {
+        // Without an A-label it is both.
+        if !self.0.contains("xn--") {
+            return self.0.as_ref().to_owned();
+        }
         let (unicode, valid) = Uts46::new().to_unicode(self.0.as_bytes(), AsciiDenyList::STD3, Hyphens::CheckFirstLast);
         if valid.is_ok() { unicode.into_owned() } else { self.0.as_ref().to_owned() }
     }
@@ -262,6 +273,10 @@ fn prepare_resource(resource: &str) -> Result<Arc<str>, BadAddress> {
     if resource.len() > 4 * PART_BYTES {
         return Err(BadAddress::Resource);
     }
+    // resourceprep leaves printable ASCII as it is.
+    if (1..=PART_BYTES).contains(&resource.len()) && resource.bytes().all(|b| matches!(b, b' '..=b'~')) {
+        return Ok(Arc::from(resource));
+    }
     let resource = jid::ResourcePart::new(resource).map_err(|_| BadAddress::Resource)?;
     Ok(Arc::from(resource.as_str()))
 }
@@ -271,6 +286,11 @@ fn jid_local(node: &str) -> Result<Arc<str>, BadAddress> {
     if node.len() > 4 * PART_BYTES {
         return Err(BadAddress::Local);
     }
+    // nodeprep and XEP-0106 leave these as they are.
+    let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_');
+    if (1..=PART_BYTES).contains(&node.len()) && node.bytes().all(is_plain) {
+        return Ok(Arc::from(node));
+    }
     let node = jid::NodePart::new(node).map_err(|_| BadAddress::Local)?;
     let local = unescape(node.as_str());
     Ok(Arc::from(canonical_local(&local)?.as_ref()))
@@ -278,6 +298,9 @@ fn jid_local(node: &str) -> Result<Arc<str>, BadAddress> {
 
 /// Percent-decodes a part that is already split off; every `%` must be an escape (RFC 3986 §2.1) and the outcome UTF-8.
 fn percent_decode(text: &str) -> Result<Cow<'_, str>, BadAddress> {
+    if !text.bytes().any(|byte| byte == b'%') {
+        return Ok(Cow::Borrowed(text));
+    }
     let mut pieces = text.split('%');
     pieces.next();
     let whole = |piece: &str| piece.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
@@ -289,6 +312,11 @@ fn percent_decode(text: &str) -> Result<Cow<'_, str>, BadAddress> {
 
 /// Folds an unescaped local part by nodeprep, seeing through the characters that only its escaped form may hold.
 fn canonical_local(local: &str) -> Result<Cow<'_, str>, BadAddress> {
+    // Both spellings are alike, and canonical, as nearly all are.
+    let is_plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.');
+    if (1..=PART_BYTES).contains(&local.len()) && local.bytes().all(is_plain) {
+        return Ok(Cow::Borrowed(local));
+    }
     // XEP-0106 §4.2: an escaped space is neither first nor last.
     if local.is_empty() || local.len() > 4 * PART_BYTES || local.starts_with(' ') || local.ends_with(' ') {
         return Err(BadAddress::Local);
@@ -688,6 +716,15 @@ mod tests {
                 prop_assert_eq!(&Address::new(address.local().unwrap(), domain).unwrap(), &address);
                 prop_assert_eq!(Address::parse_user(&format!("sip:{printed}")).unwrap(), address);
             }
+        }
+
+        /// What needs no stringprep is told from what does.
+        #[test]
+        fn the_short_way_says_what_stringprep_says(node in "[a-z0-9._-]{1,1024}", resource in "[ -~]{1,1024}") {
+            let node_of = |text: &str| jid::NodePart::new(text).ok().map(|part| part.as_str().to_owned());
+            let resource_of = |text: &str| jid::ResourcePart::new(text).ok().map(|part| part.as_str().to_owned());
+            prop_assert_eq!(jid_local(&node).ok().map(|local| local.to_string()), node_of(&node));
+            prop_assert_eq!(prepare_resource(&resource).ok().map(|made| made.to_string()), resource_of(&resource));
         }
 
         #[test]

@@ -1,9 +1,10 @@
-//! A user of corp.example at a slixmpp client.
+//! A user of an XMPP server at a slixmpp client.
 
 use crate::process::{Event, PATIENCE, Puppet};
 use crate::prosody::PASSWORD;
 use crate::stand::Net;
 use serde_json::{Value, json};
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,10 +16,15 @@ pub struct Client {
 impl Client {
     /// Logs in as `user@corp.example/desk`; shows no presence yet.
     pub fn login(user: &str, net: Net, folder: &Path) -> Self {
+        Self::login_at(user, "corp.example", net.prosody(), folder)
+    }
+
+    /// Logs in as `user@domain/desk` at the server with this address; shows no presence yet.
+    pub fn login_at(user: &str, domain: &str, server: IpAddr, folder: &Path) -> Self {
         let mut puppet = Puppet::start(user, "xmpp_client.py", &folder.join(format!("client-{user}.log")));
         puppet.tell(json!({
-            "do": "login", "jid": format!("{user}@corp.example/desk"), "password": PASSWORD,
-            "host": net.prosody().to_string(), "port": 5222,
+            "do": "login", "jid": format!("{user}@{domain}/desk"), "password": PASSWORD,
+            "host": server.to_string(), "port": 5222,
         }));
         let first = puppet.wait("its session", |e| e.is("online") || e.is("failed"));
         assert!(first.is("online"), "{user} cannot log in: {first}");
@@ -50,6 +56,38 @@ impl Client {
         self.puppet.wait(&format!("{state} from {from}"), |e| {
             is_from(e, "message", from, "chat") && e.0["body"].is_null() && e.text("state") == state
         })
+    }
+
+    /// Sends a message to all in a room.
+    pub fn say(&mut self, room: &str, id: &str, body: &str) {
+        self.puppet.tell(json!({ "do": "message", "to": room, "id": id, "body": body, "type": "groupchat" }));
+    }
+
+    /// Enters a room under a nickname (XEP-0045), which makes it if there is none.
+    pub fn join(&mut self, room: &str, nick: &str) {
+        self.puppet.tell(json!({ "do": "join", "room": room, "nick": nick }));
+        let own = format!("{room}/{nick}");
+        self.puppet.wait(&format!("its own presence in {room}"), |e| e.is("presence") && e.text("from") == own);
+    }
+
+    /// Asks something by an iq of type get: `ping`, `disco` or `vcard`. Gives the answer.
+    pub fn ask(&mut self, what: &str, to: &str, id: &str) -> Event {
+        self.puppet.tell(json!({ "do": "iq", "to": to, "id": id, "what": what }));
+        self.puppet.wait(&format!("an answer to {what} from {to}"), |e| e.is("iq") && e.text("id") == id)
+    }
+
+    /// Waits for a stanza that somebody (bare JID, or an occupant's whole one) sent.
+    pub fn wait(&mut self, what: &str, wanted: impl Fn(&Event) -> bool) -> Event {
+        self.puppet.wait(what, wanted)
+    }
+
+    /// Takes all messages so far: the ids of those received, and of those that came back as errors, with the error's text.
+    pub fn take_messages(&mut self) -> (Vec<String>, Vec<(String, String)>) {
+        let messages = self.puppet.take_all().into_iter().filter(|event| event.is("message"));
+        let (bounced, received): (Vec<Event>, Vec<Event>) = messages.partition(|event| event.text("type") == "error");
+        let id = |event: &Event| event.text("id").to_owned();
+        let text = |event: &Event| event.0["error"]["text"].as_str().unwrap_or_default().to_owned();
+        (received.iter().map(id).collect(), bounced.iter().map(|event| (id(event), text(event))).collect())
     }
 
     /// Goes offline.

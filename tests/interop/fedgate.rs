@@ -15,13 +15,14 @@ use std::time::Duration;
 pub struct Fedgate {
     folder: PathBuf,
     admin: SocketAddr,
-    chat: &'static str,
+    /// The part of the policy that stays when the rest is replaced.
+    policy: String,
     program: PathBuf,
     process: Process,
 }
 
 /// `[admin] token`.
-const TOKEN: &str = "a token of these tests";
+pub const TOKEN: &str = "a token of these tests";
 
 /// The entries every stand has. `other.example` is listed, so that a partner can prove the wrong one of two listed domains.
 const POLICY: &str = r#"
@@ -117,12 +118,16 @@ audit  = "audit.jsonl"
             partner = net.partner(),
             kamailio = net.kamailio(),
         );
-        std::fs::create_dir_all(folder.join("policies")).expect("a folder for policies");
-        std::fs::write(folder.join("fedgate.toml"), config).expect("a configuration");
-        write_policy(folder, setup.chat, setup.policy);
+        let policy = POLICY.replace("@chat@", setup.chat);
+        configure(folder, &config, &policy, setup.policy);
+        Self::launch(program, folder, net, policy)
+    }
+
+    /// Starts the program on what [`configure`] has written, and waits until it is ready.
+    pub fn launch(program: &Path, folder: &Path, net: Net, policy: String) -> Self {
+        let admin = SocketAddr::new(net.admin(), 9630);
         let process = run(program, folder);
-        let mut fedgate =
-            Self { folder: folder.to_owned(), admin, chat: setup.chat, program: program.to_owned(), process };
+        let mut fedgate = Self { folder: folder.to_owned(), admin, policy, program: program.to_owned(), process };
         fedgate.wait_until_ready();
         fedgate
     }
@@ -142,9 +147,19 @@ audit  = "audit.jsonl"
 
     /// Another verb of the program, on this one's configuration.
     pub fn verb(&self, words: &[&str]) -> Output {
-        let mut command = Command::new(&self.program);
-        command.args(words).args(["--config", "fedgate.toml"]).current_dir(&self.folder);
-        command.output().expect("the program runs")
+        verb(&self.program, &self.folder, words)
+    }
+
+    /// What it holds of memory now (`VmRSS`), in bytes.
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells it");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
+    /// Its process's number.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Status and body of a GET on the admin listener; `None` when nobody answers.
@@ -176,7 +191,7 @@ audit  = "audit.jsonl"
 
     /// Replaces the further policy text.
     pub fn set_policy(&self, text: &str) {
-        write_policy(&self.folder, self.chat, text);
+        write_policy(&self.folder, &self.policy, text);
     }
 
     /// Sends a signal.
@@ -217,6 +232,13 @@ fn run(program: &Path, folder: &Path) -> Process {
     Process::start("fedgate", program.as_os_str(), &arguments, folder, &folder.join("fedgate.log"))
 }
 
+/// A verb of the program, on the configuration in this folder.
+pub fn verb(program: &Path, folder: &Path, words: &[&str]) -> Output {
+    let mut command = Command::new(program);
+    command.args(words).args(["--config", "fedgate.toml"]).current_dir(folder);
+    command.output().expect("the program runs")
+}
+
 /// How the node is attached.
 fn node(net: Net, setup: Setup) -> String {
     let prosody = net.prosody();
@@ -248,7 +270,13 @@ fn node(net: Net, setup: Setup) -> String {
     )
 }
 
-fn write_policy(folder: &Path, chat: &str, further: &str) {
-    let policy = POLICY.replace("@chat@", chat);
+/// Writes fedgate.toml, and a policy in two parts of which the further one can be replaced.
+pub fn configure(folder: &Path, config: &str, policy: &str, further: &str) {
+    std::fs::create_dir_all(folder.join("policies")).expect("a folder for policies");
+    std::fs::write(folder.join("fedgate.toml"), config).expect("a configuration");
+    write_policy(folder, policy, further);
+}
+
+fn write_policy(folder: &Path, policy: &str, further: &str) {
     std::fs::write(folder.join("policies/10-partners.toml"), format!("{policy}\n{further}")).expect("a policy");
 }

@@ -1,6 +1,6 @@
 //! What the stand is made of, and the rule for when it is not there.
 
-use crate::{phone, server};
+use crate::{phone, server, xmpp_server};
 use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -43,6 +43,22 @@ pub fn find_sip(test: &str) -> Option<Peers> {
             ])?;
             look_for_kamailio()?;
             Ok(Peers { fedgate })
+        }),
+    )
+}
+
+/// Likewise what XMPP that stays XMPP needs: two kinds of servers, and a name server for them.
+pub fn find_xmpp(test: &str) -> Option<Peers> {
+    static FOUND: OnceLock<Result<Peers, String>> = OnceLock::new();
+    unless_missing(
+        test,
+        FOUND.get_or_init(|| {
+            let peers = look()?;
+            all_found(&[
+                (on_path("erl").is_some() && xmpp_server::ejabberd_library().is_some(), "ejabberd (Debian: ejabberd)"),
+                (on_path("dnsmasq").is_some(), "dnsmasq (Debian: dnsmasq-base)"),
+            ])?;
+            Ok(peers)
         }),
     )
 }

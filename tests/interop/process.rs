@@ -40,6 +40,11 @@ impl Process {
         Self { name, child, has_family }
     }
 
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal by its name: `TERM`, `HUP`, `STOP`, `CONT`, `KILL`.
     pub fn signal(&self, signal: &str) {
         assert!(kill(signal, self.child.id()), "kill -s {signal} {} fails", self.name);

@@ -8,6 +8,7 @@ use crate::peers;
 use crate::phone::{Home, Phone};
 use crate::pki::{Certificate, Pki};
 use crate::prosody::Prosody;
+use crate::resolver;
 use crate::server::Kamailio;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -143,6 +144,10 @@ impl Net {
                 (net.node(1), Self::NODE_PORT),
                 (net.node(2), Self::NODE_PORT),
                 (net.inner_phone(), 4444),
+                (net.outside(), 5269),
+                (net.xmpp_partner(), 5269),
+                (net.xmpp_node(1), 5269),
+                (net.outer_resolver(), resolver::PORT),
             ]
             .into_iter()
             .all(|address| TcpListener::bind(address).is_ok())
@@ -204,6 +209,26 @@ impl Net {
     pub fn inner_script(self) -> IpAddr {
         self.host(32)
     }
+    /// The outside's name server's.
+    pub fn outer_resolver(self) -> IpAddr {
+        self.host(40)
+    }
+    /// The inside's name server's.
+    pub fn inner_resolver(self) -> IpAddr {
+        self.host(41)
+    }
+    /// The partner's XMPP server's.
+    pub fn xmpp_partner(self) -> IpAddr {
+        self.host(42)
+    }
+    /// The XMPP node's of this number, from 1.
+    pub fn xmpp_node(self, number: u8) -> IpAddr {
+        self.host(50 + number)
+    }
+    /// Somebody's who means no good.
+    pub fn hostile(self) -> IpAddr {
+        self.host(66)
+    }
     /// Where a phone outside is at home.
     pub fn outer_home(self) -> Home {
         Home { domain: "kamailio.example", server: self.kamailio(), address: self.phone() }
@@ -249,6 +274,9 @@ impl Drop for Folder {
             ("imp-1/kamailio.log", 120),
             ("imp-2/kamailio.log", 120),
             ("inner-phone/phone.log", 40),
+            ("xmpp-partner/server.log", 25),
+            ("xmpp-node-1/server.log", 25),
+            ("xmpp-node-2/server.log", 25),
         ] {
             let Ok(text) = std::fs::read(path.join(file)) else { continue };
             let text = String::from_utf8_lossy(&text);

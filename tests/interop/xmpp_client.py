@@ -6,7 +6,8 @@ Takes on stdin, one JSON object a line:
     {"do": "presence", "to"?, "type"?, "show"?, "status"?, "priority"?}    type: subscribe, subscribed, unsubscribed, probe, …
     {"do": "message", "to": J, "body": B, "id": I, "type"?, "subject"?, "thread"?}
     {"do": "state", "to": J, "state": S}                                     a chat state alone (XEP-0085)
-    {"do": "iq", "to": J, "id": I}                                           an XEP-0199 ping
+    {"do": "iq", "to": J, "id": I, "what"?}                                   ping (XEP-0199), disco (XEP-0030) or vcard (XEP-0054)
+    {"do": "join", "room": J, "nick": N}                                     a chat room (XEP-0045)
     {"do": "logout"}
 Gives on stdout, one JSON object a line, each with "event":
     "online" with jid; "offline" with why; "failed" with why;
@@ -22,6 +23,11 @@ import slixmpp
 
 STANZAS = "{urn:ietf:params:xml:ns:xmpp-stanzas}"
 CHATSTATES = "{http://jabber.org/protocol/chatstates}"
+QUESTIONS = {
+    "ping": "{urn:xmpp:ping}ping",
+    "disco": "{http://jabber.org/protocol/disco#info}query",
+    "vcard": "{vcard-temp}vCard",
+}
 
 
 def tell(event, **fields):
@@ -110,11 +116,16 @@ class Session:
         message.xml.append(slixmpp.xmlstream.ET.Element(CHATSTATES + state))
         message.send()
 
-    def iq(self, to, id):
+    def iq(self, to, id, what="ping"):
         iq = self.client.make_iq_get(ito=to)
         iq["id"] = id
-        iq.xml.append(slixmpp.xmlstream.ET.Element("{urn:xmpp:ping}ping"))
+        iq.xml.append(slixmpp.xmlstream.ET.Element(QUESTIONS[what]))
         self.client.send(iq)
+
+    def join(self, room, nick):
+        presence = self.client.make_presence(pto=f"{room}/{nick}")
+        presence.xml.append(slixmpp.xmlstream.ET.Element("{http://jabber.org/protocol/muc}x"))
+        presence.send()
 
     def logout(self):
         self.client.disconnect()

@@ -59,6 +59,15 @@ impl Pki {
             .clone()
     }
 
+    /// The chain of a peer with any certificate, issued by `authority`.
+    pub fn made(&self, authority: &str, make: impl FnOnce(&mut CertificateParams)) -> Arc<Chain> {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(Vec::new()).expect("params");
+        make(&mut params);
+        let certificate = params.signed_by(&key, &self.issuers[authority]).expect("signed");
+        Arc::new(Chain::parse(vec![certificate.der().clone()]).expect("a certificate"))
+    }
+
     /// The file name, without its end, of the certificate and key of an edge at `sip.DOMAIN`.
     pub fn edge(&self, domain: &str) -> String {
         let file = format!("edge-{}", domain.replace('.', "-"));

@@ -25,11 +25,18 @@
 //!                                  where all nodes take components
 //! reload: | restart | restart after: 2h | drain | drain for good | the store fails | the store is well | the store lags | the store commits
 //!                                  what happens to the edge; `drained`: nothing is owed any more
+//! jabber.example sends: <message/>  a node, or a partner that speaks XMPP: on a stream it opens for the two domains; `receives exactly: <message/>`
+//!                                  every byte; `forges: <message/>` on a stream that has proven something else
+//! jabber.example is cut off with: policy-violation
+//!                                  its stream was ended so
+//! jabber.example acknowledges stanzas
+//!                                  XEP-0198, on streams of ours from then on: `takes: 2` says so of the next two; `speaks both ways`: XEP-0288
 //! imp-1 asks for an ack: 2         XEP-0198: of so many stanzas that came on its stream
 //! lync.example answers: 200        the last request it received; `answers INVITE: 200` the last of that method; `| ` lines are a body
 //! imp-1 disconnects                also: is unreachable, is an impostor, is slow (to connect), is reachable, is disconnected, is connected, is up,
 //!                                  is down, is attached as: DOMAIN DOMAIN; PARTY shows: HOST by AUTHORITY
-//!                                  has other addresses, has one connection of ours, has two connections of ours
+//!                                  has other addresses, has no connection of ours, has one …, has two connections of ours;
+//!                                  refuses what was held (of slow connections), closes its own (streams, not ours)
 //! noticed: a sentence              the operator was told this, once more than it was asked for
 //! logged: refused uncertain        the last decision; `settled: delivered`, `settled: delivered as chat`: the last outcome; `kept: 1`: how many records are kept (budgets apart)
 //! ```
@@ -236,6 +243,12 @@ impl Player {
             "has other addresses" => {
                 self.world().elsewhere.insert(party);
             }
+            "acknowledges stanzas" => {
+                self.world().managed.insert(party);
+            }
+            "speaks both ways" => {
+                self.world().both_ways.insert(party);
+            }
             "is not mute" => {
                 self.world().mute.remove(&party);
             }
@@ -254,8 +267,11 @@ impl Player {
                     return Err("it is connected".to_owned());
                 }
             }
-            "has one connection of ours" | "has two connections of ours" => {
-                let wanted = if verb.contains("one") { 1 } else { 2 };
+            "refuses what was held" => self.world().refuse_held(&party),
+            "closes its own" => self.world().cut_theirs(&party),
+            "has no connection of ours" | "has one connection of ours" | "has two connections of ours" => {
+                let wanted = ["no", "one", "two"].iter().position(|number| verb.starts_with(&format!("has {number} ")));
+                let wanted = wanted.unwrap_or_default();
                 let found = self.world().our_links(&party);
                 if found != wanted {
                     return Err(format!("it has {found}"));
@@ -281,7 +297,7 @@ impl Player {
         let (verb, rest) = verb.split_once(": ").ok_or("no such statement")?;
         let rest = self.fill(rest)?;
         let below: Vec<String> = match verb {
-            "receives" => below.to_vec(),
+            "receives" | "receives exactly" => below.to_vec(),
             _ => below.iter().map(|line| self.fill(line)).collect::<Result<_, _>>()?,
         };
         match (verb, rest.starts_with('<')) {
@@ -298,8 +314,31 @@ impl Player {
             }
             ("sends", true) => {
                 let whole = format!("{rest}{}", below.concat());
-                let stanza = Element::parse(whole.as_bytes(), NS_SERVER).map_err(|e| e.to_string())?;
-                self.world().stanza(party, &stanza);
+                Element::parse(whole.as_bytes(), NS_SERVER).map_err(|e| e.to_string())?;
+                self.world().stanza_text(party, &whole);
+            }
+            ("forges", true) => self.world().forged(party, &format!("{rest}{}", below.concat())),
+            ("takes", false) => {
+                let wanted: usize = rest.parse().map_err(|_| "no number")?;
+                let found = self.world().take(party, wanted);
+                if found != wanted {
+                    return Err(format!("it could take {found}"));
+                }
+            }
+            ("is cut off with", false) => {
+                let error = self.world().stream_errors.get_mut(party).and_then(|errors| errors.pop_front());
+                if error.as_deref() != Some(&rest) {
+                    return Err(format!("it was {error:?}"));
+                }
+            }
+            ("receives exactly", true) => {
+                let whole = format!("{rest}{}", below.concat());
+                let seen = self.take(party)?;
+                self.last.insert(party.to_owned(), seen);
+                let written = &self.world().written;
+                if !written.iter().any(|(whom, bytes)| whom == party && bytes.as_ref() == whole.as_bytes()) {
+                    return Err(format!("it received {written:?}"));
+                }
             }
             ("sends", false) => {
                 let bytes = self.request(party, &rest, &below);

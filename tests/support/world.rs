@@ -3,7 +3,7 @@
 use super::pki::pki;
 use bytes::Bytes;
 use fedgate::config::{self, Options};
-use fedgate::gate::partner::{self, NodeProtocol, Protocol};
+use fedgate::gate::partner::{self, NodeProtocol};
 use fedgate::gate::peer::{Evidence, Opened};
 use fedgate::gate::reject::Reason;
 use fedgate::gate::settings::Settings;
@@ -101,6 +101,18 @@ pub struct World {
     links: BTreeMap<LinkId, Wire>,
     next_link: u64,
     restarts: u8,
+    /// The XMPP nodes' names.
+    xmpp_nodes: BTreeSet<String>,
+    /// Parties that acknowledge what is sent to them (XEP-0198).
+    pub managed: BTreeSet<String>,
+    /// Parties on whose streams stanzas flow both ways (XEP-0288).
+    pub both_ways: BTreeSet<String>,
+    /// What a party has not acknowledged, by link.
+    unacknowledged: BTreeMap<LinkId, VecDeque<u64>>,
+    /// The stream errors with which a party's streams were ended.
+    pub stream_errors: BTreeMap<String, VecDeque<String>>,
+    /// The last that was written, as it was: to whom, and what.
+    pub written: VecDeque<(String, Bytes)>,
     /// SIP nodes by name, and where each connects from.
     sip_nodes: BTreeMap<String, IpAddr>,
     /// SIP nodes that do not answer when asked whether they are well.
@@ -158,6 +170,12 @@ impl World {
         let now = start();
         let settings = settings(config, policy, now);
         let mut world = Self {
+            xmpp_nodes: xmpp_nodes(&settings),
+            managed: BTreeSet::new(),
+            both_ways: BTreeSet::new(),
+            unacknowledged: BTreeMap::new(),
+            stream_errors: BTreeMap::new(),
+            written: VecDeque::new(),
             sip_nodes: sip_nodes(&settings),
             mute: BTreeSet::new(),
             elsewhere: BTreeSet::new(),
@@ -255,6 +273,7 @@ impl World {
         self.behind.committed(last, drop);
         self.committed = last;
         self.links.clear();
+        self.unacknowledged.clear();
         self.held.clear();
         self.gate =
             Gate::new(settings(&self.config, &self.policy, self.now), [self.restarts.wrapping_add(7); 32], self.now);
@@ -269,6 +288,7 @@ impl World {
         self.policy = policy.to_owned();
         let settings = settings(&self.config, policy, self.now);
         self.sip_nodes = sip_nodes(&settings);
+        self.xmpp_nodes = xmpp_nodes(&settings);
         self.input(Input::Reload(Box::new(settings)));
         self.advance(Duration::ZERO);
     }
@@ -302,21 +322,59 @@ impl World {
         self.input(Input::Received { link, at: self.now, message: Incoming::Sip(message) });
     }
 
-    /// A node's stanza arrives, on a stream it opened for its pair of domains.
-    pub fn stanza(&mut self, node: &str, stanza: &Element) {
-        let raw = Bytes::from(stanza.print(NS_SERVER));
+    /// A stanza of a node or an XMPP partner arrives, on a stream it opened for its pair of domains.
+    pub fn stanza(&mut self, party: &str, stanza: &Element) {
+        self.stanza_text(party, &stanza.print(NS_SERVER));
+    }
+
+    /// As [`stanza`](Self::stanza), byte for byte.
+    pub fn stanza_text(&mut self, party: &str, text: &str) {
+        let raw = Bytes::copy_from_slice(text.as_bytes());
         let stanza = Stanza::parse(raw, NS_SERVER).expect("well-formed").expect("a stanza");
-        let domain = |jid: &Result<Option<Jid>, _>| match jid {
+        let domain = |jid: &Result<Option<Jid>, _>, name| match jid {
             Ok(Some(jid)) => jid.bare.domain().clone(),
-            _ => panic!("a stanza needs from and to"),
+            Ok(None) => panic!("a stanza needs from and to"),
+            // Its server knows where to at least.
+            Err(_) => {
+                let written = stanza.element().get_attr(name).expect("an address").to_owned();
+                let bare = written.split('/').next().unwrap_or_default();
+                Domain::parse(bare.rsplit('@').next().unwrap_or_default()).expect("a domain")
+            }
         };
-        let pair = (domain(&stanza.from), domain(&stanza.to));
-        if self.is_cut_off(node) {
+        let pair = (domain(&stanza.from, "from"), domain(&stanza.to, "to"));
+        if self.is_cut_off(party) && self.xmpp_nodes.contains(party) {
             // A server bounces or forgets what is for a component that is not there; it does not come to us.
             return;
         }
-        let link = self.link_of_node(node, pair);
+        let link = match self.xmpp_nodes.contains(party) {
+            true => self.link_of_node(party, pair),
+            false => self.stream_of_partner(party, pair),
+        };
         self.input(Input::Received { link, at: self.now, message: Incoming::Stanza(stanza) });
+    }
+
+    /// A stanza arrives on a stream of the party's, whatever that has proven.
+    pub fn forged(&mut self, party: &str, text: &str) {
+        let stanza = Stanza::parse(Bytes::copy_from_slice(text.as_bytes()), NS_SERVER);
+        let stanza = stanza.expect("well-formed").expect("a stanza");
+        let theirs = |(_, wire): &(&LinkId, &Wire)| wire.party == party && !wire.ours;
+        let (link, _) = self.links.iter().find(theirs).expect("a stream of its own");
+        self.input(Input::Received { link: *link, at: self.now, message: Incoming::Stanza(stanza) });
+    }
+
+    /// A party acknowledges the first of what it was sent and has not acknowledged (XEP-0198 §4). How many that were.
+    pub fn take(&mut self, party: &str, count: usize) -> usize {
+        let of_party = |wire: Option<&Wire>| wire.is_some_and(|wire| wire.party == party);
+        let link = self.unacknowledged.keys().copied().find(|link| of_party(self.links.get(link)));
+        let Some(link) = link else { return 0 };
+        let Some(waiting) = self.unacknowledged.get_mut(&link) else { return 0 };
+        let receipts: Vec<u64> = waiting.drain(..count.min(waiting.len())).collect();
+        if waiting.is_empty() {
+            self.unacknowledged.remove(&link);
+        }
+        let count = receipts.len();
+        self.input(Input::Taken { link, receipts });
+        count
     }
 
     /// A node wants to hear that its stanzas are handled, on the stream it opened. `false`: there is none.
@@ -331,6 +389,15 @@ impl World {
     pub fn cut(&mut self, party: &str) {
         let gone: Vec<LinkId> = self.links.iter().filter(|(_, w)| w.party == party).map(|(id, _)| *id).collect();
         for link in gone {
+            self.links.remove(&link);
+            self.input(Input::Closed { link, cause: "cut".to_owned() });
+        }
+    }
+
+    /// The connections that the party opened are cut, those of ours stay.
+    pub fn cut_theirs(&mut self, party: &str) {
+        let theirs = self.links.iter().filter(|(_, wire)| wire.party == party && !wire.ours);
+        for link in theirs.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.links.remove(&link);
             self.input(Input::Closed { link, cause: "cut".to_owned() });
         }
@@ -415,10 +482,49 @@ impl World {
             return *link;
         }
         let link = self.new_link(Wire { party: node.to_owned(), ours: false, carries: theirs });
-        let proof = by_node(pair.0, pair.1, false, node.to_owned());
+        let proof = by_node(pair, false, node.to_owned(), false);
         let proven = Proven { link, side: Side::Inside, peer: address(1), hop: None, door: None, proof };
         self.input(Input::Proven(Box::new(proven)));
         link
+    }
+
+    /// The stream of an XMPP partner for a pair of domains: one that it opened, or that carries both ways.
+    fn stream_of_partner(&mut self, party: &str, pair: (Domain, Domain)) -> LinkId {
+        let both_ways = self.both_ways.contains(party);
+        let (theirs, ours) =
+            (Carries::Pair(pair.0.clone(), pair.1.clone()), Carries::Pair(pair.1.clone(), pair.0.clone()));
+        let known = self.links.iter().find(|(_, wire)| {
+            wire.party == party
+                && (!wire.ours && wire.carries == theirs || both_ways && wire.ours && wire.carries == ours)
+        });
+        if let Some((link, _)) = known {
+            return *link;
+        }
+        let link = self.new_link(Wire { party: party.to_owned(), ours: false, carries: theirs });
+        let chain = self.chain_for(party, &pair.0);
+        let proof = self.by_partner(party, (pair.0, pair.1), false, chain);
+        let proven = Proven { link, side: Side::Outside, peer: address(9), hop: None, door: None, proof };
+        self.input(Input::Proven(Box::new(proven)));
+        link
+    }
+
+    /// What a partner shows for a domain of its: by default a certificate for that.
+    fn chain_for(&self, party: &str, domain: &Domain) -> Arc<Chain> {
+        match self.certificates.get(party) {
+            Some((authority, host)) => pki().chain(authority, host),
+            None => pki().chain("ca", domain.as_str()),
+        }
+    }
+
+    /// What a partner's stream has proven by its certificate.
+    fn by_partner(&self, party: &str, (from, to): (Domain, Domain), ours: bool, chain: Arc<Chain>) -> Proof {
+        let opened = match ours {
+            true => Opened::ByUs { domain: to.clone(), host: None, typed: false },
+            false => Opened::ByPeer,
+        };
+        let evidence = Evidence { tls: true, chain: Some(chain), by: partner::Proof::Certificate, opened };
+        let (both_ways, managed) = (self.both_ways.contains(party), self.managed.contains(party));
+        Proof::Xmpp { from, to, ours, both_ways, managed, other: Other::Partner(evidence) }
     }
 
     fn new_link(&mut self, wire: Wire) -> LinkId {
@@ -428,14 +534,9 @@ impl World {
         link
     }
 
-    /// What a partner shows: by default a certificate for its SIP host, or for its domain where it speaks XMPP.
+    /// What a SIP partner shows: by default a certificate for its host.
     fn chain_of(&self, party: &str) -> Arc<Chain> {
-        let is_xmpp = Domain::parse(party).is_ok_and(|domain| {
-            let policy = settings(&self.config, &self.policy, self.now).policy;
-            policy.partner_for(&domain, Protocol::Sip).is_none()
-                && policy.partner_for(&domain, Protocol::Xmpp).is_some()
-        });
-        let host = if is_xmpp { party.to_owned() } else { format!("sip.{party}") };
+        let host = format!("sip.{party}");
         let (authority, host) = self.certificates.get(party).cloned().unwrap_or_else(|| ("ca".to_owned(), host));
         pki().chain(&authority, &host)
     }
@@ -458,14 +559,20 @@ impl World {
                 *left -= 1;
             }
             match output {
-                Output::Send { link, bytes, lane, .. } => {
+                Output::Send { link, bytes, lane, receipt, .. } => {
+                    if let Some(receipt) = receipt {
+                        self.unacknowledged.entry(link).or_default().push_back(receipt);
+                    }
                     if let Some((link, bytes)) = self.behind.push(lane, (link, bytes)) {
                         self.sent(link, bytes);
                     }
                 }
                 Output::Connect { hop, target } => self.connect(hop, target),
-                Output::Close { link, .. } => {
-                    if self.links.remove(&link).is_some() {
+                Output::Close { link, error } => {
+                    if let Some(wire) = self.links.remove(&link) {
+                        if let Some((error, _)) = error {
+                            self.stream_errors.entry(wire.party).or_default().push_back(error.to_string());
+                        }
                         self.gate.handle_input(self.now, Input::Closed { link, cause: "closed by us".to_owned() });
                     }
                 }
@@ -505,6 +612,10 @@ impl World {
 
     fn sent(&mut self, link: LinkId, bytes: Bytes) {
         let Some(wire) = self.links.get(&link).cloned() else { return };
+        self.written.push_back((wire.party.clone(), bytes.clone()));
+        if self.written.len() > 16 {
+            self.written.pop_front();
+        }
         let seen = match wire.carries {
             Carries::Sip => Seen::Sip(sip::Message::parse(bytes).expect("what we send can be read")),
             _ => Seen::Xml(Element::parse(&bytes, NS_SERVER).expect("what we send can be read")),
@@ -533,14 +644,19 @@ impl World {
         self.pump();
     }
 
+    /// A slow party that was asked for a connection says no.
+    pub fn refuse_held(&mut self, party: &str) {
+        let (of_party, others) =
+            std::mem::take(&mut self.held).into_iter().partition(|(_, target)| leads_to(target).0 == party);
+        self.held = others;
+        self.slow.remove(party);
+        for (hop, _) in of_party {
+            self.input(Input::Unreachable { hop, cause: "connection refused".to_owned(), unproven: false });
+        }
+    }
+
     fn connect(&mut self, hop: HopId, target: Target) {
-        let (party, carries) = match &target {
-            Target::SipPartner { domain, .. } => (domain.to_string(), Carries::Sip),
-            Target::SipNode { node, .. } => (node.clone(), Carries::Sip),
-            Target::XmppNode { node, from, to, .. } => (node.clone(), Carries::Pair(from.clone(), to.clone())),
-            Target::XmppComponent { node, domain, .. } => (node.clone(), Carries::Component(domain.clone())),
-            Target::XmppPartner { from, to, .. } => (to.to_string(), Carries::Pair(from.clone(), to.clone())),
-        };
+        let (party, carries) = leads_to(&target);
         if self.slow.contains(&party) {
             self.held.push((hop, target));
             return;
@@ -567,16 +683,33 @@ impl World {
                 return self.prove_sip(link, &party, Some(hop), Some((host, false)));
             }
             Carries::Pair(from, to) if matches!(target, Target::XmppPartner { .. }) => {
-                let proof = by_partner(from, to, true, self.chain_of(&party));
+                let chain = self.chain_for(&party, &to);
+                let proof = self.by_partner(&party, (from, to), true, chain);
                 let proven = Proven { link, side: Side::Outside, peer: address(9), hop: Some(hop), door: None, proof };
                 return self.gate.handle_input(self.now, Input::Proven(Box::new(proven)));
             }
-            Carries::Pair(from, to) => by_node(from, to, true, party),
+            Carries::Pair(from, to) => by_node((from, to), true, party.clone(), self.managed.contains(&party)),
             Carries::Component(domain) => Proof::XmppComponent { node: party, domain },
         };
         let proven = Proven { link, side: Side::Inside, peer: address(1), hop: Some(hop), door: None, proof };
         self.gate.handle_input(self.now, Input::Proven(Box::new(proven)));
     }
+}
+
+/// Whom a connection is to reach, and what it carries.
+fn leads_to(target: &Target) -> (String, Carries) {
+    match target {
+        Target::SipPartner { domain, .. } => (domain.to_string(), Carries::Sip),
+        Target::SipNode { node, .. } => (node.clone(), Carries::Sip),
+        Target::XmppNode { node, from, to, .. } => (node.clone(), Carries::Pair(from.clone(), to.clone())),
+        Target::XmppComponent { node, domain, .. } => (node.clone(), Carries::Component(domain.clone())),
+        Target::XmppPartner { from, to, .. } => (to.to_string(), Carries::Pair(from.clone(), to.clone())),
+    }
+}
+
+fn xmpp_nodes(settings: &Settings) -> BTreeSet<String> {
+    let nodes = settings.nodes.iter().filter(|node| node.protocol != NodeProtocol::Sip);
+    nodes.map(|node| node.name.clone()).collect()
 }
 
 fn sip_nodes(settings: &Settings) -> BTreeMap<String, IpAddr> {
@@ -599,16 +732,6 @@ fn address(last: u8) -> SocketAddr {
 }
 
 /// What a node's stream has proven.
-fn by_node(from: Domain, to: Domain, ours: bool, node: String) -> Proof {
-    Proof::Xmpp { from, to, ours, both_ways: false, managed: false, other: Other::Node(node) }
-}
-
-/// What a partner's stream has proven by its certificate.
-fn by_partner(from: Domain, to: Domain, ours: bool, chain: Arc<Chain>) -> Proof {
-    let opened = match ours {
-        true => Opened::ByUs { domain: to.clone(), host: None, typed: false },
-        false => Opened::ByPeer,
-    };
-    let evidence = Evidence { tls: true, chain: Some(chain), by: partner::Proof::Certificate, opened };
-    Proof::Xmpp { from, to, ours, both_ways: false, managed: false, other: Other::Partner(evidence) }
+fn by_node((from, to): (Domain, Domain), ours: bool, node: String, managed: bool) -> Proof {
+    Proof::Xmpp { from, to, ours, both_ways: false, managed, other: Other::Node(node) }
 }

@@ -11,6 +11,7 @@ use fedgate::gate::partner::{
 use fedgate::gate::policy::Table;
 use fedgate::gate::{Side, Time};
 use fedgate::wire::address::Domain;
+use fedgate::wire::certificate::Chain;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -173,6 +174,29 @@ impl End {
         stanzas.collect()
     }
 
+    /// What came back, in order.
+    pub fn taken(&self) -> Vec<u64> {
+        let taken = self.wants.iter().filter_map(|want| match want {
+            LinkOutput::Taken(receipts) => Some(receipts.clone()),
+            _ => None,
+        });
+        taken.flatten().collect()
+    }
+
+    /// Whether it closed because somebody did not prove to be whom we wanted.
+    pub fn is_unproven(&self) -> bool {
+        self.wants.iter().any(|want| matches!(want, LinkOutput::Close { unproven: true, .. }))
+    }
+
+    /// What the operator reads of the refusals.
+    pub fn details(&self) -> Vec<&str> {
+        let details = self.wants.iter().filter_map(|want| match want {
+            LinkOutput::Refused { reject, .. } => Some(reject.detail.as_str()),
+            _ => None,
+        });
+        details.collect()
+    }
+
     /// What the gate was asked to acknowledge.
     pub fn acks_asked(&self) -> Vec<u32> {
         let asked = self.wants.iter().filter_map(|want| match want {
@@ -202,6 +226,15 @@ impl End {
 
 /// Carries bytes both ways, `chunk` at a time, and does TLS handshakes, until nothing moves.
 pub fn converse(a: &mut End, b: &mut End, chunk: usize) {
+    converse_as((a, None), (b, None), chunk);
+}
+
+/// The same, each end with the certificate that it shows in the handshake.
+pub fn converse_as(
+    (a, of_a): (&mut End, Option<&Arc<Chain>>),
+    (b, of_b): (&mut End, Option<&Arc<Chain>>),
+    chunk: usize,
+) {
     loop {
         let (from_a, from_b) = (std::mem::take(&mut a.unsent), std::mem::take(&mut b.unsent));
         if from_a.is_empty() && from_b.is_empty() {
@@ -209,8 +242,8 @@ pub fn converse(a: &mut End, b: &mut End, chunk: usize) {
                 return;
             }
             (a.handshaking, b.handshaking) = (false, false);
-            a.input(LinkInput::TlsEstablished(None));
-            b.input(LinkInput::TlsEstablished(None));
+            a.input(LinkInput::TlsEstablished(of_b.cloned()));
+            b.input(LinkInput::TlsEstablished(of_a.cloned()));
             continue;
         }
         from_a.chunks(chunk).for_each(|bytes| {

@@ -7,6 +7,7 @@ use crate::gate::reject::{Reason, Reject};
 use crate::gate::session::Parcel;
 use crate::gate::time::Time;
 use crate::wire::address::Domain;
+use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -53,13 +54,24 @@ pub enum HopKey {
     },
 }
 
+impl HopKey {
+    /// The node it leads to; `None`: it leads outside.
+    pub fn node(&self) -> Option<&str> {
+        match self {
+            HopKey::SipNode { node } | HopKey::Node { node, .. } | HopKey::Component { node, .. } => Some(node),
+            HopKey::Partner { .. } | HopKey::XmppPartner { .. } => None,
+        }
+    }
+}
+
 /// All hops.
 #[derive(Debug, Default)]
 pub struct Hops {
     next: u64,
     hops: BTreeMap<HopKey, Hop>,
     ids: BTreeMap<HopId, HopKey>,
-    links: BTreeMap<LinkId, HopKey>,
+    /// A stream that the other end opened may be of several (XEP-0288).
+    links: BTreeMap<LinkId, Vec<HopKey>>,
     /// How many are too many.
     forget_at: usize,
 }
@@ -79,7 +91,7 @@ enum State {
         failed: Option<(Time, Reject)>,
     },
     Connecting {
-        queue: VecDeque<Parcel>,
+        queue: Queue,
     },
     Up {
         link: LinkId,
@@ -87,6 +99,26 @@ enum State {
         /// Where it leads, if there are others.
         left_for_others: Option<SocketAddr>,
     },
+}
+
+/// What waits for a connection, in order.
+#[derive(Debug, Default)]
+struct Queue {
+    parcels: VecDeque<Parcel>,
+    bytes: usize,
+}
+
+impl Queue {
+    fn has_room(&self, parcel: &Parcel) -> bool {
+        self.parcels.len() < limits::HOP_QUEUE && self.bytes + parcel.bytes.len() <= limits::HOP_QUEUE_BYTES
+    }
+
+    fn push(&mut self, mut parcel: Parcel) {
+        // It may stay a while: what is relayed byte for byte is a piece of what was read, which would stay as long.
+        parcel.bytes = Bytes::copy_from_slice(&parcel.bytes);
+        self.bytes += parcel.bytes.len();
+        self.parcels.push_back(parcel);
+    }
 }
 
 /// What becomes of the wish to have a hop up.
@@ -127,16 +159,18 @@ impl Hops {
         let hop = self.hops.entry(key.clone()).or_insert_with(Hop::new);
         match &mut hop.state {
             State::Up { link, .. } => Passed::Write(*link, parcel),
-            State::Connecting { queue } if queue.len() >= limits::HOP_QUEUE => Passed::Full(parcel),
+            State::Connecting { queue } if !queue.has_room(&parcel) => Passed::Full(parcel),
             State::Connecting { queue } => {
-                queue.push_back(parcel);
+                queue.push(parcel);
                 Passed::Queued
             }
             State::Down { failed: Some((until, reject)) } if *until > now => Passed::Down(parcel, reject.clone()),
             State::Down { .. } => {
                 let id = HopId(*next);
                 *next += 1;
-                hop.state = State::Connecting { queue: VecDeque::from([parcel]) };
+                let mut queue = Queue::default();
+                queue.push(parcel);
+                hop.state = State::Connecting { queue };
                 self.ids.insert(id, key.clone());
                 Passed::Connect(id)
             }
@@ -153,7 +187,7 @@ impl Hops {
             State::Down { .. } => {
                 let id = HopId(self.next);
                 self.next += 1;
-                hop.state = State::Connecting { queue: VecDeque::new() };
+                hop.state = State::Connecting { queue: Queue::default() };
                 self.ids.insert(id, key.clone());
                 Attempt::Connect(id)
             }
@@ -203,9 +237,9 @@ impl Hops {
         if !matches!(key, HopKey::Component { .. }) {
             hop.failures = 0;
         }
-        self.links.insert(link, key);
+        self.links.entry(link).or_default().push(key);
         match std::mem::replace(&mut hop.state, State::Up { link, since: now, left_for_others: None }) {
-            State::Connecting { queue } => queue,
+            State::Connecting { queue } => queue.parcels,
             _ => VecDeque::new(),
         }
     }
@@ -217,44 +251,54 @@ impl Hops {
         if let State::Down { .. } = hop.state {
             hop.failures = 0;
             hop.state = State::Up { link, since: now, left_for_others: None };
-            self.links.insert(link, key.clone());
+            self.links.entry(link).or_default().push(key.clone());
         }
     }
 
     /// It came to nothing: what waited. Until the back-off has passed, nothing is tried again.
-    pub fn unreachable(&mut self, now: Time, id: HopId, reject: &Reject) -> (Option<HopKey>, VecDeque<Parcel>) {
+    ///
+    /// `jitter` is drawn from 0..1 and shortens it, so that not all come at once.
+    pub fn unreachable(
+        &mut self,
+        now: Time,
+        id: HopId,
+        reject: &Reject,
+        jitter: f64,
+    ) -> (Option<HopKey>, VecDeque<Parcel>) {
         let Some(key) = self.ids.remove(&id) else { return (None, VecDeque::new()) };
         let Some(hop) = self.hops.get_mut(&key) else { return (None, VecDeque::new()) };
-        let queue = match hop.fail(now, reject, backoff(&key)) {
-            State::Connecting { queue } => queue,
+        let queue = match hop.fail(now, reject, backoff(&key), jitter) {
+            State::Connecting { queue } => queue.parcels,
             _ => VecDeque::new(),
         };
         (Some(key), queue)
     }
 
-    /// A link ended; if it was a hop's, the next parcel connects anew, a component's after its back-off.
-    pub fn closed(&mut self, now: Time, link: LinkId, cause: &str) -> Option<HopKey> {
-        let key = self.links.remove(&link)?;
-        if let Some(hop) = self.hops.get_mut(&key)
-            && let State::Up { link: of_hop, since, .. } = hop.state
-            && of_hop == link
-        {
-            if let HopKey::Component { .. } = key {
-                if now.since(since) >= limits::HOP_BACKOFF {
-                    hop.failures = 0;
+    /// A link ended; if it was a hop's, the next parcel connects anew, a component's after its back-off. Whose it was.
+    pub fn closed(&mut self, now: Time, link: LinkId, cause: &str) -> Vec<HopKey> {
+        let keys = self.links.remove(&link).unwrap_or_default();
+        for key in &keys {
+            if let Some(hop) = self.hops.get_mut(key)
+                && let State::Up { link: of_hop, since, .. } = hop.state
+                && of_hop == link
+            {
+                if let HopKey::Component { .. } = key {
+                    if now.since(since) >= limits::HOP_BACKOFF {
+                        hop.failures = 0;
+                    }
+                    let reject = Reject::new(Reason::NoNode, format!("the stream ended: {cause}"));
+                    hop.fail(now, &reject, limits::HOP_BACKOFF, 0.0);
+                } else {
+                    hop.state = State::Down { failed: None };
                 }
-                let reject = Reject::new(Reason::NoNode, format!("the stream ended: {cause}"));
-                hop.fail(now, &reject, limits::HOP_BACKOFF);
-            } else {
-                hop.state = State::Down { failed: None };
             }
         }
-        Some(key)
+        keys
     }
 
     /// The hop's link leads to this address, and there are others.
     pub fn has_others(&mut self, link: LinkId, at: SocketAddr) {
-        if let Some(hop) = self.links.get(&link).and_then(|key| self.hops.get_mut(key))
+        if let Some(hop) = self.links.get(&link).and_then(|keys| self.hops.get_mut(keys.first()?))
             && let State::Up { link: up, left_for_others, .. } = &mut hop.state
             && *up == link
         {
@@ -290,12 +334,12 @@ impl Hops {
 
     /// The hop of a link of ours.
     pub fn of_link(&self, link: LinkId) -> Option<&HopKey> {
-        self.links.get(&link)
+        self.links.get(&link)?.first()
     }
 
     /// Links of hops for which `gone` says that settings no longer want them.
     pub fn links_where(&self, mut gone: impl FnMut(&HopKey) -> bool) -> Vec<LinkId> {
-        self.links.iter().filter(|(_, key)| gone(key)).map(|(link, _)| *link).collect()
+        self.links.iter().filter(|(_, keys)| keys.iter().any(&mut gone)).map(|(link, _)| *link).collect()
     }
 
     /// Whether a connection to the node is up, or none was ever refused.
@@ -313,10 +357,11 @@ impl Hop {
     }
 
     /// Down until the back-off has passed; gives the state before.
-    fn fail(&mut self, now: Time, reject: &Reject, longest: Duration) -> State {
+    fn fail(&mut self, now: Time, reject: &Reject, longest: Duration, jitter: f64) -> State {
         self.failures = self.failures.saturating_add(1);
-        let wait = Duration::from_secs(1 << self.failures.min(6).saturating_sub(1));
-        let failed = Some((now + wait.min(longest), reject.clone()));
+        let most = if longest > limits::HOP_BACKOFF { 9 } else { 6 };
+        let wait = Duration::from_secs(1 << self.failures.min(most).saturating_sub(1)).min(longest);
+        let failed = Some((now + wait.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 4.0), reject.clone()));
         std::mem::replace(&mut self.state, State::Down { failed })
     }
 }
@@ -325,6 +370,7 @@ impl Hop {
 fn backoff(key: &HopKey) -> Duration {
     match key {
         HopKey::SipNode { .. } => limits::NODE_BACKOFF,
+        HopKey::XmppPartner { .. } => limits::PARTNER_BACKOFF,
         _ => limits::HOP_BACKOFF,
     }
 }
@@ -333,7 +379,6 @@ fn backoff(key: &HopKey) -> Duration {
 mod tests {
     use super::*;
     use crate::gate::session::Passage;
-    use bytes::Bytes;
 
     fn parcel() -> Parcel {
         Parcel { bytes: Bytes::new(), passage: Passage::Answer, transit: None, lane: crate::gate::Lane::Free }
@@ -347,7 +392,7 @@ mod tests {
         for (wait, failures) in [(1, 1), (2, 2), (4, 3)] {
             let begin = start + Duration::from_secs(100 * failures);
             let Passed::Connect(id) = hops.pass(begin, &key, parcel()) else { panic!("it connects") };
-            assert_eq!(hops.unreachable(begin, id, &reject).1.len(), 1, "what waited comes back");
+            assert_eq!(hops.unreachable(begin, id, &reject, 0.0).1.len(), 1, "what waited comes back");
             let last = begin + Duration::from_millis(wait * 1000 - 1);
             assert!(matches!(hops.pass(last, &key, parcel()), Passed::Down(_, told) if told == reject));
         }
@@ -371,7 +416,7 @@ mod tests {
             let key = HopKey::Partner { domain, next_hop: None, identity: 0 };
             let now = start + Duration::from_secs(number as u64);
             let Passed::Connect(id) = hops.pass(now, &key, parcel()) else { panic!("it connects") };
-            hops.unreachable(now, id, &reject);
+            hops.unreachable(now, id, &reject, 1.0);
         }
         assert!(hops.hops.len() <= 2 * limits::IDLE_HOPS, "{}", hops.hops.len());
     }

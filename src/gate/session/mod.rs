@@ -4,6 +4,7 @@
 
 pub mod chat;
 pub mod contact;
+pub mod crossing;
 pub mod deadlines;
 pub mod dialog;
 pub mod fetch;
@@ -54,6 +55,8 @@ pub struct Sessions {
     pub relays: relay::Relays,
     /// Messages to XMPP.
     pub barriers: outcome::Barriers,
+    /// Stanzas that stay XMPP.
+    pub crossings: crossing::Crossings,
 }
 
 impl Sessions {
@@ -134,16 +137,20 @@ pub struct Parcel {
 }
 
 /// Who is told when a parcel was written, or could not be.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Passage {
     /// A SIP request of ours, by its branch.
     Request(String),
     /// A request that is relayed.
     Relayed(relay::RelayId),
-    /// A translated message whose outcome a ping barrier settles.
-    Message(outcome::Pair, u64),
+    /// A message whose outcome a ping barrier or a receipt settles: its course and number.
+    Message(outcome::CourseId, u64),
     /// The barrier's ping.
-    Ping(outcome::Pair),
+    Ping(outcome::CourseId),
+    /// A stanza that stays XMPP and is settled when it is written.
+    Crossing(Box<crossing::Envelope>),
+    /// An error that is owed for a message that stays XMPP.
+    Bounce(u64),
     /// Presence of a watch: asked again later.
     Watch(watch::WatchKey),
     /// Presence of a contact to its watcher: told again later.
@@ -170,7 +177,11 @@ pub enum Deadline {
     /// A connection of ours that another has taken the place of may have nothing under way any more.
     Leave(LinkId),
     /// A ping without answer.
-    Ping(outcome::Pair),
+    Ping(outcome::CourseId),
+    /// A server has waited long enough for an acknowledgement.
+    Ack(LinkId),
+    /// An error for a message that stays XMPP is said again.
+    Crossing(u64),
     /// A fetch has waited long enough.
     Fetch(u64),
     /// Something of an IM session is due: its 200 again, its end.

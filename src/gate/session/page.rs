@@ -312,9 +312,10 @@ impl Pages {
             return;
         };
         let stanza = Bytes::from(bounce.envelope.error_stanza(&bounce.error).print(NS_SERVER));
-        if !barriers.carry(turn, hop, pair, stanza, Owed::Record(record.clone()), None) {
-            self.bounce_later(turn, record);
+        if barriers.is_full(&pair, &hop) {
+            return self.bounce_later(turn, record);
         }
+        barriers.carry(turn, hop, pair, stanza, Owed::Record(record.clone()), None);
     }
 
     /// Draining is over: what is still under way is told to its senders as uncertain, what was never sent as not delivered.

@@ -58,6 +58,20 @@ impl Element {
     pub fn parse_in(text: &[u8], scope: &Scope) -> Result<Self, StreamError> {
         super::parse::element(text, scope)
     }
+    /// What [`Element::parse`] would say of a text, and the element itself without what is in it.
+    pub(super) fn check(text: &[u8], default_ns: &str) -> Result<Self, StreamError> {
+        super::parse::check(text, &Scope::of(default_ns))
+    }
+    /// Itself, without what is in it.
+    pub(super) fn alone(&self) -> Self {
+        Self {
+            children: Vec::new(),
+            name: self.name.clone(),
+            ns: self.ns.clone(),
+            attrs: self.attrs.clone(),
+            prefixes: self.prefixes.clone(),
+        }
+    }
     /// An empty element.
     pub fn new(name: &str, ns: &str) -> Self {
         Self { name: name.into(), ns: ns.into(), ..Self::default() }

@@ -2,6 +2,10 @@
 
 use super::stream::StreamError;
 use crate::wire::limits::XML_ATTRIBUTES;
+use smallvec::SmallVec;
+
+/// `(name, value as written)`; most tags have no more than fit without an allocation.
+pub(super) type Attributes<'t> = SmallVec<[(&'t str, &'t str); 8]>;
 
 /// XML 1.0 [3] S.
 pub(super) const SPACE: [char; 4] = [' ', '\t', '\r', '\n'];
@@ -9,6 +13,14 @@ pub(super) const SPACE: [char; 4] = [' ', '\t', '\r', '\n'];
 /// XML 1.0 [2] Char.
 pub(super) fn is_char(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..='\u{10FFFF}')
+}
+
+/// Whether a text holds nothing but [`is_char`].
+pub(super) fn is_text(text: &str) -> bool {
+    match text.is_ascii() {
+        true => text.bytes().all(|b| b >= b' ' || matches!(b, b'\t' | b'\n' | b'\r')),
+        false => text.chars().all(is_char),
+    }
 }
 
 /// XML 1.0 [4] NameStartChar, without the colon (Namespaces in XML [4]).
@@ -25,6 +37,12 @@ fn is_name_char(c: char) -> bool {
 }
 
 fn is_ncname(text: &str) -> bool {
+    if let [first, rest @ ..] = text.as_bytes()
+        && (first.is_ascii_alphabetic() || *first == b'_')
+        && rest.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+    {
+        return true;
+    }
     let mut chars = text.chars();
     chars.next().is_some_and(is_name_start) && chars.all(is_name_char)
 }
@@ -40,8 +58,8 @@ pub(super) fn is_qname(text: &str) -> bool {
 /// The attributes of a tag from the text behind its name: `(name, value as written)`, duplicates refused.
 ///
 /// XML 1.0 [40]: white space before each, a quoted value, no `<` in it.
-pub(super) fn attributes(text: &str) -> Result<Vec<(&str, &str)>, StreamError> {
-    let mut found: Vec<(&str, &str)> = Vec::new();
+pub(super) fn attributes(text: &str) -> Result<Attributes<'_>, StreamError> {
+    let mut found = Attributes::new();
     let mut rest = text;
     loop {
         let next = rest.trim_start_matches(SPACE);
@@ -66,10 +84,12 @@ pub(super) fn attributes(text: &str) -> Result<Vec<(&str, &str)>, StreamError> {
         found.push((name, value));
         rest = behind;
     }
-    let mut names: Vec<&str> = found.iter().map(|(name, _)| *name).collect();
-    names.sort_unstable();
-    if names.windows(2).any(|pair| pair.first() == pair.last()) {
-        return Err(StreamError::NotWellFormed);
+    if found.len() > 1 {
+        let mut names: SmallVec<[&str; 8]> = found.iter().map(|(name, _)| *name).collect();
+        names.sort_unstable();
+        if names.windows(2).any(|pair| pair.first() == pair.last()) {
+            return Err(StreamError::NotWellFormed);
+        }
     }
     Ok(found)
 }
@@ -105,8 +125,9 @@ mod tests {
 
     #[test]
     fn attributes_are_read_as_written() {
-        assert_eq!(attributes(" a = 'x'\n b:c=\"y'\" "), Ok(vec![("a", "x"), ("b:c", "y'")]));
-        assert_eq!(attributes(""), Ok(vec![]));
+        let expected = [("a", "x"), ("b:c", "y'")];
+        assert_eq!(attributes(" a = 'x'\n b:c=\"y'\" ").unwrap().as_slice(), expected);
+        assert!(attributes("").unwrap().is_empty());
     }
 
     #[test]

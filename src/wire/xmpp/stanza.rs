@@ -6,6 +6,7 @@ use super::{NS_PING, NS_SERVER, NS_STANZA_ERRORS};
 use crate::wire::address::{BadAddress, Domain, Jid};
 use bytes::Bytes;
 use memchr::memmem;
+use std::cell::OnceCell;
 use std::fmt::Display;
 
 /// The three stanza kinds.
@@ -34,7 +35,9 @@ pub struct Stanza {
     pub id: Option<String>,
     /// The `type` attribute as written.
     pub type_: Option<String>,
-    element: Element,
+    /// The element alone; what is in it is read when somebody asks.
+    root: Element,
+    tree: OnceCell<Element>,
 }
 
 /// A stanza error's type (RFC 6120 §8.3.2).
@@ -101,9 +104,15 @@ impl Kind {
 }
 
 impl Stanza {
-    /// The whole tree.
+    /// The whole tree, read at the first call. Who only asks for an attribute has [`Stanza::attr`].
     pub fn element(&self) -> &Element {
-        &self.element
+        // It was checked by the same rules.
+        self.tree.get_or_init(|| Element::parse(&self.raw, &self.root.ns).unwrap_or_else(|_| self.root.clone()))
+    }
+
+    /// An attribute's value.
+    pub fn attr(&self, name: &str) -> Option<&str> {
+        self.root.get_attr(name)
     }
 
     /// Reads a stream child. `Ok(None)`: well-formed but not a stanza of `default_ns`.
@@ -120,34 +129,44 @@ impl Stanza {
     pub(super) fn read(raw: Bytes, scope: &Scope, ns: &str) -> Result<Result<Self, Element>, StreamError> {
         // With no prefix from outside, the bytes mean the same on any stream of this namespace.
         let alone = match scope.default_ns == ns {
-            true => Element::parse(&raw, ns),
+            true => Element::check(&raw, ns),
             false => Err(StreamError::BadNamespacePrefix),
         };
-        let (element, raw) = match alone {
+        let (root, raw, tree) = match alone {
             Err(StreamError::BadNamespacePrefix) => {
                 let element = Element::parse_in(&raw, scope)?;
                 let raw = Bytes::from(element.print(ns));
-                (element, raw)
+                (element.alone(), raw, OnceCell::from(element))
             }
-            alone => (alone?, raw),
+            alone => (alone?, raw, OnceCell::new()),
         };
-        let kind = match element.name.as_str() {
-            _ if element.ns != ns => return Ok(Err(element)),
-            "message" => Kind::Message,
-            "presence" => Kind::Presence,
-            "iq" => Kind::Iq,
-            _ => return Ok(Err(element)),
+        let kind = match root.name.as_str() {
+            "message" if root.ns == ns => Kind::Message,
+            "presence" if root.ns == ns => Kind::Presence,
+            "iq" if root.ns == ns => Kind::Iq,
+            _ => {
+                return match tree.into_inner() {
+                    Some(element) => Ok(Err(element)),
+                    None => Element::parse(&raw, ns).map(Err),
+                };
+            }
         };
-        let jid = |name| element.get_attr(name).map(Jid::parse).transpose();
-        let attr = |name| element.get_attr(name).map(str::to_owned);
-        Ok(Ok(Self { kind, from: jid("from"), to: jid("to"), id: attr("id"), type_: attr("type"), raw, element }))
+        let jid = |name| root.get_attr(name).map(Jid::parse).transpose();
+        let attr = |name| root.get_attr(name).map(str::to_owned);
+        Ok(Ok(Self { kind, from: jid("from"), to: jid("to"), id: attr("id"), type_: attr("type"), raw, root, tree }))
     }
 
     /// The same stanza for streams of another content namespace (RFC 6120 §4.8.3).
     pub fn moved(mut self, from: &str, to: &str) -> Self {
-        self.element.move_namespace(from, to);
         if declares_namespaces(&self.raw) {
-            self.raw = Bytes::from(self.element.print(to));
+            let mut element = self.element().clone();
+            element.move_namespace(from, to);
+            self.raw = Bytes::from(element.print(to));
+            self.root = element.alone();
+            self.tree = OnceCell::from(element);
+        } else {
+            self.root.move_namespace(from, to);
+            self.tree = OnceCell::new();
         }
         self
     }
@@ -159,12 +178,12 @@ impl Stanza {
         match (self.kind, self.type_.as_deref()) {
             (_, Some("error")) | (Kind::Iq, Some("result")) => None,
             _ => Some(
-                Element::new(self.kind.as_str(), &self.element.ns)
+                Element::new(self.kind.as_str(), &self.root.ns)
                     .attr("from", &from)
                     .attr("to", to)
                     .attr("type", "error")
                     .attr_if("id", self.id.as_deref())
-                    .child(error.to_element(&self.element.ns)),
+                    .child(error.to_element(&self.root.ns)),
             ),
         }
     }
@@ -174,7 +193,7 @@ impl Stanza {
         let (from, to) = self.reply_addresses()?;
         match (self.kind, self.type_.as_deref()) {
             (Kind::Iq, Some("get" | "set")) => {
-                let result = Element::new("iq", &self.element.ns).attr("from", &from).attr("to", to);
+                let result = Element::new("iq", &self.root.ns).attr("from", &from).attr("to", to);
                 Some(result.attr("type", "result").attr_if("id", self.id.as_deref()))
             }
             _ => None,
@@ -183,8 +202,8 @@ impl Stanza {
 
     /// Who answers and who is answered. A malformed `to` can't be a `from`: its domain answers instead.
     fn reply_addresses(&self) -> Option<(String, &str)> {
-        let to = self.element.get_attr("from").filter(|_| self.from.is_ok())?;
-        let from = self.element.get_attr("to")?;
+        let to = self.root.get_attr("from").filter(|_| self.from.is_ok())?;
+        let from = self.root.get_attr("to")?;
         if self.to.is_ok() {
             return Some((from.to_owned(), to));
         }
@@ -198,13 +217,13 @@ impl Stanza {
         if self.type_.as_deref() != Some("error") {
             return None;
         }
-        let error = self.element.find("error", &self.element.ns).map(StanzaError::from_element);
+        let error = self.element().find("error", &self.root.ns).map(StanzaError::from_element);
         Some(error.unwrap_or_else(|| StanzaError::new(Condition::UndefinedCondition, ErrorType::Cancel)))
     }
 
     /// Whether this is an XEP-0199 ping to be answered.
     pub fn is_ping(&self) -> bool {
-        self.kind == Kind::Iq && self.type_.as_deref() == Some("get") && self.element.find("ping", NS_PING).is_some()
+        self.kind == Kind::Iq && self.type_.as_deref() == Some("get") && self.element().find("ping", NS_PING).is_some()
     }
 }
 
@@ -438,8 +457,8 @@ mod tests {
             let back = moved(there.clone(), NS_COMPONENT, NS_SERVER).unwrap();
             assert_eq!(Element::parse(&back, NS_SERVER), Element::parse(server.as_bytes(), NS_SERVER), "{server}");
             let read = Stanza::parse(there, NS_COMPONENT).unwrap().unwrap().moved(NS_COMPONENT, NS_SERVER);
-            assert_eq!(Ok(&read.element), Element::parse(server.as_bytes(), NS_SERVER).as_ref());
-            assert_eq!(Element::parse(&read.raw, NS_SERVER).as_ref(), Ok(&read.element));
+            assert_eq!(Ok(read.element()), Element::parse(server.as_bytes(), NS_SERVER).as_ref());
+            assert_eq!(Element::parse(&read.raw, NS_SERVER).as_ref(), Ok(read.element()));
         }
     }
 
@@ -470,7 +489,7 @@ mod tests {
         let ping = ping("b.c", "f.g", "p1");
         let read = stanza(&ping.print_on_stream());
         assert!(read.is_ping());
-        assert_eq!(read.element, ping);
+        assert_eq!(*read.element(), ping);
         assert_eq!(
             message("a@b.c", "e@f.g", "chat", "1 < 2").print(NS_SERVER),
             "<message from='a@b.c' to='e@f.g' type='chat'><body>1 &lt; 2</body></message>"

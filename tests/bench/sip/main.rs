@@ -4,11 +4,15 @@
 //! All share the machine, and take turns, so that what else the machine does meets each. Prints figures and whether they reach what we want;
 //! never fails on time.
 
+#[path = "../identity.rs"]
+mod identity;
 mod link;
 mod middle;
 mod node;
 mod partner;
 mod pipe;
+#[path = "../process.rs"]
+mod process;
 mod table;
 mod text;
 mod tls;
@@ -133,7 +137,7 @@ async fn measure(args: &Args) -> ExitCode {
             progress(&format!("round {round} of {}: {}", amounts.rounds, world.kind.name()));
             if let Err(why) = world.round(&amounts, &client, figures).await {
                 progress("");
-                println!("FAILED: {}: {why}\nit says\n{}", world.kind.name(), world.middle.says());
+                println!("FAILED: {}: {why}\nit says\n{}", world.kind.name(), world.middle.running.says());
                 failed = true;
                 // Its other figures would be of something that does not work.
                 *place = None;
@@ -143,7 +147,7 @@ async fn measure(args: &Args) -> ExitCode {
     }
     progress("");
     for (world, figures) in worlds.iter().zip(&mut figures) {
-        figures.usage = world.as_ref().map(|world| world.middle.usage());
+        figures.usage = world.as_ref().map(|world| world.middle.running.usage());
     }
     drop(worlds);
     table::print(&figures);
@@ -192,7 +196,7 @@ impl World {
         let world = Self { kind, middle, node, partner };
         for what in [What::Message, What::Subscribe] {
             let warm = world.run(what, How::Saturated, WARM).await;
-            warm.map_err(|why| format!("{why}\nit says\n{}", world.middle.says()))?;
+            warm.map_err(|why| format!("{why}\nit says\n{}", world.middle.running.says()))?;
         }
         Ok(world)
     }
@@ -216,20 +220,20 @@ impl World {
                 figures.of(what, how).add(cost);
             }
         }
-        let before = self.middle.usage();
+        let before = self.middle.running.usage();
         let begun = Instant::now();
         let latencies = partner::handshakes(self.middle.outside, client, amounts.handshakes / amounts.rounds).await?;
         let took = begun.elapsed();
         settle_down().await;
-        let cpu = self.middle.usage().cpu.saturating_sub(before.cpu);
+        let cpu = self.middle.running.usage().cpu.saturating_sub(before.cpu);
         figures.handshakes.add(Cost { cpu, took, latencies });
-        self.middle.is_there()
+        self.middle.running.is_there()
     }
 
     async fn run(&self, what: What, how: How, many: usize) -> Result<Cost, String> {
         settle_down().await;
         let accepted = self.node.accepted();
-        let before = self.middle.usage();
+        let before = self.middle.running.usage();
         let begun = Instant::now();
         let latencies = self.partner.run(what, how, many).await.map_err(|why| {
             let node = self.node.refused().unwrap_or_default();
@@ -249,7 +253,7 @@ impl World {
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        let cpu = self.middle.usage().cpu.saturating_sub(before.cpu);
+        let cpu = self.middle.running.usage().cpu.saturating_sub(before.cpu);
         Ok(Cost { cpu, took, latencies })
     }
 }

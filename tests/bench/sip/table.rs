@@ -1,7 +1,8 @@
 //! What came of it, beside what we want.
 
-use super::middle::{Kind, Usage};
+use super::middle::Kind;
 use super::partner::{AT_ONCE, How, IN_FLIGHT, LINKS, PACE, What};
+use super::process::Usage;
 use std::time::Duration;
 
 /// What a load has cost.

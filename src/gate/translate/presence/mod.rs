@@ -3,6 +3,7 @@
 //! Takes what one side shows, gives what the other's users are to see. [`tables`] says what; `xmpp` and `sip` how it stands in a stanza and in a
 //! document.
 
+mod respelled;
 mod sip;
 pub mod tables;
 mod xmpp;
@@ -10,6 +11,7 @@ mod xmpp;
 #[cfg(test)]
 mod tests;
 
+pub use respelled::respelled;
 pub use xmpp::{read_element, respell};
 
 use crate::gate::partner::Profile;

@@ -8,7 +8,7 @@ use crate::wire::xmpp::Element;
 /// A status that crosses, in characters.
 const STATUS_CHARS: usize = 1024;
 /// XEP-0319.
-const NS_IDLE: &str = "urn:xmpp:idle:1";
+pub(super) const NS_IDLE: &str = "urn:xmpp:idle:1";
 
 /// RFC 6121 §4.7.2.1.
 pub(super) const SHOWS: [&str; 4] = ["away", "chat", "dnd", "xa"];

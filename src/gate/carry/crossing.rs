@@ -1,0 +1,121 @@
+//! How stanzas that stay XMPP end: written, on another node, taken, come back, or in an error to their sender.
+
+use crate::gate::Gate;
+use crate::gate::event::{Event, Outcome, Settled};
+use crate::gate::exchange::{Output, Path};
+use crate::gate::lane::Lane;
+use crate::gate::partner::{LinkId, Protocol, Side};
+use crate::gate::reject::{Reason, Reject};
+use crate::gate::route::HopKey;
+use crate::gate::session::Step;
+use crate::gate::session::crossing::Envelope;
+use crate::gate::time::Time;
+use crate::wire::address::Jid;
+use crate::wire::xmpp::negotiation::ack;
+use crate::wire::xmpp::{Kind, NS_SERVER, Stanza};
+use bytes::Bytes;
+
+impl Gate {
+    /// A stanza could not be written: the next node may take it, or its sender hears so.
+    pub(super) fn crossing_unwritten(
+        &mut self,
+        now: Time,
+        key: &HopKey,
+        mut envelope: Envelope,
+        (bytes, transit): (Bytes, Option<(Time, Path)>),
+        reject: &Reject,
+    ) {
+        self.sessions.crossings.go(&envelope);
+        envelope.waits = false;
+        // A queue that is full is no node that can't be reached.
+        if envelope.side == Side::Outside
+            && reject.reason != Reason::Overloaded
+            && let Some(next) = key.node().and_then(|failed| self.way_after(failed, &envelope))
+        {
+            let Err(reject) = self.hand_over(now, next, envelope.clone(), bytes, transit) else { return };
+            return self.crossing_failed(now, &envelope, &reject, Outcome::Failed);
+        }
+        self.crossing_failed(now, &envelope, reject, Outcome::Failed);
+    }
+
+    /// A stanza did not arrive, or nobody can know: its sender is told, unless it was an answer itself.
+    pub(super) fn crossing_failed(&mut self, now: Time, envelope: &Envelope, reject: &Reject, outcome: Outcome) {
+        let facts = envelope.facts();
+        if envelope.is_reply {
+            return self.drop_crossing(now, facts, reject);
+        }
+        let (mut turn, sessions) = self.turn(now);
+        let id = turn.refused(reject, &facts);
+        sessions.crossings.bounce(&mut turn, envelope, &reject.stanza_error(id));
+        self.crossing_settled(now, envelope, outcome);
+    }
+
+    /// How a stanza ended is known. Messages are counted, and perhaps acknowledged now (XEP-0198 §4).
+    pub(super) fn crossing_settled(&mut self, now: Time, envelope: &Envelope, outcome: Outcome) {
+        if envelope.kind != Kind::Message {
+            return;
+        }
+        let settled = Settled {
+            partner: envelope.partner.clone(),
+            side: envelope.side,
+            protocol: Protocol::Xmpp,
+            action: envelope.action,
+            outcome,
+        };
+        self.outputs.push_back(Output::Event(Box::new(Event::Settled(settled))));
+        let (mut turn, sessions) = self.turn(now);
+        sessions.crossings.go(envelope);
+        if let Some((link, handled)) = sessions.crossings.settled(&mut turn, envelope) {
+            // Behind the error, if there is one.
+            turn.step(Step::Write { link, bytes: ack(handled).print(NS_SERVER).into(), lane: Lane::All });
+        }
+    }
+
+    /// An error comes back for a message whose outcome was awaited still.
+    pub(in crate::gate) fn came_back(&mut self, now: Time, from: &Jid, to: &Jid, stanza: &Stanza) {
+        let pair = (to.bare.domain().clone(), from.bare.domain().clone());
+        let Some(id) = stanza.id.as_deref() else { return };
+        let is_it = |envelope: &Envelope| {
+            envelope.id.as_deref() == Some(id) && envelope.from == *to && envelope.to.bare == from.bare
+        };
+        if let Some(envelope) = self.sessions.barriers.came_back(&pair, is_it) {
+            self.crossing_settled(now, &envelope, Outcome::Failed);
+        }
+    }
+
+    /// The other end has taken what was sent with these receipts.
+    pub(in crate::gate) fn taken(&mut self, now: Time, receipts: &[u64]) {
+        for owed in self.sessions.barriers.taken(receipts) {
+            self.arrived(now, owed);
+        }
+    }
+
+    /// A server wants to hear that its stanzas are ours (XEP-0198 §4): when they are settled, or kept.
+    pub(in crate::gate) fn ack_asked(&mut self, now: Time, link: LinkId, handled: u32) {
+        let (mut turn, sessions) = self.turn(now);
+        if sessions.crossings.ask(&mut turn, link, handled) {
+            self.acknowledge(link, handled);
+        }
+    }
+
+    /// It has waited long enough: what is under way still is ours to settle.
+    pub(in crate::gate) fn ack_due(&mut self, link: LinkId) {
+        if let Some(handled) = self.sessions.crossings.ack_due(link) {
+            self.acknowledge(link, handled);
+        }
+    }
+
+    /// Behind all that its stanzas left to be kept.
+    fn acknowledge(&mut self, link: LinkId, handled: u32) {
+        self.write(link, ack(handled).print(NS_SERVER).into(), Lane::All);
+    }
+
+    /// Draining has taken long enough.
+    pub(in crate::gate) fn give_up_crossings(&mut self, now: Time) {
+        let lost = self.sessions.barriers.give_up();
+        self.lost(now, lost, "stopping");
+        self.carry(now);
+        let (mut turn, sessions) = self.turn(now);
+        sessions.crossings.give_up(&mut turn);
+    }
+}
