@@ -9,6 +9,7 @@ mod nodes;
 mod operator;
 mod outbound;
 mod partner;
+mod relay;
 mod revocation;
 mod tls;
 mod verbs;

@@ -12,7 +12,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 pub const PARTNER: &str = "xmpp.example";
-const ENTRY: &str = "[[partner]]\ndomain = \"xmpp.example\"\nprotocol = \"xmpp\"\n";
+pub const ENTRY: &str = "[[partner]]\ndomain = \"xmpp.example\"\nprotocol = \"xmpp\"\n";
 
 /// A stream of ours to the edge, or of the edge to us.
 pub struct Stream<S> {
@@ -107,7 +107,7 @@ impl World {
     }
 
     /// Once the metrics have this line.
-    async fn measures(&self, line: &str) {
+    pub async fn measures(&self, line: &str) {
         let mut metrics = String::new();
         for _ in 0..200 {
             metrics = self.http("GET /metrics").await.1;
@@ -120,7 +120,7 @@ impl World {
     }
 
     /// A partner's server that has come by STARTTLS and proven itself.
-    async fn good_partner(&self) -> Stream<TlsStream<TcpStream>> {
+    pub async fn good_partner(&self) -> Stream<TlsStream<TcpStream>> {
         let tls = self.client(Some(self.pki("pki", "xmpp")), &[&TLS12, &TLS13]);
         let mut plain = Stream::new(TcpStream::connect(self.xmpp()).await.unwrap());
         let features = plain.open(PARTNER, "corp.example").await;
