@@ -113,6 +113,10 @@ impl Gate {
     ) -> Result<(Permit, bool), Reject> {
         let (side, protocol) = (speaker.side(), Protocol::Xmpp);
         let peer_ip = speaker.peer.filter(|_| side == Side::Outside).map(|peer| peer.ip().to_canonical());
+        if let (Some(id), Some(ip)) = (partner, peer_ip) {
+            // An answer too comes from where the partner may connect from.
+            self.settings.policy.takes_from(id, ip)?;
+        }
         let mut refused = Reject::new(Reason::NotAllowed, "nothing can have asked for it");
         for action in asked.answers.iter().copied() {
             let peer_ip = None;
