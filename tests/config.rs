@@ -945,6 +945,8 @@ fn components_are_the_exact_sip_partners() {
     warnings.retain(|warning| warning.contains("its `components`"));
     assert_eq!(warnings.len(), 2, "{warnings:#?}");
     assert!(warnings.iter().any(|w| w.contains("ocs.example is not among its `components`")), "{warnings:#?}");
+    // A partner that speaks XMPP can be listed, too.
+    assert_eq!(names(&component("components = [\"jabber.example\"]", &policies)), ["jabber.example"]);
     // A name that a wildcard entry speaks of is a name.
     let wide = "[[partner]]\ndomain = \"*.wide.example\"\nprotocol = \"sip\"\nchat = \"page\"\n";
     assert_eq!(names(&component("components = [\"a.wide.example\"]", wide)), ["a.wide.example"]);
@@ -962,7 +964,7 @@ fn what_a_component_cannot_serve_is_refused() {
             "a component has one name, and *.lync.example is many",
         ),
         (component("components = [\"corp.example\"]", POLICIES), "is a local domain"),
-        (component("components = [\"lync.test\"]", POLICIES), "no entry of the policies speaks of lync.test over SIP"),
+        (component("components = [\"lync.test\"]", POLICIES), "no entry of the policies speaks of lync.test: nothing"),
         (component("", &format!("{POLICIES}{wide}")), "*.wide.example (policies/10-partners.toml:6) speaks of many"),
         (component("", &format!("{POLICIES}{strangers}")), "unlisted = \"stranger\" speaks of many"),
         (component(second, POLICIES), "imp-1 is attached to the same server as lync.example already"),

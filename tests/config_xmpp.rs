@@ -78,6 +78,17 @@ fn listeners_are_checked() {
 }
 
 #[test]
+fn our_certificate_must_name_the_domain_to_them() {
+    let host_only = FEDGATE.replace("certs/edge.", "certs/host.");
+    let world = world("", "");
+    world.write("fedgate.toml", &host_only);
+    let warnings = world.problems(Severity::Warning);
+    assert!(warnings.len() == 1 && warnings[0].contains("does not name corp.example"), "{warnings:?}");
+    std::fs::remove_file(world.path().join("policies/20-xmpp.toml")).unwrap();
+    assert_eq!(world.problems(Severity::Warning), [""; 0], "SIP does not ask for it");
+}
+
+#[test]
 fn the_ladder_must_make_sense() {
     for (entry, what) in [
         ("tls = \"off\"", "without TLS there is no certificate; write proof = [\"dialback\"]"),
@@ -248,4 +259,18 @@ fn explain_decides_over_xmpp() {
     assert!(other.contains("refused: unlisted-domain"), "{other}");
     let listed = explain("juliet@lync.example", "alice@corp.example", &["--protocol", "xmpp"]);
     assert!(listed.contains("the sender gets: XMPP stream error policy-violation"), "{listed}\n{POLICIES}");
+}
+
+#[test]
+fn the_shipped_example_of_an_xmpp_partner_shows_the_defaults() {
+    let shipped = include_str!("../policies/10-partners.toml");
+    let (_, example) = shipped.split_once("\n# [[partner]]\n").unwrap();
+    let lines = example.lines().map_while(|line| line.strip_prefix("# "));
+    let written = World::new();
+    let text: String = lines.map(|line| format!("{line}\n")).collect();
+    written.write("policies/20-xmpp.toml", &format!("[[partner]]\n{text}"));
+    let (written, bare) = (written.load(), world("", "").load());
+    let [written, bare] = [written, bare].map(|loaded| loaded.gate.policy.partners[1].clone());
+    assert_eq!(written.label, "xmpp.example");
+    assert_eq!(fedgate::gate::partner::Partner { origin: bare.origin.clone(), ..written }, bare, "{text}");
 }

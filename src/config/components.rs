@@ -149,10 +149,10 @@ fn those_listed(wish: &Wish<'_>, table: &Table) -> Vec<Domain> {
             DomainPattern::Exact(domain) if table.is_local(domain) => {
                 place.error(format!("{domain} is a local domain"), "list the partners' domains; `domains` has ours");
             }
-            DomainPattern::Exact(domain) if table.partner_for(domain, Protocol::Sip).is_none() => {
+            DomainPattern::Exact(domain) if table.partner_towards(domain).is_none() => {
                 place.error(
-                    format!("no entry of the policies speaks of {domain} over SIP: nothing could be carried"),
-                    "write a [[partner]] entry with protocol = \"sip\" for it, or remove it",
+                    format!("no entry of the policies speaks of {domain}: nothing could be carried"),
+                    "write a [[partner]] entry for it, or remove it",
                 );
             }
             DomainPattern::Exact(domain) => {

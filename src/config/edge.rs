@@ -7,6 +7,7 @@ use crate::config::{Context, Files};
 use crate::gate::limits::Limits;
 use crate::gate::partner::{LocalIdentity, Node, Presence, TlsMode};
 use crate::wire::address::Domain;
+use crate::wire::certificate::Names;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -342,8 +343,19 @@ fn meet(a: IpAddr, b: IpAddr, same_kind: bool) -> bool {
     }
 }
 
-/// Reads the `[[identity]]`s, without their `sip_port`: those that are whole, and all domains that are ours, so that a bad certificate makes one problem, not many.
-pub(super) fn identities(context: &Context<'_>, sections: Vec<Section<'_>>) -> (Vec<Identity>, Vec<Domain>) {
+/// What the `[[identity]]`s say.
+pub(super) struct IdentitiesRead<'s> {
+    /// Those that are whole, without their `sip_port`.
+    pub whole: Vec<Identity>,
+    /// All domains that are ours, so that a bad certificate makes one problem, not many.
+    pub domains: Vec<Domain>,
+    /// Domains that no name of their identity's certificate proves to an XMPP server.
+    pub unnamed: Vec<(Place<'s>, Domain)>,
+}
+
+/// Reads the `[[identity]]`s.
+pub(super) fn identities<'s>(context: &Context<'_>, sections: Vec<Section<'s>>) -> IdentitiesRead<'s> {
+    let mut unnamed = Vec::new();
     let mut owners: BTreeMap<Domain, String> = BTreeMap::new();
     let mut identities = Vec::new();
     for mut section in sections {
@@ -373,18 +385,32 @@ pub(super) fn identities(context: &Context<'_>, sections: Vec<Section<'_>>) -> (
                     .warn(what, format!("use a name like sip.{domain} if Lync or OCS partners are to reach {domain}"));
             }
         }
+        let section_place = section.place().clone();
         let certificate = section.demand("certificate", "write certificate = \"certs/edge.pem\"");
         let key = section.demand("key", "write key = \"certs/edge.key\"");
         let material =
             material::identity(context.files, certificate.as_ref(), key.as_ref(), name.as_ref(), context.now);
         section.finish();
         if let (Some(name), Some(material)) = (name, material) {
+            let place = certificate.as_ref().map_or(section_place, |value| value.place().clone());
+            let missing = domains.iter().filter(|(_, domain)| !names(&material.chain.names, domain));
+            unnamed.extend(missing.map(|(_, domain)| (place.clone(), domain.clone())));
             let domains = domains.into_iter().map(|(_, domain)| domain).collect();
             let local = LocalIdentity { hostname: name.as_str().to_owned(), sip_port: 0, domains };
             identities.push(Identity { local, material });
         }
     }
-    (identities, owners.into_keys().collect())
+    IdentitiesRead { whole: identities, domains: owners.into_keys().collect(), unnamed }
+}
+
+/// Whether a certificate is one of this domain to an XMPP server (RFC 6120 §13.7.1.2), which SIP's rules don't ask for.
+fn names(names: &Names, domain: &Domain) -> bool {
+    let wildcard = domain.parent().map(|parent| format!("*.{parent}"));
+    let is_it = |name: &String| name.eq_ignore_ascii_case(domain.as_str()) || Some(name) == wildcard.as_ref();
+    let is_service = |name: &String| name.strip_prefix("_xmpp-server.").is_some_and(|rest| rest == domain.as_str());
+    names.dns.iter().any(is_it)
+        || names.srv.iter().any(is_service)
+        || names.xmpp.iter().any(|name| Domain::parse(name).as_ref() == Ok(domain))
 }
 
 /// A list of domains with their places.

@@ -13,7 +13,7 @@ use rcgen::{Issuer, KeyPair};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -91,6 +91,15 @@ fn try_out(chain: &[CertificateDer<'static>], issuer: &Issuer<'static, KeyPair>,
     }
     if certificate.key_usage().is_ok_and(|usage| usage.is_some_and(|usage| !usage.value.key_cert_sign())) {
         return Err("its keyUsage does not allow signing certificates".to_owned());
+    }
+    let mut kinds = BTreeSet::new();
+    if let Some(twice) =
+        certificate.subject().iter_attributes().find(|part| !kinds.insert(part.attr_type().to_id_string()))
+    {
+        let oid = twice.attr_type();
+        return Err(format!(
+            "its subject has an attribute twice ({oid}), and can't be named by what it signs; leave one, like CN alone"
+        ));
     }
     let mut params = rcgen::CertificateParams::new(vec!["partner.example".to_owned()]).map_err(words)?;
     let seconds = now.since(Time::default());

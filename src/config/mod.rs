@@ -224,7 +224,8 @@ fn read(files: &Files, config: &str, options: Options, problems: &Problems) -> O
     if identity_sections.is_empty() {
         root.place().error("there is no [[identity]]", "write one with hostname, domains, certificate and key");
     }
-    let (mut identities, local) = edge::identities(&context, identity_sections);
+    let edge::IdentitiesRead { whole: mut identities, domains: local, unnamed } =
+        edge::identities(&context, identity_sections);
 
     let mut tls = root.section("tls", "tls");
     let tls_minimum = edge::tls_minimum(&mut tls);
@@ -254,6 +255,14 @@ fn read(files: &Files, config: &str, options: Options, problems: &Problems) -> O
     let sip_port = outside.sip.first().map_or(5061, std::net::SocketAddr::port);
     for identity in &mut identities {
         identity.local.sip_port = sip_port;
+    }
+    for (place, domain) in unnamed.iter().filter(|_| over_xmpp) {
+        place.warn(
+            format!("the certificate does not name {domain}, and XMPP partners take none else for it (RFC 6120 §13.7)"),
+            format!(
+                "have one issued with the DNS name {domain} beside the others; by dialback alone it is proven to few"
+            ),
+        );
     }
 
     let trusts = inside_trust.as_ref().is_some_and(|value| !value.list().is_empty());

@@ -188,11 +188,8 @@ impl Gate {
             Passage::Message(course, number) => {
                 match sessions.barriers.written(&mut turn, (course, number), link, is_managed) {
                     None => false,
-                    Some((asked, owed)) => {
+                    Some(asked) => {
                         receipt = asked;
-                        if let Owed::Crossing(envelope) = owed {
-                            sessions.crossings.go(envelope);
-                        }
                         true
                     }
                 }

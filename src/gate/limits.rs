@@ -12,6 +12,8 @@ pub const STANZA_BYTES_BEFORE_PROOF: usize = 10_000;
 pub const ELEMENTS_BEFORE_PROOF: usize = 32;
 /// Pairs of domains that one accepted XMPP stream may have proven or under way.
 pub const PAIRS_PER_STREAM: usize = 256;
+/// Dialback keys that one accepted XMPP stream may have refused before it is ended: each costs a judgement, and perhaps a question.
+pub const REFUSALS_PER_STREAM: usize = 256;
 /// How long a stream opened to have a dialback key verified may take.
 pub const VERIFY_WITHIN: Duration = Duration::from_secs(10);
 /// How long the peer may take to answer `</stream:stream>` (RFC 6120 §4.4).
@@ -75,6 +77,8 @@ pub const ADDRESS_RESTS: Duration = Duration::from_secs(30);
 pub const NODE_BACKOFF: Duration = Duration::from_secs(4);
 /// Parcels that wait for one hop's connection.
 pub const HOP_QUEUE: usize = 1_000;
+/// Their bytes: what waits for one hop leaves room for the others.
+pub const HOP_QUEUE_BYTES: usize = 16 * 1024 * 1024;
 /// Longest pause before a hop that could not be reached is tried again.
 pub const HOP_BACKOFF: Duration = Duration::from_secs(60);
 /// Longest pause before an XMPP partner's server that could not be reached is tried again.
@@ -221,3 +225,6 @@ impl Default for Limits {
         }
     }
 }
+
+/// Conversations with partners of one `direction` that are remembered, so that they can be answered.
+pub const TALKS: usize = 50_000;

@@ -496,7 +496,7 @@ impl Gate {
                     || name(&self.settings, *identity) != name(before, *identity)
             }
             route::HopKey::Node { node, from, to } => {
-                self.settings.policy.partner_towards(from).is_none()
+                self.settings.policy.partner_towards(from).is_none() && self.settings.policy.stranger.is_none()
                     || !self.settings.nodes.iter().any(|n| n.name == *node && n.domains.contains(to))
             }
             route::HopKey::SipNode { node } => sip_node_at(&self.settings, node) != sip_node_at(before, node),
@@ -539,14 +539,22 @@ impl Gate {
     /// Streams of XMPP partners that the settings in force would not take: whose domain is no longer listed, or proven no longer, or ours no more.
     fn end_unproven(&mut self, now: Time) {
         let streams = self.links.iter().filter_map(|(id, link)| match &link.far {
-            Far::XmppPartner { pairs, .. } => Some((id, pairs.keys().cloned().collect::<Vec<_>>())),
+            Far::XmppPartner { pairs, ours, .. } => {
+                let from = (!ours).then(|| link.peer.ip());
+                Some((id, from, pairs.keys().cloned().collect::<Vec<_>>()))
+            }
             _ => None,
         });
-        for (link, pairs) in streams.collect::<Vec<_>>() {
+        for (link, from, pairs) in streams.collect::<Vec<_>>() {
             for pair in pairs {
                 let (reject, error) = if self.settings.policy.is_local(&pair.1) {
-                    match self.links.claim(&self.settings, link, &pair.0, now) {
-                        Ok(_) => continue,
+                    let claimed = self.links.claim(&self.settings, link, &pair.0, now);
+                    let taken = claimed.and_then(|claim| match (claim.partner(), from) {
+                        (Some(id), Some(ip)) => self.settings.policy.takes_from(id, ip),
+                        _ => Ok(()),
+                    });
+                    match taken {
+                        Ok(()) => continue,
                         Err(reject) => {
                             let error = reject.reason.stream_error();
                             (reject, error)

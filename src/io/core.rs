@@ -10,6 +10,7 @@ use super::settings::{Load, Loaded};
 use super::store::Store;
 use crate::gate::{Gate, Input, Lane, LinkId, Output};
 use std::collections::{BTreeMap, HashMap};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -113,18 +114,32 @@ impl Core {
     /// Runs until drained. `gone` ends when the last link is.
     pub async fn run(mut self, mut arrivals: mpsc::Receiver<Arrival>, mut gone: mpsc::Receiver<()>) {
         let mut batch = Vec::with_capacity(BATCH);
+        let mut alarm = pin!(sleep_until(Instant::now()));
         loop {
             let due = self.gate.poll_timeout().map(|at| self.edge.clock.instant(at));
             let slow = self.owed_since.filter(|_| !self.is_in_trouble()).map(|since| since + SLOW);
             let behind = self.behind.values().map(|(at, _)| *at).min();
             let deadline = [due, self.drain_by, slow, behind].into_iter().flatten().min();
+            // Set anew only when it is too late, or has rung: setting it costs, and most of the time it is only put off.
+            if let Some(deadline) = deadline
+                && (alarm.deadline() > deadline || alarm.is_elapsed())
+            {
+                alarm.as_mut().reset(deadline);
+            }
             tokio::select! {
+                // What is due is looked for behind every batch, too.
+                biased;
                 n = arrivals.recv_many(&mut batch, BATCH) => {
                     if n == 0 {
                         break;
                     }
+                    // What other connections bring at the same moment comes along: each is then written to once for all of it.
+                    tokio::task::yield_now().await;
+                    while batch.len() < BATCH && let Ok(arrival) = arrivals.try_recv() {
+                        batch.push(arrival);
+                    }
                 }
-                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {}
+                () = alarm.as_mut(), if deadline.is_some() => {}
             }
             for arrival in batch.drain(..) {
                 self.take(arrival);
@@ -301,6 +316,9 @@ impl Core {
 
     /// What waited a moment more.
     fn follow(&mut self) {
+        if self.behind.is_empty() {
+            return;
+        }
         let now = Instant::now();
         let due: Vec<LinkId> = self.behind.iter().filter(|(_, (at, _))| *at <= now).map(|(link, _)| *link).collect();
         for link in due {
@@ -321,6 +339,9 @@ impl Core {
 
     /// Now, or when what it waits for is committed.
     fn send(&mut self, lane: Lane, link: LinkId, order: Order) {
+        if lane == Lane::Free {
+            return self.order(link, order);
+        }
         if !self.links.contains_key(&link) {
             return;
         }

@@ -3,15 +3,18 @@
 use crate::gate::{Path, Time};
 use crate::wire::xmpp::StreamError;
 use bytes::Bytes;
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::sync::{mpsc, oneshot};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Notify, oneshot};
 
 /// What may wait for one link, in bytes; beyond, the link is ended. One commit may release, or one second make due, what all watchers of a
 /// partner are told, so it is room for some 30,000 NOTIFYs.
 pub const WAITING: usize = 32 * 1024 * 1024;
 /// What may wait while the peer is still listened to: who asks and does not read the answers fills no more.
 const LONG: usize = 1024 * 1024;
+/// Orders for which there is room while none waits.
+const SPARE: usize = 8;
 /// What an order weighs beside its bytes.
 const WEIGHT: usize = 128;
 
@@ -34,8 +37,7 @@ pub enum Order {
 /// The loop's end of a link.
 #[derive(Debug)]
 pub struct Handle {
-    orders: mpsc::UnboundedSender<Order>,
-    waiting: Arc<AtomicUsize>,
+    shared: LetGo,
     kill: oneshot::Sender<String>,
 }
 
@@ -51,8 +53,27 @@ pub struct Orders {
 /// See [`Orders`].
 #[derive(Debug)]
 pub struct Queue {
-    orders: mpsc::UnboundedReceiver<Order>,
-    waiting: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
+}
+
+/// Says so when it is dropped.
+#[derive(Debug)]
+struct LetGo(Arc<Shared>);
+
+/// What both ends see. A channel would set room aside for orders that an idle link never gets.
+#[derive(Debug, Default)]
+struct Shared {
+    orders: Mutex<Waiting>,
+    /// What they weigh.
+    weight: AtomicUsize,
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    orders: VecDeque<Order>,
+    /// The loop has let go of the link.
+    is_over: bool,
 }
 
 /// Too much waits.
@@ -61,11 +82,16 @@ pub struct Overfull;
 
 /// Both ends of a link.
 pub fn pair() -> (Handle, Orders) {
-    let (sender, orders) = mpsc::unbounded_channel();
     let (kill, killed) = oneshot::channel();
-    let waiting = Arc::new(AtomicUsize::new(0));
-    let handle = Handle { orders: sender, waiting: Arc::clone(&waiting), kill };
-    (handle, Orders { queue: Queue { orders, waiting }, kill: killed })
+    let shared = Arc::<Shared>::default();
+    let handle = Handle { shared: LetGo(Arc::clone(&shared)), kill };
+    (handle, Orders { queue: Queue { shared }, kill: killed })
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Order {
@@ -83,11 +109,13 @@ impl Handle {
     /// In order, unless too much waits already. A link that has ended takes it, too: it will say so itself.
     pub fn give(&self, order: Order) -> Result<(), Overfull> {
         let weight = order.weight();
-        if self.waiting.load(Ordering::Relaxed) + weight > WAITING {
+        let shared = &self.shared.0;
+        if shared.weight.load(Ordering::Relaxed) + weight > WAITING {
             return Err(Overfull);
         }
-        self.waiting.fetch_add(weight, Ordering::Relaxed);
-        let _ = self.orders.send(order);
+        shared.weight.fetch_add(weight, Ordering::Relaxed);
+        shared.lock().orders.push_back(order);
+        shared.wake.notify_one();
         Ok(())
     }
 
@@ -97,23 +125,42 @@ impl Handle {
     }
 }
 
+impl Drop for LetGo {
+    fn drop(&mut self) {
+        self.0.lock().is_over = true;
+        self.0.wake.notify_one();
+    }
+}
+
 impl Queue {
     /// The peer takes less than it asks for: nothing more is read from it for now.
     pub fn is_long(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > LONG
+        self.shared.weight.load(Ordering::Relaxed) > LONG
     }
 
-    /// The next; `None` when the loop has let go of the link.
+    /// The next; `None` when the loop has let go of the link. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Order> {
-        let order = self.orders.recv().await?;
-        self.waiting.fetch_sub(order.weight(), Ordering::Relaxed);
-        Some(order)
+        loop {
+            if let Some(order) = self.next_now() {
+                return Some(order);
+            }
+            if self.shared.lock().is_over {
+                // What came just before.
+                return self.next_now();
+            }
+            self.shared.wake.notified().await;
+        }
     }
 
     /// The next, if it is there already: what came together is written together.
     pub fn next_now(&mut self) -> Option<Order> {
-        let order = self.orders.try_recv().ok()?;
-        self.waiting.fetch_sub(order.weight(), Ordering::Relaxed);
+        let mut waiting = self.shared.lock();
+        let order = waiting.orders.pop_front()?;
+        if waiting.orders.is_empty() {
+            waiting.orders.shrink_to(SPARE);
+        }
+        drop(waiting);
+        self.shared.weight.fetch_sub(order.weight(), Ordering::Relaxed);
         Some(order)
     }
 }

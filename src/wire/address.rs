@@ -92,17 +92,24 @@ pub enum BadAddress {
 /// Lower-case letters, digits and inner hyphens in labels that are no A-labels and of which the last begins with a letter: UTS 46 maps such a name
 /// to itself, and it is no address.
 fn is_plain_domain(text: &str) -> bool {
-    let is_plain = |label: &str| {
-        let bytes = label.as_bytes();
-        (1..=63).contains(&bytes.len())
-            && bytes.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-')
-            && bytes.first() != Some(&b'-')
-            && bytes.last() != Some(&b'-')
-            && bytes.get(2..4) != Some(b"--")
+    // Where the label begins that is being read.
+    let mut label = 0;
+    let bytes = text.as_bytes();
+    let is_plain = |label: &[u8]| {
+        (1..=63).contains(&label.len())
+            && label.first() != Some(&b'-')
+            && label.last() != Some(&b'-')
+            && label.get(2..4) != Some(b"--")
     };
-    text.len() <= DOMAIN_BYTES
-        && text.split('.').all(is_plain)
-        && text.rsplit('.').next().is_some_and(|last| last.starts_with(|first: char| first.is_ascii_lowercase()))
+    for (at, byte) in bytes.iter().enumerate() {
+        match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' => {}
+            b'.' if is_plain(bytes.get(label..at).unwrap_or_default()) => label = at + 1,
+            _ => return false,
+        }
+    }
+    let last = bytes.get(label..).unwrap_or_default();
+    bytes.len() <= DOMAIN_BYTES && is_plain(last) && last.first().is_some_and(u8::is_ascii_lowercase)
 }
 
 impl Domain {
@@ -291,6 +298,9 @@ fn jid_local(node: &str) -> Result<Arc<str>, BadAddress> {
 
 /// Percent-decodes a part that is already split off; every `%` must be an escape (RFC 3986 §2.1) and the outcome UTF-8.
 fn percent_decode(text: &str) -> Result<Cow<'_, str>, BadAddress> {
+    if !text.bytes().any(|byte| byte == b'%') {
+        return Ok(Cow::Borrowed(text));
+    }
     let mut pieces = text.split('%');
     pieces.next();
     let whole = |piece: &str| piece.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
@@ -302,6 +312,11 @@ fn percent_decode(text: &str) -> Result<Cow<'_, str>, BadAddress> {
 
 /// Folds an unescaped local part by nodeprep, seeing through the characters that only its escaped form may hold.
 fn canonical_local(local: &str) -> Result<Cow<'_, str>, BadAddress> {
+    // Both spellings are alike, and canonical, as nearly all are.
+    let is_plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.');
+    if (1..=PART_BYTES).contains(&local.len()) && local.bytes().all(is_plain) {
+        return Ok(Cow::Borrowed(local));
+    }
     // XEP-0106 §4.2: an escaped space is neither first nor last.
     if local.is_empty() || local.len() > 4 * PART_BYTES || local.starts_with(' ') || local.ends_with(' ') {
         return Err(BadAddress::Local);

@@ -1,4 +1,7 @@
-//! `tests/bench/run gate`: what the pure gate alone takes for a relayed request and its answer, in nanoseconds: no socket, no TLS, no task.
+//! `tests/bench/run gate [rounds]`: what the pure gate alone takes for a relayed request and its answer, in nanoseconds: no socket, no TLS, no task.
+//!
+//! Under `valgrind --tool=callgrind --toggle-collect='gate::World::input' --toggle-collect='gate::World::cut'`, with few rounds, it says where the
+//! instructions go, whatever else the machine does.
 
 #[allow(dead_code)]
 #[path = "../support/pki.rs"]
@@ -53,6 +56,7 @@ const TO_PARTNER: LinkId = LinkId(4);
 
 struct World {
     gate: Gate,
+    framer: Framer,
     now: Time,
     next: u64,
     sent: Vec<(LinkId, Bytes)>,
@@ -72,6 +76,7 @@ impl World {
         let settings = report.into_result().expect("a configuration").gate;
         let mut world = Self {
             gate: Gate::new(settings, [7; 32], now),
+            framer: Framer::new(65_536, 65_536),
             now,
             next: 0,
             sent: Vec::new(),
@@ -93,6 +98,7 @@ impl World {
         self.input(Input::Proven(Box::new(Proven { link, side, peer, hop, door: None, proof })));
     }
 
+    #[inline(never)]
     fn input(&mut self, input: Input) {
         let begun = Instant::now();
         self.gate.handle_input(self.now, input);
@@ -112,15 +118,19 @@ impl World {
     }
 
     fn frame(&mut self, text: &str) -> Message {
-        let mut framer = Framer::new(65_536, 65_536);
-        framer.buffer().extend_from_slice(text.as_bytes());
-        let begun = Instant::now();
-        let frame = framer.next();
-        self.took[0] += begun.elapsed();
-        match frame {
+        self.framer.buffer().extend_from_slice(text.as_bytes());
+        match self.cut() {
             Some(Frame::Message(message)) => message,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[inline(never)]
+    fn cut(&mut self) -> Option<Frame> {
+        let begun = Instant::now();
+        let frame = self.framer.next();
+        self.took[0] += begun.elapsed();
+        frame
     }
 
     fn message(&mut self) {
@@ -215,10 +225,10 @@ impl World {
 }
 
 fn main() {
-    let rounds = 100_000_u32;
+    let rounds = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(100_000_u32);
     let mut world = World::new();
     let mut measure = |what: &str, step: fn(&mut World)| {
-        for _ in 0..5_000 {
+        for _ in 0..rounds / 20 {
             step(&mut world);
             world.well();
         }

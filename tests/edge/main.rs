@@ -2,12 +2,14 @@
 
 mod balancer;
 mod discovery;
+mod idle;
 mod issuer;
 mod names;
 mod nodes;
 mod operator;
 mod outbound;
 mod partner;
+mod relay;
 mod revocation;
 mod tls;
 mod verbs;

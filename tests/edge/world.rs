@@ -120,6 +120,14 @@ impl World {
         shows: Option<(PathBuf, PathBuf)>,
         versions: &[&'static SupportedProtocolVersion],
     ) -> TlsConnector {
+        Self::client_showing(shows, versions)
+    }
+
+    /// The same, of no world.
+    pub fn client_showing(
+        shows: Option<(PathBuf, PathBuf)>,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> TlsConnector {
         let builder = ClientConfig::builder_with_provider(fedgate::io::tls::provider())
             .with_protocol_versions(versions)
             .unwrap()

@@ -12,7 +12,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 pub const PARTNER: &str = "xmpp.example";
-const ENTRY: &str = "[[partner]]\ndomain = \"xmpp.example\"\nprotocol = \"xmpp\"\n";
+pub const ENTRY: &str = "[[partner]]\ndomain = \"xmpp.example\"\nprotocol = \"xmpp\"\n";
 
 /// A stream of ours to the edge, or of the edge to us.
 pub struct Stream<S> {
@@ -107,7 +107,7 @@ impl World {
     }
 
     /// Once the metrics have this line.
-    async fn measures(&self, line: &str) {
+    pub async fn measures(&self, line: &str) {
         let mut metrics = String::new();
         for _ in 0..200 {
             metrics = self.http("GET /metrics").await.1;
@@ -120,7 +120,7 @@ impl World {
     }
 
     /// A partner's server that has come by STARTTLS and proven itself.
-    async fn good_partner(&self) -> Stream<TlsStream<TcpStream>> {
+    pub async fn good_partner(&self) -> Stream<TlsStream<TcpStream>> {
         let tls = self.client(Some(self.pki("pki", "xmpp")), &[&TLS12, &TLS13]);
         let mut plain = Stream::new(TcpStream::connect(self.xmpp()).await.unwrap());
         let features = plain.open(PARTNER, "corp.example").await;
@@ -200,7 +200,7 @@ async fn who_is_nobody_or_somebody_else_hears_so_and_is_no_link() {
 }
 
 /// A connection from an address block of its own.
-async fn from_block(number: usize, to: SocketAddr) -> std::io::Result<TcpStream> {
+pub async fn from_block(number: usize, to: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     let [high, low] = u16::try_from(number).unwrap().to_be_bytes();
     socket.bind(SocketAddr::from(([127, 100 + high, low, 1], 0)))?;

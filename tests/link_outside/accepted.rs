@@ -3,7 +3,7 @@
 use crate::stand::*;
 use crate::support::{End, domain, now};
 use fedgate::gate::Side;
-use fedgate::gate::limits::PAIRS_PER_STREAM;
+use fedgate::gate::limits::{PAIRS_PER_STREAM, REFUSALS_PER_STREAM};
 use fedgate::gate::link::{LinkInput, LinkOutput, Verdict, XmppLink, dialback};
 use fedgate::gate::partner::{Action, Budget, DomainPattern, Proof, TlsMode};
 use fedgate::gate::policy::table::Stranger;
@@ -289,6 +289,30 @@ fn several_pairs_share_a_stream() {
     }
     assert_eq!(ours.questions().len(), PAIRS_PER_STREAM);
     assert!(ours.said().contains("type='error'><error type='wait'><resource-constraint "));
+}
+
+#[test]
+fn keys_are_not_refused_for_ever() {
+    let mut ours = proven_by_sasl();
+    ours.feed(key("unlisted.example", OURS, "k").repeat(REFUSALS_PER_STREAM)).feed(FROM_THEM);
+    assert!(ours.closed().is_none());
+    assert_eq!((ours.stanzas().len(), ours.refusals().len()), (1, REFUSALS_PER_STREAM));
+    ours.feed(key("unlisted.example", OURS, "k"));
+    assert_refused(&mut ours, "policy-violation", "rate-limited");
+    // What could not be verified counts.
+    let mut ours = under_tls(edge(TlsMode::Required, EITHER), Some(certificate(THEIRS)), &header(THEIRS, OURS));
+    ours.feed(key(THEIRS, OURS, ""));
+    while ours.closed().is_none() {
+        ours.feed(key(FRIEND, OURS, "k")).feed(key(FRIEND, OURS, "l"));
+        match ours.questions().last() {
+            Some(question) if ours.closed().is_none() => {
+                ours.input(LinkInput::Verified(question.clone(), Verdict::Error))
+            }
+            _ => break,
+        };
+    }
+    assert_eq!(ours.questions().len(), REFUSALS_PER_STREAM);
+    assert_refused(&mut ours, "policy-violation", "rate-limited");
 }
 
 #[test]

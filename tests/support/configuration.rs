@@ -75,19 +75,21 @@ impl World {
             world.write(&format!("certs/{file}.crl.pem"), &list.pem().unwrap());
             std::fs::write(world.path().join(format!("certs/{file}.crl")), list.der()).unwrap();
         }
-        let leaf = |file: &str, name: &str, year: i32| {
+        let leaf = |file: &str, names: &[&str], year: i32| {
             let key = KeyPair::generate().unwrap();
-            let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            let mut params = CertificateParams::new(names).unwrap();
             params.not_before = rcgen::date_time_ymd(2020, 1, 1);
             params.not_after = rcgen::date_time_ymd(year, 1, 15);
             let certificate = params.signed_by(&key, &issuer).unwrap();
             world.write(&format!("certs/{file}.pem"), &certificate.pem());
             world.write(&format!("certs/{file}.key"), &key.serialize_pem());
         };
-        leaf("edge", "sip.corp.example", 2040);
-        leaf("wildcard", "*.corp.example", 2040);
-        leaf("expired", "sip.corp.example", 2025);
-        leaf("expiring", "sip.corp.example", 2026);
+        leaf("edge", &["sip.corp.example", "corp.example"], 2040);
+        leaf("host", &["sip.corp.example"], 2040);
+        leaf("wildcard", &["*.corp.example"], 2040);
+        leaf("expired", &["sip.corp.example"], 2025);
+        leaf("expiring", &["sip.corp.example"], 2026);
         world
     }
 

@@ -8,7 +8,7 @@ use crate::gate::Gate;
 use crate::gate::exchange::Path;
 use crate::gate::lane::Lane;
 use crate::gate::limits;
-use crate::gate::partner::{Action, Node, NodeProtocol, PartnerId, Profile, Protocol, Side};
+use crate::gate::partner::{Action, Direction, Node, NodeProtocol, PartnerId, Profile, Protocol, Side};
 use crate::gate::policy::{Permit, Question};
 use crate::gate::reject::{Reason, Reject};
 use crate::gate::route::{HopKey, node_hop, table};
@@ -54,7 +54,7 @@ impl Gate {
             None => self.settings.policy.partner_for(to.bare.domain(), Protocol::Xmpp),
         };
         // May they.
-        let (permit, is_answer) = self.permitted(speaker, partner, (&from.bare, &to.bare), asked)?;
+        let (permit, is_answer) = self.permitted(now, speaker, partner, (&from.bare, &to.bare), asked)?;
         let (profile, budget, label) = self.entry(partner);
         if speaker.node.is_none() && !is_answer && !asked.leaves {
             self.spend(now, &label, &budget, &to.bare)?;
@@ -85,20 +85,7 @@ impl Gate {
             self.came_back(now, from, to, stanza);
         }
         // Where to.
-        let envelope = Envelope {
-            link: speaker.link,
-            ticket: None,
-            kind: stanza.kind,
-            action: permit.action(),
-            side: speaker.side(),
-            from: from.clone(),
-            to: to.clone(),
-            id: stanza.id.as_deref().filter(|id| id.len() <= limits::STANZA_ID_BYTES).map(Box::from),
-            node: speaker.node.clone(),
-            partner: label,
-            is_reply: asked.is_reply,
-            waits: false,
-        };
+        let envelope = envelope(speaker, (from, to), stanza, (permit.action(), asked.is_reply), label);
         let (hop, of, seen_by) = match &speaker.node {
             Some(node) => {
                 let hop = HopKey::XmppPartner { from: from.bare.domain().clone(), to: to.bare.domain().clone() };
@@ -118,6 +105,7 @@ impl Gate {
     /// Policy on a stanza: as an answer to what its recipient may ask, or as a request of its sender's. `true`: it is an answer.
     fn permitted(
         &mut self,
+        now: Time,
         speaker: &Speaker,
         partner: Option<PartnerId>,
         (from, to): (&Address, &Address),
@@ -125,6 +113,10 @@ impl Gate {
     ) -> Result<(Permit, bool), Reject> {
         let (side, protocol) = (speaker.side(), Protocol::Xmpp);
         let peer_ip = speaker.peer.filter(|_| side == Side::Outside).map(|peer| peer.ip().to_canonical());
+        if let (Some(id), Some(ip)) = (partner, peer_ip) {
+            // An answer too comes from where the partner may connect from.
+            self.settings.policy.takes_from(id, ip)?;
+        }
         let mut refused = Reject::new(Reason::NotAllowed, "nothing can have asked for it");
         for action in asked.answers.iter().copied() {
             let peer_ip = None;
@@ -137,11 +129,30 @@ impl Gate {
         for action in asked.own.iter().copied() {
             let question = Question { from, to, action, side, protocol, peer_ip };
             match self.decided(question, partner, (protocol, speaker.peer)) {
-                Ok(permit) => return Ok((permit, false)),
+                Ok(permit) => {
+                    if is_talk(action) && self.is_one_way(partner) {
+                        self.sessions.talks.wrote(now, from, to, self.settings.chat_idle);
+                    }
+                    return Ok((permit, false));
+                }
+                // Who may not start may still answer, as what was begun.
+                Err(reject)
+                    if reject.reason == Reason::NotAllowed
+                        && is_talk(action)
+                        && self.sessions.talks.answers(now, from, to, self.settings.chat_idle) =>
+                {
+                    let question = Question { from: to, to: from, side: side.other(), peer_ip: None, ..question };
+                    return Ok((self.decided(question, partner, (protocol, None))?, true));
+                }
                 Err(reject) => refused = reject,
             }
         }
         Err(refused)
+    }
+
+    /// Whether one side alone may start.
+    fn is_one_way(&self, partner: Option<PartnerId>) -> bool {
+        partner.is_none_or(|id| self.settings.policy.partner(id).direction != Direction::Both)
     }
 
     /// What a `polite` rule makes of a stanza between a watcher and who is watched: the subscription is accepted, and offline is shown. Nothing is
@@ -195,10 +206,11 @@ impl Gate {
         bytes: Bytes,
         transit: Option<(Time, Path)>,
     ) -> Result<(), Reject> {
-        // What comes behind it must not overtake it on the way to another node.
-        envelope.waits = envelope.side == Side::Outside && !self.hops.is_up(&hop);
-        let (mut turn, sessions) = self.turn(now);
         let is_settled_later = envelope.kind == Kind::Message && !envelope.is_reply;
+        // What comes behind it must not overtake it on the way to another node.
+        let is_one_of_many = envelope.side == Side::Outside && self.settings.nodes.len() > 1;
+        envelope.waits = is_one_of_many && (is_settled_later || !self.hops.is_up(&hop));
+        let (mut turn, sessions) = self.turn(now);
         if is_settled_later {
             let pair = (envelope.from.bare.domain().clone(), envelope.to.bare.domain().clone());
             if sessions.barriers.is_full(&pair, &hop) {
@@ -231,9 +243,14 @@ impl Gate {
         (action, reject): (Action, &Reject),
     ) {
         let facts = self.facts_of_speaker(speaker, from, to, action);
-        let (mut turn, _) = self.turn(now);
+        let (mut turn, sessions) = self.turn(now);
         let id = turn.refused(reject, &facts);
-        if let Some(reply) = stanza.error_reply(&reject.stanza_error(id)) {
+        let error = reject.stanza_error(id);
+        if stanza.kind == Kind::Message && speaker.node.is_some() {
+            // Its server may hear that the message is handled before it reads the error: that is said until it is taken.
+            let envelope = envelope(speaker, (from, to), stanza, (action, false), facts.partner);
+            sessions.crossings.bounce(&mut turn, &envelope, &error);
+        } else if let Some(reply) = stanza.error_reply(&error) {
             self.say_back(speaker.node.as_deref(), from, to, Lane::Free, &reply);
         }
     }
@@ -292,4 +309,32 @@ impl Gate {
     fn node_profile(&self, node: &str) -> Profile {
         self.settings.nodes.iter().find(|n| n.name == node).map_or(Profile::Generic, |n| n.profile)
     }
+}
+
+fn envelope(
+    speaker: &Speaker,
+    (from, to): (&Jid, &Jid),
+    stanza: &Stanza,
+    (action, is_reply): (Action, bool),
+    partner: String,
+) -> Envelope {
+    Envelope {
+        link: speaker.link,
+        ticket: None,
+        kind: stanza.kind,
+        action,
+        side: speaker.side(),
+        from: from.clone(),
+        to: to.clone(),
+        id: stanza.id.as_deref().filter(|id| id.len() <= limits::STANZA_ID_BYTES).map(Box::from),
+        node: speaker.node.clone(),
+        partner,
+        is_reply,
+        waits: false,
+    }
+}
+
+/// What people say to each other.
+fn is_talk(action: Action) -> bool {
+    matches!(action, Action::Chat | Action::Message)
 }

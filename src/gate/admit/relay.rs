@@ -69,7 +69,14 @@ impl Gate {
         let ends = Ends { partner: from.domain(), local: &local };
         let mut routed = topology::routed_inward(request, &self.border.masks, ends, &self.settings)?;
         // To is what its sender writes: inside a dialog, and behind a route of ours, it may name another than the target does.
-        let target = inward::target(&routed.uri, to.domain(), &self.settings)?.filter(|target| *target != to);
+        let target = match &addressed {
+            // Read already: no mask stood in its place.
+            Ok(recipient) if is_ours(recipient) && request.request_uri().is_some_and(|uri| uri.text == routed.uri) => {
+                Some(recipient.clone()).filter(|recipient| recipient.local().is_some())
+            }
+            _ => inward::target(&routed.uri, to.domain(), &self.settings)?,
+        };
+        let target = target.filter(|target| *target != to);
         let within = self.within(&mut routed, from, request, is_inside);
         if within.is_none() && !self.is_for_sip_node(&to) {
             return Ok(None);
@@ -169,6 +176,7 @@ impl Gate {
         request.check()?;
         let from = inward::from(request)?;
         let node = self.node_speaking(link, &from, request)?;
+        let (node, is_facing) = (node.name.clone(), is_facing(request, node));
         if self.sessions.relays.is_repeated(link, request) {
             return Ok(Taken::Never);
         }
@@ -178,7 +186,7 @@ impl Gate {
         if method == Method::Cancel {
             return Ok(plain(481));
         }
-        if inward::is_for_edge(request, &self.settings) || is_facing(request, &node) {
+        if is_facing || inward::is_for_edge(request, &self.settings) {
             return match method {
                 Method::Options => Ok(capabilities()),
                 _ => Err(Reject::new(Reason::RelayDenied, "it is for the edge itself, which has no users")),
@@ -190,10 +198,10 @@ impl Gate {
         let ends = Ends { partner: to.domain(), local: &from };
         let routed = topology::routed_outward(request, &self.border.masks, ends, &self.settings, &self.border.inside)?;
         let within = match (routed.dialog, is_inside) {
-            (Some(dialog), _) => Some(Within { node: node.name.clone(), dialog }),
+            (Some(dialog), _) => Some(Within { node: node.clone(), dialog }),
             (None, true) => {
                 let seen = self.sessions.relays.dialogs.of(to.domain(), request);
-                seen.map(|seen| Within { node: node.name.clone(), dialog: seen.dialog })
+                seen.map(|seen| Within { node: node.clone(), dialog: seen.dialog })
             }
             (None, false) => None,
         };
@@ -213,7 +221,7 @@ impl Gate {
         }
         let dialog = match within.filter(|_| is_inside) {
             Some(within) => within.dialog,
-            None => Dialog::new(&self.border.masks, &node.name, Side::Inside, action),
+            None => Dialog::new(&self.border.masks, &node, Side::Inside, action),
         };
         let way = Way {
             side: Side::Inside,
@@ -223,10 +231,10 @@ impl Gate {
             from,
             to,
             action,
-            label: label.clone(),
+            label,
             profile,
             dialog,
-            node: node.name,
+            node,
         };
         self.hand_on(now, (link, at), request, way, &routed, (Vec::new(), 0))?;
         Ok(Taken::Later)
@@ -429,7 +437,7 @@ impl Gate {
     }
 
     /// The node that speaks on an inside link, for the domain it speaks for. Several behind one address are told apart by their Via.
-    fn node_speaking(&self, link: LinkId, from: &Address, request: &Message) -> Result<Node, Reject> {
+    fn node_speaking(&self, link: LinkId, from: &Address, request: &Message) -> Result<&Node, Reject> {
         let Some(Far::SipNode { nodes, .. }) = self.links.get(link).map(|link| &link.far) else {
             return Err(Reject::new(Reason::Unproven, "no node is known at the other end"));
         };
@@ -441,7 +449,7 @@ impl Gate {
         {
             serving.sort_by_key(|node| !is_sent_by(&via, node));
         }
-        serving.first().map(|node| (*node).clone()).ok_or_else(|| {
+        serving.first().copied().ok_or_else(|| {
             let detail = format!("{} sends as {from}, but its [[node]] has no {}", nodes.join(" or "), from.domain());
             Reject::new(Reason::Unproven, detail)
         })

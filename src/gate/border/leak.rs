@@ -23,8 +23,10 @@ pub struct Inside {
     addresses: BTreeSet<IpAddr>,
     /// Where nodes listen: on loopback, the address alone says nothing.
     endpoints: BTreeSet<(IpAddr, u16)>,
-    /// Ours that nodes send to, as names or addresses.
-    facing: BTreeSet<(String, u16)>,
+    /// Ours that nodes send to: names, lower case.
+    facing_names: BTreeSet<(String, u16)>,
+    /// And addresses.
+    facing_addresses: BTreeSet<(IpAddr, u16)>,
     /// Where nodes connect from, and `[inside] networks`.
     networks: Vec<IpNet>,
 }
@@ -50,7 +52,12 @@ impl Inside {
             if let Ok(address) = node.address.host.parse::<IpAddr>() {
                 inside.endpoints.insert((address.to_canonical(), node.address.port));
             }
-            inside.facing.extend(facing.map(|at| (at.host.to_ascii_lowercase(), at.port)));
+            if let Some(at) = facing {
+                match at.host.parse::<IpAddr>() {
+                    Ok(address) => drop(inside.facing_addresses.insert((address, at.port))),
+                    Err(_) => drop(inside.facing_names.insert((at.host.to_ascii_lowercase(), at.port))),
+                }
+            }
             inside.networks.extend(&node.sources);
         }
         for identity in &settings.identities {
@@ -141,15 +148,17 @@ impl Inside {
 
     /// Whether this is an address of ours that nodes reach us at.
     pub fn faces(&self, host: Host<'_>, port: Option<u16>) -> bool {
-        self.facing.iter().any(|(name, at)| {
-            let same = match host {
-                Host::Name(host) => name.eq_ignore_ascii_case(host),
-                Host::V4(address) => name.parse() == Ok(IpAddr::V4(address)),
-                Host::V6(address) => name.parse() == Ok(IpAddr::V6(address)),
-            };
-            // RFC 3261 §19.1.2: without a port, the transport's own.
-            same && port.map_or(matches!(at, 5060 | 5061), |port| port == *at)
-        })
+        // RFC 3261 §19.1.2: without a port, the transport's own.
+        let is_port = |at: u16| port.map_or(matches!(at, 5060 | 5061), |port| port == at);
+        let is_address =
+            |host: IpAddr| self.facing_addresses.iter().any(|(address, at)| *address == host && is_port(*at));
+        match host {
+            Host::Name(host) => {
+                self.facing_names.iter().any(|(name, at)| name.eq_ignore_ascii_case(host) && is_port(*at))
+            }
+            Host::V4(address) => is_address(address.into()),
+            Host::V6(address) => is_address(address.into()),
+        }
     }
 
     /// Whether this is a node, or ours that faces nodes. A loopback address is, only at a node's own port.
@@ -182,6 +191,10 @@ impl Inside {
 
     /// Whether any word of a text could be a name or address of the inside.
     pub fn mentions(&self, text: &str) -> bool {
+        // Addresses have dots or colons, and so have all names there are, mostly.
+        if self.dots > 0 && memchr::memchr2(b'.', b':', text.as_bytes()).is_none() {
+            return false;
+        }
         any_word(text, |word| match word {
             Word::Address(address) => self.holds(address),
             Word::Text(word, dots) => dots >= self.dots && self.is_name_in(word),

@@ -5,12 +5,11 @@
 //! or changed, it opens to nothing. It looks like `fg.cQ7…`: a prefix, a letter for its [`Kind`], two characters that name the key, base64url. All of
 //! it may stand unescaped in the user part of a SIP URI (RFC 3261 §25.1 user) and in a Call-ID (`word`).
 
+use super::siv::{self, Siv};
 use crate::gate::limits;
 use crate::gate::partner::{Action, Side};
 use crate::gate::reject::{Reason, Reject};
 use crate::wire::address::{Address, Domain};
-use aes_siv::KeyInit;
-use aes_siv::siv::Aes128Siv;
 use aws_lc_rs::hkdf;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -19,7 +18,7 @@ const PREFIX: &str = "fg.";
 /// Prefix, kind, key id.
 const HEAD: usize = PREFIX.len() + 3;
 /// A mask's own bytes: the synthetic IV.
-const IV: usize = 16;
+const IV: usize = siv::IV;
 const SALT: &[u8] = b"fedgate masks";
 
 /// What a mask stands for. No mask opens as another kind.
@@ -77,8 +76,7 @@ pub struct Masks {
 #[derive(Clone)]
 struct Key {
     id: KeyId,
-    /// Half for the IV, half for the cipher (RFC 5297 §2.2).
-    siv: [u8; 32],
+    siv: Siv,
 }
 
 impl Kind {
@@ -146,7 +144,7 @@ impl Masks {
             let mut id = [0; 32];
             secret.expand(&[b"id"], hkdf::HKDF_SHA256).and_then(|okm| okm.fill(&mut id)).ok()?;
             let [high, low, ..] = id;
-            Some(Key { id: KeyId(u16::from_be_bytes([high, low]) >> 4), siv })
+            Some(Key { id: KeyId(u16::from_be_bytes([high, low]) >> 4), siv: Siv::new(&siv) })
         });
         Self { keys: keys.collect() }
     }
@@ -200,9 +198,11 @@ impl Masks {
         let key = self.keys.iter().find(|known| known.id == key).or(self.keys.first());
         let sealed = key.and_then(|key| {
             let mut buffer = Vec::with_capacity(IV + facts.len() + text.len());
-            buffer.extend_from_slice(facts);
-            buffer.extend_from_slice(text.as_bytes());
-            Aes128Siv::new(&key.siv.into()).encrypt_in_place(bound(kind, ends), &mut buffer).ok()?;
+            for part in [&[0; IV], facts, text.as_bytes()] {
+                buffer.extend_from_slice(part);
+            }
+            let (iv, text) = buffer.split_first_chunk_mut()?;
+            *iv = key.siv.seal(&bound(kind, ends), text);
             Some((key, buffer))
         });
         let Some((KeyId(id), sealed)) = sealed.map(|(key, sealed)| (key.id, sealed)) else {
@@ -226,21 +226,20 @@ impl Masks {
             return Err(denied(kind));
         }
         let sealed = URL_SAFE_NO_PAD.decode(sealed).map_err(|_| denied(kind))?;
+        let Some((iv, text)) = sealed.split_first_chunk() else { return Err(denied(kind)) };
+        let bound = bound(kind, ends);
         let named = |key: &&Key| id.chars().eq([digit(key.id.0 >> 6), digit(key.id.0)]);
         self.keys
             .iter()
             .filter(named)
-            .find_map(|key| {
-                let opened = Aes128Siv::new(&key.siv.into()).decrypt(bound(kind, ends), &sealed);
-                opened.ok().map(|text| (text, key.id))
-            })
+            .find_map(|key| Some((key.siv.open(&bound, iv, text)?, key.id)))
             .ok_or_else(|| denied(kind))
     }
 }
 
 /// What a mask is bound to, as one string: each further one costs S2V another round (RFC 5297 §2.4). No domain holds NUL, and the user comes
 /// last, so no two read alike. A Call-ID belongs to no one user: `Replaces` names it from another's dialog.
-fn bound(kind: Kind, ends: Ends<'_>) -> [Vec<u8>; 1] {
+fn bound(kind: Kind, ends: Ends<'_>) -> Vec<u8> {
     let user = match kind {
         Kind::InsideCallId | Kind::PartnerCallId => "",
         Kind::Route | Kind::Contact | Kind::RecordRoute => ends.local.local().unwrap_or_default(),
@@ -251,7 +250,7 @@ fn bound(kind: Kind, ends: Ends<'_>) -> [Vec<u8>; 1] {
     for part in [partner, "\0", local, "\0", user] {
         bound.extend_from_slice(part.as_bytes());
     }
-    [bound]
+    bound
 }
 
 fn digit(six_bits: u16) -> char {
@@ -374,6 +373,28 @@ mod tests {
             before.seal(before.current(), Kind::InsideCallId, ends, "a@b")
         );
         assert_eq!(gone.open_route(ends, &mask).unwrap_err().reason, Reason::RelayDenied);
+    }
+
+    /// What was given out before must open for ever.
+    #[test]
+    fn a_mask_looks_as_it_did_in_the_first_version() {
+        let (partner, local) = (domain("lync.example"), address("juliet@corp.example"));
+        let ends = Ends { partner: &partner, local: &local };
+        let masks = masks(&["one"]);
+        let dialog = Dialog::new(&masks, "imp-1", Side::Outside, Action::Call);
+        let made = [
+            masks.seal_route(&dialog, ends).unwrap(),
+            masks.seal_contact(&dialog, ends, URI).unwrap(),
+            masks.seal(dialog.key, Kind::RecordRoute, ends, "sip:10.1.0.1;lr").unwrap(),
+            masks.seal(dialog.key, Kind::InsideCallId, ends, "1@10.1.2.3").unwrap(),
+        ];
+        let first = [
+            "fg.rpcZSHiNqao9nZ2N-XH_Ukxb4r0H00J",
+            "fg.cpccOwGNFs0pWo7SdWN3PZasecWdPeS2vzwXVrail-aLWlX7eypD7kbgjxqSC449Ex7395j618B-rN0-PI",
+            "fg.vpc0o4VYaQcxdz6nabQe4r6BK1nnAFJfyDcG3qBvAN2sw",
+            "fg.ipcGRnBprPBWonKHv4wASzvCkaQjGMkVp3Hsn8",
+        ];
+        assert_eq!(made, first);
     }
 
     #[test]

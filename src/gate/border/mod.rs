@@ -5,6 +5,7 @@ pub mod inward;
 pub mod leak;
 pub mod mask;
 pub mod media;
+mod siv;
 pub mod topology;
 
 use crate::gate::settings::Settings;

@@ -21,11 +21,12 @@ impl Gate {
         &mut self,
         now: Time,
         key: &HopKey,
-        envelope: Envelope,
+        mut envelope: Envelope,
         (bytes, transit): (Bytes, Option<(Time, Path)>),
         reject: &Reject,
     ) {
         self.sessions.crossings.go(&envelope);
+        envelope.waits = false;
         // A queue that is full is no node that can't be reached.
         if envelope.side == Side::Outside
             && reject.reason != Reason::Overloaded
@@ -63,6 +64,7 @@ impl Gate {
         };
         self.outputs.push_back(Output::Event(Box::new(Event::Settled(settled))));
         let (mut turn, sessions) = self.turn(now);
+        sessions.crossings.go(envelope);
         if let Some((link, handled)) = sessions.crossings.settled(&mut turn, envelope) {
             // Behind the error, if there is one.
             turn.step(Step::Write { link, bytes: ack(handled).print(NS_SERVER).into(), lane: Lane::All });

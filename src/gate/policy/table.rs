@@ -161,6 +161,11 @@ impl Table {
         }
     }
 
+    /// Whether an entry's partner may connect from there, whatever it says.
+    pub fn takes_from(&self, id: PartnerId, ip: IpAddr) -> Result<(), Reject> {
+        connects_from(self.partner(id), ip)
+    }
+
     /// An entry.
     pub fn partner(&self, id: PartnerId) -> &Partner {
         &self.partners[id.0 as usize]
@@ -348,9 +353,16 @@ fn check_direction(entry: &Partner, question: &Question<'_>) -> Result<(), Rejec
 }
 
 fn check_networks(entry: &Partner, question: &Question<'_>) -> Result<(), Reject> {
-    let Some(ip) = question.peer_ip.filter(|_| question.side == Side::Outside && !entry.networks.is_empty()) else {
+    match question.peer_ip.filter(|_| question.side == Side::Outside) {
+        Some(ip) => connects_from(entry, ip),
+        None => Ok(()),
+    }
+}
+
+fn connects_from(entry: &Partner, ip: IpAddr) -> Result<(), Reject> {
+    if entry.networks.is_empty() {
         return Ok(());
-    };
+    }
     // A dual-stack listener shows IPv4 peers as ::ffff:a.b.c.d.
     let ip = ip.to_canonical();
     if entry.networks.iter().any(|network| network.contains(&ip)) {

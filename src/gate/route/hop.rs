@@ -7,6 +7,7 @@ use crate::gate::reject::{Reason, Reject};
 use crate::gate::session::Parcel;
 use crate::gate::time::Time;
 use crate::wire::address::Domain;
+use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -90,7 +91,7 @@ enum State {
         failed: Option<(Time, Reject)>,
     },
     Connecting {
-        queue: VecDeque<Parcel>,
+        queue: Queue,
     },
     Up {
         link: LinkId,
@@ -98,6 +99,26 @@ enum State {
         /// Where it leads, if there are others.
         left_for_others: Option<SocketAddr>,
     },
+}
+
+/// What waits for a connection, in order.
+#[derive(Debug, Default)]
+struct Queue {
+    parcels: VecDeque<Parcel>,
+    bytes: usize,
+}
+
+impl Queue {
+    fn has_room(&self, parcel: &Parcel) -> bool {
+        self.parcels.len() < limits::HOP_QUEUE && self.bytes + parcel.bytes.len() <= limits::HOP_QUEUE_BYTES
+    }
+
+    fn push(&mut self, mut parcel: Parcel) {
+        // It may stay a while: what is relayed byte for byte is a piece of what was read, which would stay as long.
+        parcel.bytes = Bytes::copy_from_slice(&parcel.bytes);
+        self.bytes += parcel.bytes.len();
+        self.parcels.push_back(parcel);
+    }
 }
 
 /// What becomes of the wish to have a hop up.
@@ -138,16 +159,18 @@ impl Hops {
         let hop = self.hops.entry(key.clone()).or_insert_with(Hop::new);
         match &mut hop.state {
             State::Up { link, .. } => Passed::Write(*link, parcel),
-            State::Connecting { queue } if queue.len() >= limits::HOP_QUEUE => Passed::Full(parcel),
+            State::Connecting { queue } if !queue.has_room(&parcel) => Passed::Full(parcel),
             State::Connecting { queue } => {
-                queue.push_back(parcel);
+                queue.push(parcel);
                 Passed::Queued
             }
             State::Down { failed: Some((until, reject)) } if *until > now => Passed::Down(parcel, reject.clone()),
             State::Down { .. } => {
                 let id = HopId(*next);
                 *next += 1;
-                hop.state = State::Connecting { queue: VecDeque::from([parcel]) };
+                let mut queue = Queue::default();
+                queue.push(parcel);
+                hop.state = State::Connecting { queue };
                 self.ids.insert(id, key.clone());
                 Passed::Connect(id)
             }
@@ -164,7 +187,7 @@ impl Hops {
             State::Down { .. } => {
                 let id = HopId(self.next);
                 self.next += 1;
-                hop.state = State::Connecting { queue: VecDeque::new() };
+                hop.state = State::Connecting { queue: Queue::default() };
                 self.ids.insert(id, key.clone());
                 Attempt::Connect(id)
             }
@@ -216,7 +239,7 @@ impl Hops {
         }
         self.links.entry(link).or_default().push(key);
         match std::mem::replace(&mut hop.state, State::Up { link, since: now, left_for_others: None }) {
-            State::Connecting { queue } => queue,
+            State::Connecting { queue } => queue.parcels,
             _ => VecDeque::new(),
         }
     }
@@ -245,7 +268,7 @@ impl Hops {
         let Some(key) = self.ids.remove(&id) else { return (None, VecDeque::new()) };
         let Some(hop) = self.hops.get_mut(&key) else { return (None, VecDeque::new()) };
         let queue = match hop.fail(now, reject, backoff(&key), jitter) {
-            State::Connecting { queue } => queue,
+            State::Connecting { queue } => queue.parcels,
             _ => VecDeque::new(),
         };
         (Some(key), queue)
@@ -356,7 +379,6 @@ fn backoff(key: &HopKey) -> Duration {
 mod tests {
     use super::*;
     use crate::gate::session::Passage;
-    use bytes::Bytes;
 
     fn parcel() -> Parcel {
         Parcel { bytes: Bytes::new(), passage: Passage::Answer, transit: None, lane: crate::gate::Lane::Free }

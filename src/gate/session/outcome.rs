@@ -132,14 +132,14 @@ impl Barriers {
     }
 
     /// A message is being written on the hop's link, which acknowledges it or does not. `None`: its outcome has been told already; else the
-    /// receipt to ask for, and who awaits it.
+    /// receipt to ask for.
     pub fn written(
         &mut self,
         turn: &mut Turn<'_>,
         (course, number): (CourseId, u64),
         link: LinkId,
         is_managed: bool,
-    ) -> Option<(Option<u64>, &Owed)> {
+    ) -> Option<Option<u64>> {
         let barrier = self.courses.get_mut(&course)?;
         let at = barrier.place(number)?;
         let awaiting = barrier.awaiting.get_mut(at)?;
@@ -158,7 +158,7 @@ impl Barriers {
             }
             None => {}
         }
-        barrier.awaiting.get(at).map(|awaiting| (receipt, &awaiting.owed))
+        Some(receipt)
     }
 
     /// A message could not be written: it is no longer awaited.

@@ -4,12 +4,13 @@ use super::{OUT_BYTES, STALL};
 use crate::gate::{Path, Time};
 use crate::io::edge::Edge;
 use bytes::BytesMut;
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
@@ -18,6 +19,11 @@ use tokio_rustls::TlsStream;
 
 /// Bytes asked of the socket at a time.
 const READ: usize = 16_384;
+
+thread_local! {
+    /// Where they are read to, before they are put into the connection's own buffer: so one that is idle needs none.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into_boxed_slice());
+}
 
 /// How long a closed connection is still emptied.
 const LINGER: Duration = Duration::from_secs(2);
@@ -130,8 +136,7 @@ impl Conduit {
             }
             self.settle();
             if let Some(input) = input.as_deref_mut() {
-                input.reserve(READ);
-                match pin!(self.stream.read_buf(input)).poll(cx) {
+                match self.read(cx, input) {
                     Poll::Ready(Ok(0)) => return Poll::Ready(Ok(Progress::Eof)),
                     Poll::Ready(Ok(_)) => {
                         self.moved = Instant::now();
@@ -141,9 +146,30 @@ impl Conduit {
                     Poll::Pending => {}
                 }
             }
-            if self.written > before { Poll::Ready(Ok(Progress::Wrote)) } else { Poll::Pending }
+            if self.written > before {
+                return Poll::Ready(Ok(Progress::Wrote));
+            }
+            if self.out.is_empty() {
+                // Nothing to do: thousands of such connections hold nothing.
+                self.out = BytesMut::new();
+            }
+            Poll::Pending
         })
         .await
+    }
+
+    /// Reads what there is, up to [`READ`] bytes.
+    fn read(&mut self, cx: &mut Context<'_>, input: &mut BytesMut) -> Poll<io::Result<usize>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut buffer = ReadBuf::new(scratch);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+            if input.is_empty() {
+                // What it pointed into belongs to the messages that were cut from it.
+                *input = BytesMut::new();
+            }
+            input.extend_from_slice(buffer.filled());
+            Poll::Ready(Ok(buffer.filled().len()))
+        })
     }
 
     /// Writes out all that waits.

@@ -16,7 +16,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 /// Verify connections that one stream may have under way; a further key is answered with an error.
@@ -92,7 +93,8 @@ pub async fn accept(
     let live = edge.live.load_full();
     let (stream, direct) = if direct_tls {
         let begun = Instant::now();
-        match super::accept(socket, live.tls.direct(), live.settings.limits.handshake).await {
+        // Boxed, as what is needed once is not to be carried along by each stream for life.
+        match Box::pin(super::accept(socket, live.tls.direct(), live.settings.limits.handshake)).await {
             Ok((stream, chain)) => {
                 edge.telemetry.metrics.handshake(begun.elapsed());
                 (stream, Some(chain))
@@ -113,22 +115,21 @@ pub async fn accept(
 }
 
 /// Runs a stream to its end.
-pub async fn run(
+pub fn run(
     edge: Arc<Edge>,
     machine: XmppLink,
     stream: Stream,
     side: Side,
     peer: SocketAddr,
     start: Start,
-) -> End {
+) -> impl Future<Output = End> + Send {
     let (hop, permit, tls, direct, said) = match start {
         Start::Accepted { permit, direct } => (None, permit, None, direct, None),
         Start::Opened { hop, tls, direct, said } => (Some(hop), None, tls, direct, Some(said)),
         Start::Verify { tls, direct } => (None, None, Some(tls), direct, None),
     };
-    let is_verify = hop.is_none() && tls.is_some();
-    let (verified, verdicts) = mpsc::channel(VERIFYING);
-    let mut task = Task {
+    // Boxed: a future has room for each place that its parts pass through, and thousands of these may be idle.
+    let mut task = Box::new(Task {
         conduit: Some(Conduit::new(Arc::clone(&edge), stream)),
         edge,
         machine,
@@ -136,40 +137,21 @@ pub async fn run(
         peer,
         hop,
         permit,
+        is_verify: hop.is_none() && tls.is_some(),
         tls,
         said,
         unproven: false,
         link: None,
-        verified,
-        verifying: 0,
+        verifying: JoinSet::new(),
         verdict: None,
-    };
+    });
     if let Some(chain) = direct {
         task.machine.handle_input(task.edge.clock.now(), LinkInput::TlsEstablished(chain));
     }
-    let cause = task.turn(verdicts).await.unwrap_or_else(|Stopped| "the edge is stopping".to_owned());
-    if let Some(conduit) = task.conduit.take() {
-        conduit.close().await;
+    async move {
+        let cause = task.turn().await.unwrap_or_else(|Stopped| "the edge is stopping".to_owned());
+        Box::pin(task.end(cause)).await
     }
-    match (&task.link, task.said.take()) {
-        (Some((link, _)), _) => {
-            let _ = task.edge.input(Input::Closed { link: *link, cause: cause.clone() }).await;
-        }
-        (None, Some(said)) => {
-            let _ = said.send(Err(Unproven { cause: cause.clone(), by_another: task.unproven }));
-        }
-        // Whoever asked hears the verdict.
-        (None, None) if is_verify => {}
-        (None, None) => {
-            task.edge.telemetry.metrics.link(side, Protocol::Xmpp, Count::Failed);
-            match side {
-                // New connections are limited by address block.
-                Side::Outside => tracing::info!(%peer, cause, "stream ended before proof"),
-                Side::Inside => tracing::debug!(%peer, cause, "stream ended before proof"),
-            }
-        }
-    }
-    End { cause, verdict: task.verdict }
 }
 
 struct Task {
@@ -180,20 +162,22 @@ struct Task {
     peer: SocketAddr,
     hop: Option<HopId>,
     permit: Option<Place>,
+    /// Opened to have a key verified.
+    is_verify: bool,
     tls: Option<ClientTls>,
     /// Until the first proof, or the end.
     said: Option<oneshot::Sender<Result<(), Unproven>>>,
     /// Whether somebody was there who did not prove to be whom we wanted.
     unproven: bool,
     link: Option<(LinkId, Orders)>,
-    verified: mpsc::Sender<(VerifyRequest, Verdict)>,
-    verifying: usize,
+    /// Ends with the stream.
+    verifying: JoinSet<(VerifyRequest, Verdict)>,
     verdict: Option<Verdict>,
 }
 
 impl Task {
     /// Goes on until the stream ends; gives the cause.
-    async fn turn(&mut self, mut verdicts: mpsc::Receiver<(VerifyRequest, Verdict)>) -> Result<String, Stopped> {
+    async fn turn(&mut self) -> Result<String, Stopped> {
         let negotiation = self.edge.live.load().settings.limits.negotiation + GRACE;
         let unproven_until = Instant::now() + negotiation;
         let mut eof = false;
@@ -233,10 +217,11 @@ impl Task {
                     Next::Killed(cause) => { self.conduit = None; return Ok(cause) }
                     Next::Stopping => return Err(Stopped),
                 },
-                Some((request, verdict)) = verdicts.recv() => {
-                    self.verifying = self.verifying.saturating_sub(1);
-                    LinkInput::Verified(request, verdict)
-                }
+                Some(verified) = self.verifying.join_next() => match verified {
+                    Ok((request, verdict)) => LinkInput::Verified(request, verdict),
+                    // It has panicked: the question stays open until negotiation is over.
+                    Err(_) => continue,
+                },
                 () = sleep_until(deadline.unwrap_or(idle)) => {
                     let now = Instant::now();
                     if stall.is_some_and(|at| at <= now) {
@@ -251,6 +236,33 @@ impl Task {
             };
             self.machine.handle_input(clock.now(), event);
         }
+    }
+
+    /// Closes the connection, and tells who has to know.
+    async fn end(mut self, cause: String) -> End {
+        if let Some(conduit) = self.conduit.take() {
+            conduit.close().await;
+        }
+        let peer = self.peer;
+        match (&self.link, self.said.take()) {
+            (Some((link, _)), _) => {
+                let _ = self.edge.input(Input::Closed { link: *link, cause: cause.clone() }).await;
+            }
+            (None, Some(said)) => {
+                let _ = said.send(Err(Unproven { cause: cause.clone(), by_another: self.unproven }));
+            }
+            // Whoever asked hears the verdict.
+            (None, None) if self.is_verify => {}
+            (None, None) => {
+                self.edge.telemetry.metrics.link(self.side, Protocol::Xmpp, Count::Failed);
+                match self.side {
+                    // New connections are limited by address block.
+                    Side::Outside => tracing::info!(%peer, cause, "stream ended before proof"),
+                    Side::Inside => tracing::debug!(%peer, cause, "stream ended before proof"),
+                }
+            }
+        }
+        End { cause, verdict: self.verdict }
     }
 
     /// Does what the machine wants; gives the cause when that was to close.
@@ -270,7 +282,7 @@ impl Task {
                     }
                 }
             }
-            LinkOutput::StartTls { of } => return Ok(self.start_tls(of.as_ref()).await.err()),
+            LinkOutput::StartTls { of } => return Ok(Box::pin(self.start_tls(of.as_ref())).await.err()),
             LinkOutput::Proven { from, to, ours, both_ways, managed, other } => {
                 return self.proven(Proof::Xmpp { from, to, ours, both_ways, managed, other }).await;
             }
@@ -348,15 +360,14 @@ impl Task {
 
     /// XEP-0220 §2.3: on a connection of its own.
     fn verify(&mut self, request: VerifyRequest) {
-        if self.verifying >= VERIFYING {
+        if self.verifying.len() >= VERIFYING {
             self.machine.handle_input(self.edge.clock.now(), LinkInput::Verified(request, Verdict::Error));
             return;
         }
-        self.verifying += 1;
-        let (edge, side, answer) = (Arc::clone(&self.edge), self.side, self.verified.clone());
-        tokio::spawn(async move {
+        let (edge, side) = (Arc::clone(&self.edge), self.side);
+        self.verifying.spawn(async move {
             let verdict = dial::verify(edge, side, request.clone()).await;
-            let _ = answer.send((request, verdict)).await;
+            (request, verdict)
         });
     }
 }

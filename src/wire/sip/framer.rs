@@ -35,6 +35,8 @@ pub struct Framer {
     head_bytes_max: usize,
     body_bytes_max: usize,
     state: State,
+    /// Where line feeds stand in the head that is being read.
+    ends: Vec<usize>,
 }
 
 /// Where in the stream the buffer begins.
@@ -52,13 +54,16 @@ enum State {
     Lost,
 }
 
+/// Lines of a head for which room is kept; one may have as many as its bytes allow.
+const LINES: usize = 256;
+
 const BETWEEN: State = State::Between { crlf: false };
 
 impl Framer {
     /// `head_bytes_max`: start line and headers; `body_bytes_max`: Content-Length beyond it is [`Fault::BodyTooLarge`]; a body
     /// up to 8 times that is skipped so the link can go on, beyond that the fault is fatal.
     pub fn new(head_bytes_max: usize, body_bytes_max: usize) -> Self {
-        Self { buffer: BytesMut::new(), head_bytes_max, body_bytes_max, state: BETWEEN }
+        Self { buffer: BytesMut::new(), head_bytes_max, body_bytes_max, state: BETWEEN, ends: Vec::new() }
     }
     /// Where the reader puts bytes (`read_buf`).
     pub fn buffer(&mut self) -> &mut BytesMut {
@@ -83,6 +88,8 @@ impl Framer {
                     [b'\n', ..] => return self.lose(None, Fault::Malformed(BARE_LF)),
                     [first, ..] if params::is_token_byte(*first) => {
                         self.state = State::Head { line: 0, scanned: 0, bare_lf: false };
+                        self.ends.clear();
+                        self.ends.shrink_to(LINES);
                     }
                     _ => return self.lose(None, Fault::Malformed(NOT_SIP)),
                 },
@@ -137,6 +144,7 @@ impl Framer {
             }
             *line = end + 1;
             *scanned = end + 1;
+            self.ends.push(end);
             if text.is_empty() {
                 return Some(Ok(end + 1));
             }
@@ -146,14 +154,14 @@ impl Framer {
             return None;
         }
         let lines = self.buffer.split_to(*line).freeze();
-        let head = Head::index(&lines);
+        let head = Head::index(&lines, self.ends.iter().copied());
         self.lose(answerable(lines, head), Fault::HeadTooLarge).map(Err)
     }
 
     /// Decides from a whole head where the message ends. A frame comes back when that is already known to be no message.
     fn enter_body(&mut self, length: usize) -> Option<Frame> {
         let bare_lf = matches!(self.state, State::Head { bare_lf: true, .. });
-        let head = Head::index(self.buffer.get(..length)?);
+        let head = Head::index(self.buffer.get(..length)?, self.ends.iter().copied());
         let fault = if head.unusable == Some(Fault::HeadTooLarge) {
             Some(Fault::HeadTooLarge)
         } else if bare_lf {
@@ -193,12 +201,12 @@ const NOT_SIP: &str = "what came is not SIP";
 /// RFC 3261 §18.3, §20.14: on a stream exactly one, digits only. Two equal ones are refused as well: who writes two may have had two
 /// authors.
 fn content_length(head: &Head, bytes: &[u8]) -> Result<usize, Fault> {
-    let mut rows = head.rows.iter().filter(|row| row.id == Name::ContentLength);
+    let mut rows = head.rows_since(Name::ContentLength).iter().filter(|row| row.id == Name::ContentLength);
     let Some(row) = rows.next() else { return Err(Fault::Malformed("Content-Length is missing on a stream")) };
     if rows.next().is_some() {
         return Err(Fault::Malformed("more than one Content-Length"));
     }
-    match row.text(bytes).and_then(params::digits) {
+    match head.row_text(row, bytes).and_then(params::digits) {
         // Beyond usize it is beyond every bound.
         Some(text) => Ok(text.parse().unwrap_or(usize::MAX)),
         None => Err(Fault::Malformed("Content-Length is not a number")),

@@ -159,8 +159,13 @@ const OTHER_COMPACT: [(&str, &str); 6] = [
 impl Name {
     /// The name of a row; long or compact, case-insensitive.
     pub fn parse(text: &str) -> Self {
-        // Every row of every message comes by: only names of its length are looked at.
-        if let [letter] = text.as_bytes() {
+        Self::of(text.as_bytes())
+    }
+
+    /// As [`parse`](Self::parse).
+    pub(super) fn of(text: &[u8]) -> Self {
+        // Every row of every message comes by: only names of its length and first letter are looked at.
+        if let [letter] = text {
             return match letter.to_ascii_lowercase() {
                 b'b' => Name::ReferredBy,
                 b'c' => Name::ContentType,
@@ -183,7 +188,8 @@ impl Name {
             return Name::Other;
         };
         let alike = NAMES.get(start..end).unwrap_or_default();
-        alike.iter().find(|(_, long, _)| long.eq_ignore_ascii_case(text)).map_or(Name::Other, |(name, ..)| *name)
+        let is_it = |long: &[u8]| long == text || long.eq_ignore_ascii_case(text);
+        alike.iter().find(|(_, long, _)| is_it(long.as_bytes())).map_or(Name::Other, |(name, ..)| *name)
     }
 
     /// The long form; empty for [`Name::Other`].
@@ -324,9 +330,9 @@ impl<'a> Event<'a> {
 }
 
 fn token_and_params(text: &str) -> Option<(&str, &str)> {
-    let text = text.trim_matches(LWS);
-    let (token, params) = text.split_once(';').unwrap_or((text, ""));
-    let (token, params) = (token.trim_matches(LWS), params.trim_matches(LWS));
+    let text = params::trim(text);
+    let (token, params) = params::cut(text, b';').unwrap_or((text, ""));
+    let (token, params) = (params::trim(token), params::trim(params));
     (params::is_token(token) && params::are_well_formed(params, true) && !text.ends_with(';'))
         .then_some((token, params))
 }
@@ -351,26 +357,33 @@ pub struct Via<'a> {
 impl<'a> Via<'a> {
     /// Parses one value; rows that hold several are split by [`super::Message::values`]. White space around every part is legal.
     pub fn parse(text: &'a str) -> Result<Self, Fault> {
+        Self::parse_with_branch(text).map(|(via, _)| via)
+    }
+
+    /// As [`parse`](Self::parse), and its branch.
+    pub(super) fn parse_with_branch(text: &'a str) -> Result<(Self, Option<&'a str>), Fault> {
         let fault = |what| Err(Fault::Malformed(what));
         let text = params::trim(text);
-        let (sent, params) = match params::cut(text, b';') {
-            Some((sent, params)) => (sent, Some(params::trim(params))),
+        let (sent, params) = match memchr::memchr(b';', text.as_bytes()).and_then(|end| text.split_at_checked(end)) {
+            Some((sent, params)) => (sent, Some(params::trim(params.get(1..).unwrap_or_default()))),
             None => (text, None),
         };
-        let mut parts = sent.splitn(3, '/').map(params::trim);
-        let (Some(protocol), Some(version), Some(rest)) = (parts.next(), parts.next(), parts.next()) else {
+        let parts = params::cut(sent, b'/').and_then(|(protocol, rest)| Some((protocol, params::cut(rest, b'/')?)));
+        let Some((protocol, (version, rest))) = parts else {
             return fault("Via has no protocol/version/transport");
         };
-        let Some((transport, sent_by)) = rest.split_once(LWS) else {
+        let (protocol, version) = (params::trim(protocol), params::trim(version));
+        let Some((transport, sent_by)) = params::cut_where(params::trim(rest), params::is_space) else {
             return fault("Via has no sent-by host");
         };
         if !(params::is_token(protocol) && params::is_token(version) && params::is_token(transport)) {
             return fault("Via has no protocol/version/transport");
         }
-        let sent_by = sent_by.trim_matches(LWS);
-        let (host, port) = match sent_by.rsplit_once(':') {
+        let sent_by = params::trim(sent_by);
+        let has_space = sent_by.bytes().any(params::is_space);
+        let (host, port) = match has_space.then(|| sent_by.rsplit_once(':')).flatten() {
             // RFC 3261 §25.1: COLON may have white space around it.
-            Some((host, port)) if sent_by.contains(LWS) && !sent_by.ends_with(']') => {
+            Some((host, port)) if !sent_by.ends_with(']') => {
                 let port = params::digits(port.trim_matches(LWS)).and_then(|port| port.parse().ok());
                 match (parse_hostport(host.trim_matches(LWS))?, port) {
                     ((host, None), Some(port)) if port != 0 => (host, Some(port)),
@@ -383,10 +396,11 @@ impl<'a> Via<'a> {
         if text.ends_with(';') || !params::are_well_formed(params, true) {
             return fault("Via parameters are not name or name=value");
         }
-        if params::count(params, "branch") > 1 {
+        let (branch, branches) = params::find_and_count(params, "branch");
+        if branches > 1 {
             return fault("Via has two branch parameters");
         }
-        Ok(Self { protocol, version, transport, host, port, params })
+        Ok((Self { protocol, version, transport, host, port, params }, branch.filter(|branch| !branch.is_empty())))
     }
     /// A parameter: `Some("")` for one without value.
     pub fn param(&self, name: &str) -> Option<&'a str> {

@@ -1,31 +1,31 @@
 //! The index of a message's head: where each thing stands. One pass, no judgement beyond what keeps rows apart.
 
-use super::header::Name;
+use super::header::{Name, Via, list};
 use super::message::{Fault, Method};
-use super::params::{self, LWS};
+use super::params;
 use super::uri::{Host, NameAddr, Scheme, Uri};
 use crate::wire::limits::SIP_HEADERS;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// A range of the message's bytes.
+/// A range of the message's bytes. No head is longer than its numbers reach, and many of them are kept for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Span {
-    start: usize,
-    end: usize,
+    start: u32,
+    end: u32,
 }
 
 impl Span {
-    /// Both ends.
-    pub(super) fn ends(self) -> (usize, usize) {
-        (self.start, self.end)
+    fn new(start: usize, end: usize) -> Self {
+        let number = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        Self { start: number(start), end: number(end) }
     }
 
     pub(super) fn range(self) -> std::ops::Range<usize> {
-        self.start..self.end
+        self.start as usize..self.end as usize
     }
 
     pub(super) fn of(self, bytes: &[u8]) -> &[u8] {
-        bytes.get(self.start..self.end).unwrap_or_default()
+        bytes.get(self.range()).unwrap_or_default()
     }
 }
 
@@ -89,7 +89,7 @@ impl UriSpan {
 
     /// The URI, of the same text.
     pub(super) fn read<'a>(&self, whole: &'a str) -> Uri<'a> {
-        let text = |span: Span| whole.get(span.start..span.end).unwrap_or_default();
+        let text = |span: Span| whole.get(span.range()).unwrap_or_default();
         let host = match self.host {
             HostSpan::Name(name) => Host::Name(text(name)),
             HostSpan::V4(address) => Host::V4(address),
@@ -112,14 +112,14 @@ impl AddressSpan {
     fn of(value: &str) -> Option<Self> {
         let address = NameAddr::parse(value).ok()?;
         let at = |part: &str| span_in(value, part);
-        let (display, params, tag) = (at(address.display), at(address.params), address.tag().map(at));
-        let tags = params::count(address.params, "tag");
-        Some(Self { display, uri: UriSpan::of(value, &address.uri)?, params, tag, tags })
+        let (display, params) = (at(address.display), at(address.params));
+        let (tag, tags) = params::find_and_count(address.params, "tag");
+        Some(Self { display, uri: UriSpan::of(value, &address.uri)?, params, tag: tag.map(at), tags })
     }
 
     /// The address, of the same value.
     pub(super) fn read<'a>(&self, value: &'a str) -> NameAddr<'a> {
-        let text = |span: Span| value.get(span.start..span.end).unwrap_or_default();
+        let text = |span: Span| value.get(span.range()).unwrap_or_default();
         NameAddr { display: text(self.display), uri: self.uri.read(value), params: text(self.params) }
     }
 
@@ -130,7 +130,22 @@ impl AddressSpan {
 
     /// Its tag.
     pub(super) fn tag<'a>(&self, value: &'a str) -> Option<&'a str> {
-        self.tag.and_then(|tag| value.get(tag.start..tag.end))
+        self.tag.and_then(|tag| value.get(tag.range()))
+    }
+}
+
+impl ViaSpan {
+    /// Of the first Via row's value.
+    fn of(row: &str) -> Option<Self> {
+        let (place, top) = list(row).enumerate().find(|(_, value)| !value.is_empty())?;
+        let via = Via::parse_with_branch(top);
+        let branch = match &via {
+            Ok((_, branch)) => *branch,
+            // Whoever sent it is answered all the same.
+            Err(_) => params::cut(top, b';').and_then(|(_, params)| params::find(params, "branch")),
+        };
+        let branch = branch.filter(|branch| !branch.is_empty()).map(|branch| span_in(row, branch));
+        Some(Self { value: span_in(row, top), branch, is_sound: place == 0 && via.is_ok() })
     }
 }
 
@@ -138,7 +153,7 @@ impl AddressSpan {
 fn span_in(whole: &str, part: &str) -> Span {
     let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
     if start.checked_add(part.len()).is_some_and(|end| end <= whole.len()) {
-        Span { start, end: start + part.len() }
+        Span::new(start, start + part.len())
     } else {
         Span::default()
     }
@@ -157,9 +172,20 @@ pub(super) struct RowSpan {
     pub(super) unfolded: Option<Option<Box<str>>>,
 }
 
+/// Where the top Via stands in the first Via row's value.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ViaSpan {
+    pub(super) value: Span,
+    pub(super) branch: Option<Span>,
+    /// Whether it is the row's first value, and parses.
+    pub(super) is_sound: bool,
+}
+
 /// The index.
 #[derive(Debug)]
 pub(super) struct Head {
+    /// The whole of it, if it is UTF-8: what is asked for is asked for many times, and so need not be looked through each time.
+    text: Option<Box<str>>,
     pub(super) start: StartLine,
     /// Bytes of the start line with its line end.
     pub(super) start_length: usize,
@@ -175,13 +201,15 @@ pub(super) struct Head {
     /// Which headers there are, and which of them more than once: bits by [`Name`].
     pub(super) seen: u64,
     pub(super) again: u64,
+    /// By [`Name`]: which row is the first of it, if there is one.
+    firsts: [u16; NAMES],
     /// The first From and To, if they parse.
     pub(super) from: Option<AddressSpan>,
     pub(super) to: Option<AddressSpan>,
     /// The Request-URI, if it parses.
     pub(super) target: Option<UriSpan>,
-    /// The top Via value and its branch, in the first Via row.
-    pub(super) top_via: Option<(Span, Option<Span>)>,
+    /// The top Via value.
+    pub(super) top_via: Option<ViaSpan>,
     /// Whether it is UTF-8 and no control character stands in it but line ends and tabs.
     pub(super) is_clean: bool,
 }
@@ -197,36 +225,37 @@ struct Line {
 }
 
 impl Line {
-    fn at(bytes: &[u8], start: usize) -> Option<Self> {
-        let rest = bytes.get(start..)?;
-        let end = start + memchr::memchr(b'\n', rest)?;
+    /// From `start` to the line feed at `end`.
+    fn of(bytes: &[u8], start: usize, end: usize) -> Self {
         let crlf = end > start && bytes.get(end - 1) == Some(&b'\r');
-        Some(Self { text: Span { start, end: if crlf { end - 1 } else { end } }, next: end + 1, crlf })
+        Self { text: Span::new(start, if crlf { end - 1 } else { end }), next: end + 1, crlf }
     }
 }
 
 impl Head {
     /// Indexes the head that `bytes` begin with. Goes as far as complete lines go: without the empty line the head is all of them,
-    /// and that is a fault.
-    pub(super) fn index(bytes: &[u8]) -> Self {
+    /// and that is a fault. `ends`: where line feeds are, all of them as far as the head goes.
+    pub(super) fn index(bytes: &[u8], mut ends: impl Iterator<Item = usize>) -> Self {
         let nothing = StartLine::Response { status: 0, reason: Span::default() };
         let mut head = Head {
+            text: None,
             start: nothing,
             start_length: 0,
-            rows: Vec::new(),
+            rows: Vec::with_capacity(ROWS),
             length: 0,
             cseq: None,
             fault: None,
             unusable: None,
             seen: 0,
             again: 0,
+            firsts: [0; NAMES],
             from: None,
             to: None,
             target: None,
             top_via: None,
             is_clean: false,
         };
-        let Some(first) = Line::at(bytes, 0) else {
+        let Some(first) = ends.next().map(|end| Line::of(bytes, 0, end)) else {
             head.fail(Fault::Malformed("start line is not ended by CRLF"));
             head.unusable = head.fault;
             return head;
@@ -236,14 +265,14 @@ impl Head {
         head.start_length = first.next;
         let mut at = first.next;
         // Carriage returns that end a line.
-        let mut ends = usize::from(first.crlf);
+        let mut returns = usize::from(first.crlf);
         loop {
-            let Some(line) = Line::at(bytes, at) else {
+            let Some(line) = ends.next().map(|end| Line::of(bytes, at, end)) else {
                 head.fail(Fault::Malformed("header section is not ended by an empty line"));
                 break;
             };
             at = line.next;
-            ends += usize::from(line.crlf);
+            returns += usize::from(line.crlf);
             head.length = at;
             if !line.crlf {
                 head.fail(Fault::Malformed(BARE_LF));
@@ -257,33 +286,63 @@ impl Head {
                 break;
             }
         }
-        head.unfold(bytes);
-        let address = |name| head.first(name).and_then(|row| row.text(bytes)).and_then(AddressSpan::of);
-        (head.from, head.to) = (address(Name::From), address(Name::To));
-        if let StartLine::Request { uri, .. } = &head.start {
-            let text = std::str::from_utf8(uri.of(bytes)).ok();
-            head.target = text.and_then(|text| UriSpan::of(text, &Uri::parse(text).ok()?));
-        }
-        head.top_via = head.first(Name::Via).and_then(|row| row.text(bytes)).and_then(|row| {
-            let top = super::header::list(row).find(|value| !value.is_empty())?;
-            let branch = top.split_once(';').and_then(|(_, params)| params::find(params, "branch"));
-            Some((span_in(row, top), branch.filter(|branch| !branch.is_empty()).map(|branch| span_in(row, branch))))
-        });
         let lines = bytes.get(..head.length).unwrap_or_default();
+        head.text = std::str::from_utf8(lines).ok().map(Box::from);
         // Without a branch, so that many bytes are looked at together.
         let is_odd = |byte: u8| (byte < b' ') & (byte != b'\r') & (byte != b'\n') & (byte != b'\t') | (byte == 0x7f);
         let odd = lines.iter().fold(0, |odd, byte| odd | u8::from(is_odd(*byte)));
-        let returns = lines.iter().filter(|byte| **byte == b'\r').count();
-        head.is_clean = odd == 0 && returns == ends && std::str::from_utf8(lines).is_ok();
-        head.cseq = head.first(Name::CSeq).and_then(|row| parse_cseq(row.text(bytes)?));
+        let all_returns = memchr::memchr_iter(b'\r', lines).count();
+        head.is_clean = odd == 0 && all_returns == returns && head.text.is_some();
+        head.unfold(bytes);
+        head.read_values(bytes);
         head
     }
 
-    pub(super) fn first(&self, name: Name) -> Option<&RowSpan> {
-        if !self.has(name) {
-            return None;
+    /// What is asked of nearly every message.
+    fn read_values(&mut self, bytes: &[u8]) {
+        let address = |name| self.first_text(name, bytes).and_then(AddressSpan::of);
+        let (from, to) = (address(Name::From), address(Name::To));
+        let target = match &self.start {
+            StartLine::Request { uri, .. } => {
+                self.text(*uri, bytes).and_then(|text| UriSpan::of(text, &Uri::parse(text).ok()?))
+            }
+            StartLine::Response { .. } => None,
+        };
+        let top_via = self.first_text(Name::Via, bytes).and_then(ViaSpan::of);
+        let cseq = self.first_text(Name::CSeq, bytes).and_then(parse_cseq);
+        (self.from, self.to, self.target, self.top_via, self.cseq) = (from, to, target, top_via, cseq);
+    }
+
+    /// A part of the head; `None` if it isn't UTF-8.
+    pub(super) fn text<'a>(&'a self, part: Span, bytes: &'a [u8]) -> Option<&'a str> {
+        match &self.text {
+            Some(text) => text.get(part.range()),
+            None => std::str::from_utf8(part.of(bytes)).ok(),
         }
-        self.rows.iter().find(|row| row.id == name)
+    }
+
+    /// A row's value on one line; `None` if it isn't UTF-8.
+    pub(super) fn row_text<'a>(&'a self, row: &'a RowSpan, bytes: &'a [u8]) -> Option<&'a str> {
+        match &row.unfolded {
+            Some(text) => text.as_deref(),
+            None => self.text(row.value, bytes),
+        }
+    }
+
+    fn first_text<'a>(&'a self, name: Name, bytes: &'a [u8]) -> Option<&'a str> {
+        self.row_text(self.first(name)?, bytes)
+    }
+
+    pub(super) fn first(&self, name: Name) -> Option<&RowSpan> {
+        self.rows_since(name).first()
+    }
+
+    /// The rows from the first of this name.
+    pub(super) fn rows_since(&self, name: Name) -> &[RowSpan] {
+        if !self.has(name) {
+            return &[];
+        }
+        self.rows.get(usize::from(self.firsts[name as usize])..).unwrap_or_default()
     }
 
     /// Whether there is a row of this name.
@@ -305,7 +364,7 @@ impl Head {
         if !line.crlf {
             self.fail(Fault::Malformed(BARE_LF));
         }
-        let Span { start, end } = line.text;
+        let std::ops::Range { start, end } = line.text.range();
         let text = line.text.of(bytes);
         match start_kind(text) {
             None => {
@@ -326,7 +385,7 @@ impl Head {
                     .and_then(|status| status.parse().ok());
                 match status {
                     Some(status @ 100..=699) => {
-                        let reason = Span { start: (start + first + second + 2).min(end), end };
+                        let reason = Span::new((start + first + second + 2).min(end), end);
                         if std::str::from_utf8(reason.of(bytes)).is_err() {
                             self.fail(Fault::Malformed("reason phrase is not UTF-8"));
                         }
@@ -342,7 +401,7 @@ impl Head {
                 // Outermost spaces, so that a line with too many still yields a method for the answer.
                 let method_end = memchr::memchr(b' ', text).unwrap_or(text.len());
                 let last = memchr::memrchr(b' ', trim_end(text)).unwrap_or(text.len());
-                let uri = Span { start: start + (method_end + 1).min(last), end: start + last };
+                let uri = Span::new(start + (method_end + 1).min(last), start + last);
                 let method = String::from_utf8_lossy(text.get(..method_end).unwrap_or_default());
                 if !params::is_token(&method) {
                     self.fail(Fault::Malformed("method is not a token"));
@@ -366,14 +425,14 @@ impl Head {
 
     /// A row or the continuation of one. `false`: one too many.
     fn take_row(&mut self, bytes: &[u8], &Line { text: line, next, .. }: &Line) -> bool {
-        let text = line.of(bytes);
+        let (text, start) = (line.of(bytes), line.range().start);
         if text.first().is_some_and(|byte| b" \t".contains(byte)) {
             match self.rows.last_mut() {
                 // A line of white space alone looks like the end of the head to some.
                 _ if trim_end(text).is_empty() => self.fail(Fault::Malformed("a header line holds white space alone")),
                 Some(row) => {
-                    row.value.end = line.start + trim_end(text).len();
-                    row.lines.end = next;
+                    row.value = Span::new(row.value.range().start, start + trim_end(text).len());
+                    row.lines = Span::new(row.lines.range().start, next);
                     row.unfolded = Some(None);
                 }
                 None => self.fail(Fault::Malformed("the first header line begins with white space")),
@@ -383,29 +442,33 @@ impl Head {
         if self.rows.len() >= SIP_HEADERS {
             return false;
         }
-        let Some(colon) = memchr::memchr(b':', text) else {
-            self.fail(Fault::Malformed("a header line has no colon"));
-            return true;
-        };
+        let (name, behind) = text.split_at_checked(params::run(text, &params::TOKEN)).unwrap_or_default();
         // RFC 3261 §25.1 HCOLON: white space may stand before the colon, but no other.
-        let name = text.get(..colon).unwrap_or_default();
-        let name = trim_end(name);
-        let Some(name_text) = std::str::from_utf8(name).ok().filter(|name| params::is_token(name)) else {
-            self.fail(Fault::Malformed("a header name is not a token"));
+        let space = behind.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+        let colon = name.len() + space;
+        if name.is_empty() || text.get(colon) != Some(&b':') {
+            self.fail(Fault::Malformed(match memchr::memchr(b':', text) {
+                Some(_) => "a header name is not a token",
+                None => "a header line has no colon",
+            }));
             return true;
-        };
+        }
         let value = text.get(colon + 1..).unwrap_or_default();
         let trimmed = trim_end(value);
         let before = trimmed.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-        let value_start = line.start + colon + 1 + before;
-        let id = Name::parse(name_text);
-        self.again |= self.seen & bit(id);
-        self.seen |= bit(id);
+        let value_start = start + colon + 1 + before;
+        let id = Name::of(name);
+        if self.has(id) {
+            self.again |= bit(id);
+        } else {
+            self.seen |= bit(id);
+            self.firsts[id as usize] = u16::try_from(self.rows.len()).unwrap_or_default();
+        }
         self.rows.push(RowSpan {
             id,
-            name: Span { start: line.start, end: line.start + name.len() },
-            lines: Span { start: line.start, end: next },
-            value: Span { start: value_start, end: line.start + colon + 1 + trimmed.len() },
+            name: Span::new(start, start + name.len()),
+            lines: Span::new(start, next),
+            value: Span::new(value_start, start + colon + 1 + trimmed.len()),
             unfolded: None,
         });
         true
@@ -420,11 +483,15 @@ impl Head {
             while let [b' ' | b'\t' | b'\n', tail @ ..] | [b'\r', b'\n', tail @ ..] = rest {
                 rest = tail;
             }
-            row.value.start += raw.len() - rest.len();
+            let value = row.value.range();
+            row.value = Span::new(value.start + raw.len() - rest.len(), value.end);
             row.unfolded = Some(std::str::from_utf8(row.value.of(bytes)).ok().map(unfolded));
         }
     }
 }
+
+/// Rows for which there is room from the beginning: most messages have fewer.
+const ROWS: usize = 16;
 
 /// There are fewer names than bits.
 const fn bit(name: Name) -> u64 {
@@ -433,14 +500,10 @@ const fn bit(name: Name) -> u64 {
 
 const _: () = assert!((Name::Other as u32) < 64);
 
-impl RowSpan {
-    pub(super) fn text<'a>(&'a self, bytes: &'a [u8]) -> Option<&'a str> {
-        match &self.unfolded {
-            Some(text) => text.as_deref(),
-            None => std::str::from_utf8(self.value.of(bytes)).ok(),
-        }
-    }
-}
+/// How many names there are: [`Name::Other`] is the last.
+const NAMES: usize = Name::Other as usize + 1;
+
+const _: () = assert!(SIP_HEADERS <= u16::MAX as usize);
 
 fn trim_end(text: &[u8]) -> &[u8] {
     let mut text = text;
@@ -490,8 +553,8 @@ fn is_version_2(text: &[u8]) -> bool {
 
 /// `1*DIGIT LWS Method`, below 2^31 (RFC 3261 §8.1.1.5).
 fn parse_cseq(text: &str) -> Option<(u32, Method)> {
-    let (number, method) = text.split_once(LWS)?;
+    let (number, method) = params::cut_where(text, params::is_space)?;
     let number: u32 = params::digits(number)?.parse().ok()?;
-    let method = method.trim_matches(LWS);
+    let method = params::trim(method);
     (number < 1 << 31 && params::is_token(method)).then(|| (number, Method::parse(method)))
 }

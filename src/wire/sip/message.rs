@@ -101,7 +101,7 @@ impl Message {
     /// Indexes one whole message (head and body, nothing more). Lenient: [`Self::check`] judges. Fails only when nothing could be
     /// done with the outcome: no start line, a status that isn't one, more rows than [`crate::wire::limits::SIP_HEADERS`].
     pub fn parse(bytes: Bytes) -> Result<Self, Fault> {
-        let head = Head::index(&bytes);
+        let head = Head::index(&bytes, memchr::memchr_iter(b'\n', &bytes));
         match head.unusable {
             Some(fault) => Err(fault),
             None => Ok(Self::assemble(bytes, Arc::new(head))),
@@ -159,8 +159,8 @@ impl Message {
     }
     /// All rows of a header, in order, as written (comma-joined rows stay joined). Rows that aren't UTF-8 are left out.
     pub fn rows(&self, name: Name) -> impl Iterator<Item = &str> {
-        let rows = if self.head.has(name) { self.head.rows.as_slice() } else { &[] };
-        rows.iter().filter(move |row| row.id == name).filter_map(|row| row.text(&self.bytes))
+        let rows = self.head.rows_since(name).iter().filter(move |row| row.id == name);
+        rows.filter_map(|row| self.head.row_text(row, &self.bytes))
     }
     /// All values of a list header, rows split at commas outside quotes and angle brackets; empty ones are left out.
     pub fn values(&self, name: Name) -> impl Iterator<Item = &str> {
@@ -182,7 +182,7 @@ impl Message {
             id: row.id,
             name: self.text_of(row.name).unwrap_or_default(),
             raw: row.value.of(&self.bytes),
-            text: row.text(&self.bytes),
+            text: self.head.row_text(row, &self.bytes),
         })
     }
     /// Which header each row is, in order: the number is [`Self::row_text`]'s.
@@ -195,7 +195,7 @@ impl Message {
     }
     /// A row's value, unfolded, by its number; `None` if it isn't UTF-8.
     pub fn row_text(&self, index: usize) -> Option<&str> {
-        self.head.rows.get(index)?.text(&self.bytes)
+        self.head.row_text(self.head.rows.get(index)?, &self.bytes)
     }
     /// From, when it parses.
     pub fn from(&self) -> Option<NameAddr<'_>> {
@@ -251,8 +251,7 @@ impl Message {
     }
     /// The top Via as written.
     pub fn top_via_text(&self) -> Option<&str> {
-        let (top, _) = self.head.top_via?;
-        self.header(Name::Via)?.get(top.range())
+        self.header(Name::Via)?.get(self.head.top_via?.value.range())
     }
     /// The top Via, when it parses: where the response goes, and the transaction.
     pub fn top_via(&self) -> Option<Via<'_>> {
@@ -260,8 +259,7 @@ impl Message {
     }
     /// The branch parameter of the top Via.
     pub fn branch(&self) -> Option<&str> {
-        let (_, branch) = self.head.top_via?;
-        self.header(Name::Via)?.get(branch?.range())
+        self.header(Name::Via)?.get(self.head.top_via?.branch?.range())
     }
     /// The body.
     pub fn body(&self) -> &[u8] {
@@ -273,7 +271,7 @@ impl Message {
     }
 
     fn text_of(&self, span: super::index::Span) -> Option<&str> {
-        std::str::from_utf8(span.of(&self.bytes)).ok()
+        self.head.text(span, &self.bytes)
     }
 }
 

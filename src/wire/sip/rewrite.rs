@@ -70,8 +70,8 @@ impl<'m> Rewrite<'m> {
                 return self.replace(index, &[&body.len().to_string()]);
             }
         }
-        let (start, end) = row.lines.ends();
-        self.keep_bytes(start, end);
+        let lines = row.lines.range();
+        self.keep_bytes(lines.start, lines.end);
     }
 
     /// A received row's name as written, with another value.
@@ -148,12 +148,12 @@ fn hop_request(sent: &Message, to: &Message, method: &str) -> Bytes {
 }
 
 fn copy_rows(out: &mut Vec<u8>, message: &Message, name: Name) {
-    for row in message.head().rows.iter().filter(|row| row.id == name) {
+    for row in message.head().rows_since(name).iter().filter(|row| row.id == name) {
         let lines = row.lines.of(message.bytes());
         // A message whose lines are at fault is copied by its values.
         if message.head().fault.is_none() {
             out.extend_from_slice(lines);
-        } else if let Some(value) = row.text(message.bytes()) {
+        } else if let Some(value) = message.head().row_text(row, message.bytes()) {
             write_row(out, name.as_str(), &[value]);
         }
     }

@@ -79,23 +79,24 @@ fn malformed<T>(what: &'static str) -> Result<T, Fault> {
     Err(Fault::Malformed(what))
 }
 
+const ODD_BYTE: Fault = Fault::Malformed("URI holds white space, a control character, or one that must be escaped");
+
 impl<'a> Uri<'a> {
     /// Parses a whole URI.
     pub fn parse(text: &'a str) -> Result<Self, Fault> {
-        if !text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'<' | b'>' | b'"' | b'\\')) {
-            return malformed("URI holds white space, a control character, or one that must be escaped");
-        }
+        // What each part may hold excludes these, too; only then is it asked what is wrong with the whole.
+        Self::read(text).map_err(|fault| match text.bytes().all(is_uri_byte) {
+            true => fault,
+            false => ODD_BYTE,
+        })
+    }
+
+    fn read(text: &'a str) -> Result<Self, Fault> {
         let Some((scheme, rest)) = params::cut(text, b':') else {
             return malformed("URI has no scheme");
         };
-        let is = |name: &str| scheme.eq_ignore_ascii_case(name);
-        let scheme_ok = is("sip")
-            || scheme.starts_with(|first: char| first.is_ascii_alphabetic())
-                && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
-        if !scheme_ok {
-            return malformed("URI scheme is not a scheme");
-        }
         // RFC 3261 §19.1.4: the scheme compares case-insensitively.
+        let is = |name: &str| scheme.eq_ignore_ascii_case(name);
         let scheme = match () {
             () if is("sip") => Scheme::Sip,
             () if is("sips") => Scheme::Sips,
@@ -113,8 +114,18 @@ impl<'a> Uri<'a> {
                 uri => Ok(uri),
             },
             Scheme::Tel => opaque.split_tel(rest),
-            Scheme::Other(_) if rest.is_empty() => malformed("URI is a scheme alone"),
-            Scheme::Other(_) => Ok(opaque),
+            Scheme::Other(scheme) => {
+                if !scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+                    || !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+                {
+                    return malformed("URI scheme is not a scheme");
+                }
+                match rest {
+                    "" => malformed("URI is a scheme alone"),
+                    _ if rest.bytes().all(is_uri_byte) => Ok(opaque),
+                    _ => Err(ODD_BYTE),
+                }
+            }
         }
     }
 
@@ -126,32 +137,32 @@ impl<'a> Uri<'a> {
             Some((userinfo, rest)) => (Some(userinfo), rest),
             None => (None, rest),
         };
-        if memchr::memchr(b'@', rest.as_bytes()).is_some() {
-            return malformed("URI holds more than one @");
-        }
-        let user = match userinfo.map(|userinfo| params::cut(userinfo, b':').unwrap_or((userinfo, ""))) {
-            Some(("", _)) => return malformed("URI has an empty user before @"),
-            Some((user, _)) if !is_escaped(user, &USER) => {
-                return malformed("URI user holds a character that must be escaped");
-            }
-            Some((_, password)) if !is_escaped(password, &PASSWORD) => {
-                return malformed("URI password holds a character that must be escaped");
-            }
-            Some((user, _)) => Some(user),
+        self.split_behind(userinfo, rest).map_err(|fault| match userinfo {
+            Some(_) if rest.contains('@') => Fault::Malformed("URI holds more than one @"),
+            _ => fault,
+        })
+    }
+
+    fn split_behind(self, userinfo: Option<&'a str>, rest: &'a str) -> Result<Self, Fault> {
+        let user = match userinfo {
+            Some(userinfo) => Some(user_of(userinfo)?),
             None => None,
         };
-        let (rest, headers) = match params::cut(rest, b'?') {
+        let end = memchr::memchr2(b';', b'?', rest.as_bytes()).unwrap_or(rest.len());
+        let (hostport, behind) = rest.split_at_checked(end).unwrap_or((rest, ""));
+        let (params, headers) = match params::cut(behind, b'?') {
             Some((_, "")) => return malformed("URI ends in ?"),
-            Some((rest, headers)) => (rest, headers),
-            None => (rest, ""),
+            Some((_, headers)) if headers.contains(';') => return malformed("URI has parameters behind its headers"),
+            Some((_, headers)) if !headers.bytes().all(|byte| is_uri_byte(byte) && byte != b'@') => {
+                return Err(ODD_BYTE);
+            }
+            Some(parts) => parts,
+            None => (behind, ""),
         };
-        if headers.contains(';') {
-            return malformed("URI has parameters behind its headers");
-        }
-        let (hostport, params) = match params::cut(rest, b';') {
-            Some((hostport, params)) if params.split(';').all(is_uri_parameter) => (hostport, params),
+        let params = match params.strip_prefix(';') {
+            Some(params) if are_uri_parameters(params) => params,
             Some(_) => return malformed("URI parameters are not name or name=value"),
-            None => (rest, ""),
+            None => "",
         };
         let (host, port) = parse_hostport(hostport)?;
         Ok(Self { user, host, port, params, headers, ..self })
@@ -166,7 +177,7 @@ impl<'a> Uri<'a> {
         {
             return malformed("tel URI holds no number");
         }
-        if rest.ends_with(';') || (!params.is_empty() && !params.split(';').all(is_uri_parameter)) {
+        if rest.ends_with(';') || (!params.is_empty() && !are_uri_parameters(params)) {
             return malformed("URI parameters are not name or name=value");
         }
         Ok(Self { params, ..self })
@@ -188,28 +199,53 @@ const PARAM: [bool; 256] = params::class(b"-_.!~*'()[]/:&+$");
 const PARAM_VALUE: [bool; 256] = params::class(b"-_.!~*'()[]/:&+$=");
 const LABEL: [bool; 256] = params::class(b"-_");
 
-/// Of this class, or a whole escape (RFC 3261 §25.1).
-fn is_escaped(text: &str, class: &[bool; 256]) -> bool {
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        let ok = match byte {
-            b'%' => {
-                bytes.next().is_some_and(|byte| byte.is_ascii_hexdigit())
-                    && bytes.next().is_some_and(|byte| byte.is_ascii_hexdigit())
-            }
-            _ => class.get(usize::from(byte)).is_some_and(|is| *is),
-        };
-        if !ok {
-            return false;
-        }
-    }
-    true
+/// A visible character but those that never stand in a URI unescaped.
+fn is_uri_byte(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'<' | b'>' | b'"' | b'\\')
 }
 
-/// `pname [ "=" pvalue ]`. COMPAT(lync): `=` in values (`ms-route-sig=aa==`).
-fn is_uri_parameter(text: &str) -> bool {
-    let (name, value) = params::cut(text, b'=').unwrap_or((text, ""));
-    !name.is_empty() && is_escaped(name, &PARAM) && is_escaped(value, &PARAM_VALUE)
+/// How many bytes at the beginning are of this class, or whole escapes (RFC 3261 §25.1).
+fn escaped_run(bytes: &[u8], class: &[bool; 256]) -> usize {
+    let mut at = 0;
+    loop {
+        at += params::run(bytes.get(at..).unwrap_or_default(), class);
+        match bytes.get(at..) {
+            Some([b'%', high, low, ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => at += 3,
+            _ => return at,
+        }
+    }
+}
+
+/// The user, without its password (RFC 3261 §25.1 userinfo).
+fn user_of(userinfo: &str) -> Result<&str, Fault> {
+    let (user, behind) = userinfo.split_at_checked(escaped_run(userinfo.as_bytes(), &USER)).unwrap_or(("", userinfo));
+    match behind.strip_prefix(':') {
+        _ if user.is_empty() && matches!(behind.as_bytes().first(), None | Some(b':')) => {
+            malformed("URI has an empty user before @")
+        }
+        None if behind.is_empty() => Ok(user),
+        None => malformed("URI user holds a character that must be escaped"),
+        Some(password) if escaped_run(password.as_bytes(), &PASSWORD) == password.len() => Ok(user),
+        Some(_) => malformed("URI password holds a character that must be escaped"),
+    }
+}
+
+/// `pname [ "=" pvalue ]`, and `;` between them. COMPAT(lync): `=` in values (`ms-route-sig=aa==`).
+fn are_uri_parameters(text: &str) -> bool {
+    let mut rest = text.as_bytes();
+    loop {
+        let name = escaped_run(rest, &PARAM);
+        rest = rest.get(name..).unwrap_or_default();
+        if let [b'=', value @ ..] = rest {
+            rest = value.get(escaped_run(value, &PARAM_VALUE)..).unwrap_or_default();
+        }
+        match rest {
+            _ if name == 0 => return false,
+            [] => return true,
+            [b';', more @ ..] => rest = more,
+            _ => return false,
+        }
+    }
 }
 
 fn equals_unescaped(escaped: &str, plain: &str) -> bool {
@@ -259,19 +295,25 @@ fn parse_host_name(text: &str) -> Result<Host<'_>, Fault> {
     if text.is_empty() {
         return malformed("host is empty");
     }
-    if text.starts_with(|first: char| first.is_ascii_digit())
+    if text.as_bytes().first().is_some_and(u8::is_ascii_digit)
         && let Ok(address) = text.parse::<Ipv4Addr>()
     {
         return Ok(Host::V4(address));
     }
     let name = text.strip_suffix('.').unwrap_or(text);
-    let labels_ok = name.len() <= 253
-        && name.split('.').all(|label| {
-            !label.is_empty()
-                && label.len() <= 63
-                && label.bytes().all(|byte| LABEL.get(usize::from(byte)).is_some_and(|is| *is))
-        });
-    let top = name.rsplit('.').next().unwrap_or_default();
+    // Where the label begins that is being read.
+    let mut label = 0;
+    let mut labels_ok = name.len() <= 253;
+    for (at, byte) in name.bytes().enumerate() {
+        if byte == b'.' {
+            labels_ok &= (1..=63).contains(&(at - label));
+            label = at + 1;
+        } else {
+            labels_ok &= LABEL[usize::from(byte)];
+        }
+    }
+    labels_ok &= (1..=63).contains(&(name.len() - label));
+    let top = name.get(label..).unwrap_or_default();
     let hex = top.strip_prefix("0x").or_else(|| top.strip_prefix("0X"));
     let number =
         params::digits(top).is_some() || hex.is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
@@ -285,11 +327,11 @@ impl<'a> NameAddr<'a> {
     /// Parses one value of From, To, Contact, Route, Record-Route.
     pub fn parse(text: &'a str) -> Result<Self, Fault> {
         let text = params::trim(text);
-        let (display, rest) = split_display(text)?;
+        let (display, rest) = if text.starts_with('<') { ("", text) } else { split_display(text)? };
         let bracketed = rest.strip_prefix('<');
         let (uri, rest) = match bracketed {
-            Some(rest) => match params::cut(rest, b'>') {
-                Some(found) => found,
+            Some(rest) => match memchr::memchr(b'>', rest.as_bytes()).and_then(|end| rest.split_at_checked(end)) {
+                Some((uri, rest)) => (uri, rest.get(1..).unwrap_or_default()),
                 None => return malformed("address has no closing angle bracket"),
             },
             None => {
@@ -305,7 +347,7 @@ impl<'a> NameAddr<'a> {
         let rest = params::trim(rest);
         let params = match rest.strip_prefix(';') {
             Some("") => return malformed("address ends in ;"),
-            Some(params) => params.trim_matches(LWS),
+            Some(params) => params::trim(params),
             None if rest.is_empty() => "",
             None => return malformed("something follows the address that is not a parameter"),
         };

@@ -12,7 +12,6 @@ use crate::wire::sip::header::{Name, list};
 use crate::wire::sip::params::parameters;
 use crate::wire::sip::rewrite::Rewrite;
 use crate::wire::sip::{Host, Message, NameAddr, Scheme, Uri};
-use std::fmt::Write;
 
 /// Which way a message goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -344,13 +343,10 @@ fn mask_contacts(c: &Crossing<'_>, w: &mut Rewrite<'_>, index: usize, text: &str
             out.push_str(contact.display);
             out.push(' ');
         }
-        // Writing to a String cannot fail.
-        let _ = write!(out, "<{}>", masked.as_deref().unwrap_or(contact.uri.text));
+        out.extend(["<", masked.as_deref().unwrap_or(contact.uri.text), ">"]);
         for (name, value) in parameters(contact.params).filter(|parameter| !drops(parameter)) {
-            let _ = match value {
-                Some(value) => write!(out, ";{name}={value}"),
-                None => write!(out, ";{name}"),
-            };
+            out.extend([";", name]);
+            out.extend(value.into_iter().flat_map(|value| ["=", value]));
         }
     }
     if changed {
@@ -376,5 +372,5 @@ fn mask_contact(c: &Crossing<'_>, contact: &NameAddr<'_>) -> Result<Option<Strin
         return Ok(None);
     }
     let mask = c.masks.seal_contact(&c.dialog, c.ends, uri.text)?;
-    Ok(Some(format!("{scheme}:{mask}@{};transport=tls", c.outer())))
+    Ok(Some([scheme, ":", &mask, "@", &c.outer(), ";transport=tls"].concat()))
 }

@@ -142,7 +142,7 @@ impl Crossing<'_> {
             (0, Some(identity)) => identity.sip_port,
             (port, _) => port,
         };
-        format!("{}:{port}", self.hostname())
+        [self.hostname(), ":", &port.to_string()].concat()
     }
 
     /// Where the node reaches us, and whether by TLS.
@@ -152,7 +152,11 @@ impl Crossing<'_> {
             return Err(Reject::new(Reason::NoNode, detail));
         };
         let HostPort { host, port } = &facing.at;
-        let at = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        let port = port.to_string();
+        let at = match host.contains(':') {
+            true => ["[", host, "]:", &port].concat(),
+            false => [host, ":", &port].concat(),
+        };
         Ok((at, facing.tls))
     }
 }

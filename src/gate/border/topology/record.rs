@@ -42,7 +42,7 @@ pub(super) fn mask_row(c: &Crossing<'_>, w: &mut Rewrite<'_>, message: &Message,
 fn mask(c: &Crossing<'_>, value: &str) -> Result<String, Reject> {
     let address = NameAddr::parse(value)?;
     let mask = c.masks.seal(c.dialog.key, Kind::RecordRoute, c.ends, address.uri.text)?;
-    Ok(format!("<sip:{mask}@{};transport=tls;lr>", c.outer()))
+    Ok(["<sip:", &mask, "@", &c.outer(), ";transport=tls;lr>"].concat())
 }
 
 fn bounded(values: usize) -> Result<(), Reject> {

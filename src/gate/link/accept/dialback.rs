@@ -2,7 +2,7 @@
 
 use super::super::dialback;
 use super::*;
-use crate::gate::limits::PAIRS_PER_STREAM;
+use crate::gate::limits::{PAIRS_PER_STREAM, REFUSALS_PER_STREAM};
 use crate::gate::link::Verdict;
 use crate::wire::xmpp::{ErrorType, StanzaError};
 
@@ -18,19 +18,21 @@ impl Receiving {
             core.send(&question.answer(Outcome::Valid).to_element());
             return State::Receiving(self);
         }
+        // One question for each pair at a time; its answer answers for the pair.
+        if self.pending.iter().any(|p| (&p.request.originating, &p.request.receiving) == (&pair.0, &pair.1)) {
+            return State::Receiving(self);
+        }
+        if self.refused >= REFUSALS_PER_STREAM {
+            let reject = Reject::new(Reason::RateLimited, format!("{REFUSALS_PER_STREAM} dialback keys refused"));
+            return core.refuse(reject, StreamError::PolicyViolation);
+        }
         match self.judge_pair(core, &pair, &key) {
             Ok(Ruling::Believe(known)) => self.prove(core, &question, pair, known),
             Ok(Ruling::Ask(other)) => {
                 let (originating, receiving) = pair;
                 let request = VerifyRequest { originating, receiving, stream_id: self.id.clone(), key };
-                let asked = |p: &Pending| {
-                    p.request.originating == request.originating && p.request.receiving == request.receiving
-                };
-                // One question for each pair at a time; its answer answers for the pair.
-                if !self.pending.iter().any(asked) {
-                    core.outputs.push_back(LinkOutput::Verify(request.clone()));
-                    self.pending.push(Pending { request, question, other });
-                }
+                core.outputs.push_back(LinkOutput::Verify(request.clone()));
+                self.pending.push(Pending { request, question, other });
             }
             // Others may be proven here: a server that serves many domains is not cut off for one of them.
             Err(Refusal { reject, personal: true, .. }) if self.is_new() => {
@@ -38,7 +40,7 @@ impl Receiving {
                 let error = reject.reason.stream_error();
                 return core.refuse(reject, error);
             }
-            Err(Refusal { reject, condition, .. }) => decline(core, &question, reject, condition),
+            Err(Refusal { reject, condition, .. }) => self.decline(core, &question, reject, condition),
         }
         State::Receiving(self)
     }
@@ -80,12 +82,12 @@ impl Receiving {
         if core.side == Side::Outside
             && let Err(reject) = judge::judge_to(core.side, &core.settings, &originating)
         {
-            decline(core, &question, reject, Condition::ItemNotFound);
+            self.decline(core, &question, reject, Condition::ItemNotFound);
             return State::Receiving(self);
         }
         let mode = judge::tls_mode(core.side, &core.settings, Some(&receiving));
         if !self.shown.tls && mode == TlsMode::Required {
-            decline(core, &question, tls_required(core.side), Condition::PolicyViolation);
+            self.decline(core, &question, tls_required(core.side), Condition::PolicyViolation);
             return State::Receiving(self);
         }
         self.consulted = true;
@@ -117,25 +119,27 @@ impl Receiving {
                 if self.pairs.is_empty() {
                     return core.refuse(reject, StreamError::NotAuthorized);
                 }
+                self.refused += 1;
                 core.note_refusal(question.from, reject);
                 State::Receiving(self)
             }
             Verdict::Error => {
                 let detail = format!("{}'s own server could not be asked about the dialback key", request.originating);
-                decline(core, &question, Reject::new(Reason::Unproven, detail), Condition::RemoteServerTimeout);
+                self.decline(core, &question, Reject::new(Reason::Unproven, detail), Condition::RemoteServerTimeout);
                 State::Receiving(self)
             }
         }
     }
-}
 
-/// A dialback question is answered with an error; the stream goes on.
-fn decline(core: &mut Core, question: &Dialback, reject: Reject, condition: Condition) {
-    let type_ = match condition {
-        Condition::ResourceConstraint | Condition::RemoteServerTimeout => ErrorType::Wait,
-        _ => ErrorType::Cancel,
-    };
-    let text = core.note_refusal(question.from.clone(), reject);
-    let error = StanzaError { text: Some(text), ..StanzaError::new(condition, type_) };
-    core.send(&question.answer(Outcome::Error(error)).to_element());
+    /// A dialback question is answered with an error; the stream goes on.
+    fn decline(&mut self, core: &mut Core, question: &Dialback, reject: Reject, condition: Condition) {
+        self.refused += 1;
+        let type_ = match condition {
+            Condition::ResourceConstraint | Condition::RemoteServerTimeout => ErrorType::Wait,
+            _ => ErrorType::Cancel,
+        };
+        let text = core.note_refusal(question.from.clone(), reject);
+        let error = StanzaError { text: Some(text), ..StanzaError::new(condition, type_) };
+        core.send(&question.answer(Outcome::Error(error)).to_element());
+    }
 }

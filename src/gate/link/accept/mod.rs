@@ -59,6 +59,8 @@ pub(super) struct Receiving {
     pairs: BTreeSet<(Domain, Domain)>,
     /// Pairs whose key is being verified elsewhere.
     pending: Vec<Pending>,
+    /// How many keys were refused.
+    refused: usize,
     /// Whether we were asked about a key: then the stream may have been opened for nothing else.
     consulted: bool,
     /// Whether the peer takes stanzas of the reversed pairs (XEP-0288).
@@ -113,6 +115,7 @@ impl Awaiting {
             to,
             pairs: BTreeSet::new(),
             pending: Vec::new(),
+            refused: 0,
             consulted: false,
             both_ways: self.external.is_some_and(|external| external.both_ways),
             acks: None,

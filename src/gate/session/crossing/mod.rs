@@ -42,7 +42,7 @@ pub struct Envelope {
     pub partner: String,
     /// Whether it answers something itself: then nobody is told that it could not arrive (RFC 6120 §8.3.1).
     pub is_reply: bool,
-    /// Whether those of the same two addresses that come after it follow it.
+    /// Whether those of the same two addresses that come after it follow it, until it is written; a message until it is settled.
     pub waits: bool,
 }
 
@@ -104,7 +104,7 @@ struct Bounce {
 pub struct Crossings {
     next: u64,
     acks: Acks,
-    /// Between which addresses something waits for a connection, for which, and how much: what comes after goes the same way.
+    /// Between which addresses something is under way to one of several nodes, to which, and how much: what comes after goes the same way.
     waiting: BTreeMap<u64, (HopKey, u32)>,
     bounces: BTreeMap<u64, Bounce>,
     unresolved: u64,
@@ -148,19 +148,19 @@ impl Crossings {
         turn.deadlines.cancel(&Deadline::Ack(link));
     }
 
-    /// Where what waits between two addresses goes.
+    /// Where what is under way between two addresses goes.
     pub fn way(&self, course: u64) -> Option<&HopKey> {
         self.waiting.get(&course).map(|(hop, _)| hop)
     }
 
-    /// One more waits for this hop.
+    /// One more goes by this hop.
     pub fn wait(&mut self, course: u64, hop: &HopKey) {
         let (way, count) = self.waiting.entry(course).or_insert_with(|| (hop.clone(), 0));
         way.clone_from(hop);
         *count += 1;
     }
 
-    /// One less.
+    /// One less: it is there, or goes no further.
     pub fn go(&mut self, envelope: &Envelope) {
         let course = envelope.course();
         if envelope.waits

@@ -125,7 +125,8 @@ impl Context {
 /// All that is relayed.
 #[derive(Debug, Default)]
 pub struct Relays {
-    contexts: BTreeMap<RelayId, Context>,
+    /// Boxed, so that what is moved when one comes or goes is little.
+    contexts: BTreeMap<RelayId, Box<Context>>,
     servers: BTreeMap<u64, RelayId>,
     /// RFC 4320 §4: when each is due for its 100, and after it for its last moment. In order.
     trying: VecDeque<(Time, RelayId)>,
@@ -175,12 +176,12 @@ impl Relays {
 
     /// A context.
     pub fn get(&self, id: RelayId) -> Option<&Context> {
-        self.contexts.get(&id)
+        self.contexts.get(&id).map(|context| &**context)
     }
 
     /// A context, to change.
     pub fn get_mut(&mut self, id: RelayId) -> Option<&mut Context> {
-        self.contexts.get_mut(&id)
+        self.contexts.get_mut(&id).map(|context| &mut **context)
     }
 
     /// Whether there is room for one more towards this hop.
@@ -231,7 +232,7 @@ impl Relays {
         let state = State::Proceeding { provisional: false, cancelled: false };
         let context =
             Context { link, request, way, hop: hop.clone(), others, tries, at, sent, state, server, written: None };
-        self.contexts.insert(id, context);
+        self.contexts.insert(id, Box::new(context));
         self.servers.insert(server, id);
         turn.step(Step::Pass { hop, parcel });
     }
@@ -281,7 +282,7 @@ impl Relays {
 
     /// Takes a context out.
     pub fn take(&mut self, turn: &mut Turn<'_>, id: RelayId) -> Option<Context> {
-        let context = self.contexts.remove(&id)?;
+        let context = *self.contexts.remove(&id)?;
         if self.servers.get(&context.server) == Some(&id) {
             self.servers.remove(&context.server);
         }
@@ -409,5 +410,10 @@ pub fn loop_mark(uri: &str, request: &Message) -> u64 {
 
 /// A branch for an attempt.
 pub fn branch(mark: u64, id: RelayId) -> String {
-    format!("{RELAYED_BRANCH}{mark:016x}{:016x}", id.0)
+    let digit = |four_bits: u8| if four_bits < 10 { b'0' + four_bits } else { b'a' + four_bits - 10 };
+    let mut digits = [0; 32];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip([mark.to_be_bytes(), id.0.to_be_bytes()].as_flattened()) {
+        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+    }
+    [RELAYED_BRANCH, std::str::from_utf8(&digits).unwrap_or_default()].concat()
 }
