@@ -191,3 +191,113 @@ fn who_answers_nothing_fills_its_own_queue_only() {
         }
     }
 }
+
+/// A partner's server that takes no connection, or takes everything and answers nothing, fills its own queue: its senders hear so, and nobody else's
+/// stanzas wait.
+#[test]
+fn an_xmpp_partner_that_answers_nothing_fills_its_own_queue_only() {
+    use fedgate::gate::limits;
+    use fedgate::wire::xmpp::{Element, NS_SERVER};
+    use std::time::Duration;
+    use support::world::{CONFIG, Seen, World};
+    let partner = |domain: &str| {
+        let limits = "limits = { messages_per_second = 1000000 }";
+        format!("[[partner]]\ndomain = \"{domain}\"\nprotocol = \"xmpp\"\n{limits}\n")
+    };
+    let message = |from: &str, to: &str, number: usize, body: &str| {
+        Element::new("message", NS_SERVER)
+            .attr("from", from)
+            .attr("to", to)
+            .attr("id", &number.to_string())
+            .child(Element::new("body", NS_SERVER).text(body))
+    };
+    let errors = |world: &mut World, party: &str| -> Vec<String> {
+        let error = |seen| match seen {
+            Seen::Xml(element) if element.get_attr("type") == Some("error") => Some(element.print(NS_SERVER)),
+            _ => None,
+        };
+        world.inbox.remove(party).unwrap_or_default().into_iter().filter_map(error).collect()
+    };
+    let policy = partner("jabber.example") + &partner("other.example");
+    let outward = ("juliet@corp.example/b", "romeo@jabber.example", "imp-1", "jabber.example");
+    let inward = ("romeo@jabber.example/o", "juliet@corp.example", "jabber.example", "imp-1");
+    let large = "x".repeat(60_000);
+    for (from, to, party, silent) in [outward, inward] {
+        let cases = [
+            (true, "x", limits::HOP_QUEUE),
+            (true, &large, limits::HOP_QUEUE_BYTES / 60_200),
+            (false, "x", limits::AWAITING_PER_PAIR),
+        ];
+        for (is_slow, body, most) in cases {
+            let mut world = World::with(CONFIG, &policy);
+            if is_slow {
+                world.slow.insert(silent.to_owned());
+            }
+            for number in 0..most - 2 {
+                world.stanza(party, &message(from, to, number, body));
+            }
+            assert!(errors(&mut world, party).is_empty(), "{party}, slow: {is_slow}, {most}");
+            for number in most..most + 12 {
+                world.stanza(party, &message(from, to, number, body));
+            }
+            let refused = errors(&mut world, party);
+            let are_told = refused.iter().all(|error| error.contains(" overloaded "));
+            assert!((5..=12).contains(&refused.len()) && are_told, "{party}, slow: {is_slow}, {most}: {refused:#?}");
+            // Nobody else's trouble.
+            world.inbox.clear();
+            let (from, to, party, silent) = match silent {
+                "imp-1" => ("paris@other.example/o", "juliet@corp.example", "other.example", "imp-1"),
+                _ => ("juliet@corp.example/b", "paris@other.example", "imp-1", "other.example"),
+            };
+            if silent == "imp-1" {
+                world.reachable("imp-1");
+                world.inbox.clear();
+            }
+            world.stanza(party, &message(from, to, most + 20, "x"));
+            world.advance(Duration::ZERO);
+            let reached = world.inbox.remove(silent).unwrap_or_default();
+            assert!(
+                reached.iter().any(|seen| matches!(seen, Seen::Xml(element) if element.get_attr("from") == Some(from))),
+                "{silent}: {reached:?}"
+            );
+        }
+    }
+}
+
+/// A partner's stream to a domain of ours ends when that is ours no more.
+#[test]
+fn a_partner_s_stream_ends_with_our_domain() {
+    use fedgate::wire::xmpp::{Element, NS_SERVER};
+    use support::world::{CONFIG, World};
+    let policy = "[[partner]]\ndomain = \"jabber.example\"\nprotocol = \"xmpp\"\n";
+    let presence = Element::new("presence", NS_SERVER)
+        .attr("from", "romeo@jabber.example/o")
+        .attr("to", "juliet@corp.example")
+        .attr("type", "probe");
+    let mut world = World::with(CONFIG, policy);
+    world.stanza("jabber.example", &presence);
+    world.config = CONFIG.replace("\"corp.example\"", "\"corp2.example\"");
+    world.reload(policy);
+    let errors = world.stream_errors.remove("jabber.example").unwrap_or_default();
+    assert_eq!(errors, ["host-gone"]);
+}
+
+/// `limits.links`: streams beyond are ended, and say why.
+#[test]
+fn a_partner_s_streams_are_counted() {
+    use fedgate::gate::{Protocol, Side};
+    use fedgate::wire::xmpp::{Element, NS_SERVER};
+    use support::world::{CONFIG, World};
+    let policy = "[[partner]]\ndomain = \"*.jabber.example\"\nprotocol = \"xmpp\"\nlimits = { links = 2 }\n";
+    let mut world = World::with(CONFIG, policy);
+    for name in ["a", "b", "c"] {
+        let presence = Element::new("presence", NS_SERVER)
+            .attr("from", &format!("romeo@{name}.jabber.example/o"))
+            .attr("to", "juliet@corp.example");
+        world.stanza(&format!("{name}.jabber.example"), &presence);
+    }
+    assert_eq!(world.stream_errors.keys().collect::<Vec<_>>(), ["c.jabber.example"]);
+    assert_eq!(world.stream_errors["c.jabber.example"], ["resource-constraint"]);
+    let links = world.gate.snapshot().links;
+    assert!(links.contains(&(Side::Outside, Protocol::Xmpp, 2)), "{links:?}");
+}

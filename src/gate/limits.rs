@@ -225,3 +225,6 @@ impl Default for Limits {
         }
     }
 }
+
+/// Conversations with partners of one `direction` that are remembered, so that they can be answered.
+pub const TALKS: usize = 50_000;

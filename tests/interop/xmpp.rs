@@ -182,6 +182,28 @@ fn by_dialback(test: &str, partner: Kind) {
 }
 
 #[test]
+fn prosody_begins_with_tls() {
+    with_tls_first("xmpp-direct-p", Prosody);
+}
+
+#[test]
+fn ejabberd_begins_with_tls() {
+    with_tls_first("xmpp-direct-e", Ejabberd);
+}
+
+/// XEP-0368 both ways: nobody listens where STARTTLS would be, on fedgate's side.
+fn with_tls_first(test: &str, partner: Kind) {
+    let setup = Setup { direct: true, ..Setup::of(partner, Prosody) };
+    let Some(stand) = Stand::raise(test, setup) else { return };
+    let mut alice = stand.inside("alice");
+    let mut juliet = stand.outside("juliet");
+    chat(&mut juliet, &mut alice);
+    befriend(&mut juliet, JULIET, &mut alice, ALICE);
+    proven(&stand, "EXTERNAL");
+    assert!(!stand.partner.has_logged(&["starttls"]), "somebody began without TLS");
+}
+
+#[test]
 fn prosody_inside_insists_on_certificates() {
     insisted_on("xmpp-insists-p", Prosody);
 }

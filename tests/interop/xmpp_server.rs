@@ -55,7 +55,12 @@ pub struct Place {
     pub trust: Certificate,
     /// On a certificate for each domain that it talks to; else dialback will do.
     pub insists: bool,
+    /// It also takes streams that begin with TLS (XEP-0368), at [`DIRECT`].
+    pub direct: bool,
 }
+
+/// Where servers are that begin with TLS.
+pub const DIRECT: u16 = 5270;
 
 /// One server.
 pub struct Server {
@@ -95,7 +100,8 @@ impl Server {
         };
         // In place before anybody waits: what ends a test ends it, too.
         let process = self.process.insert(process);
-        for port in [5269, 5222] {
+        let direct = self.place.direct.then_some(DIRECT);
+        for port in [5269, 5222].into_iter().chain(direct) {
             wait_until("an XMPP server listens", 2 * PATIENCE, || {
                 process.assert_running();
                 TcpStream::connect((self.place.address, port)).is_ok()
@@ -139,6 +145,7 @@ fn fill(template: &str, folder: &Path, place: &Place) -> String {
         ("@both@", text(&folder.join("both.pem"))),
         ("@trust@", text(&place.trust.chain)),
         ("@insists@", place.insists.to_string()),
+        ("@direct@", if place.direct { DIRECT.to_string() } else { String::new() }),
     ];
     fields.iter().fold(template.to_owned(), |text, (field, value)| text.replace(field, value))
 }
@@ -160,6 +167,13 @@ fn prepare_ejabberd(folder: &Path, place: &Place) {
     let both: String = both.into_iter().map(|text| text.expect("made before")).collect();
     std::fs::write(folder.join("both.pem"), both).expect("a certificate with its key");
     let mut config = fill(include_str!("xmpp_ejabberd.yml"), folder, place);
+    if place.direct {
+        let listener = format!(
+            "listen:\n  -\n    port: {DIRECT}\n    ip: \"{}\"\n    module: ejabberd_s2s_in\n    tls: true\n",
+            place.address
+        );
+        config = config.replace("listen:\n", &listener);
+    }
     if !place.insists {
         config.push_str("  mod_s2s_dialback: {}\n");
     }

@@ -7,7 +7,7 @@ use crate::peers;
 use crate::pki::{Certificate, Pki};
 use crate::resolver::Resolver;
 use crate::stand::{Folder, Net, subfolder};
-use crate::xmpp_server::{Kind, Place, Server};
+use crate::xmpp_server::{DIRECT, Kind, Place, Server};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
@@ -31,6 +31,8 @@ pub struct Setup {
     pub certificates: bool,
     /// The node inside insists on a certificate of the domain it talks to, made by `[inside] issuer`, and shows one to fedgate that it insists on.
     pub insists: bool,
+    /// Between fedgate and the partner, streams begin with TLS (XEP-0368), and no record says otherwise.
+    pub direct: bool,
     /// There is an entry for the partner.
     pub listed: bool,
     /// Further text of the policy.
@@ -42,7 +44,17 @@ pub struct Setup {
 impl Setup {
     /// That of most: everything is as it should be.
     pub fn of(partner: Kind, inside: Kind) -> Self {
-        Self { partner, inside, nodes: 1, certificates: true, insists: false, listed: true, policy: "", limits: "" }
+        Self {
+            partner,
+            inside,
+            nodes: 1,
+            certificates: true,
+            insists: false,
+            direct: false,
+            listed: true,
+            policy: "",
+            limits: "",
+        }
     }
 }
 
@@ -128,6 +140,7 @@ impl Stand {
             certificate: partner,
             trust: partner_believes.clone(),
             insists: setup.certificates,
+            direct: setup.direct,
         };
         let partner = Server::start(folder.path().join("xmpp-partner"), partner);
         let place = |number| Place {
@@ -140,6 +153,7 @@ impl Stand {
             // Of the inside only: the authority that the outside knows is nobody here.
             trust: pki.stranger.clone(),
             insists: setup.insists,
+            direct: false,
         };
         let inside = (1..=setup.nodes)
             .map(|number| Server::start(folder.path().join(format!("xmpp-node-{number}")), place(number)))
@@ -176,12 +190,13 @@ impl Stand {
 fn outer_names(net: Net, setup: Setup) -> String {
     let mut lines = format!("host-record=xmpp.partner.example,{}\n", net.xmpp_partner());
     lines.push_str(&format!("host-record=edge.corp.example,{}\n", net.outside()));
+    let (service, port) = if setup.direct { ("_xmpps-server", DIRECT) } else { ("_xmpp-server", 5269) };
     for domain in ["partner.example", "conference.partner.example"] {
-        lines.push_str(&format!("srv-host=_xmpp-server._tcp.{domain},xmpp.partner.example,5269\n"));
+        lines.push_str(&format!("srv-host={service}._tcp.{domain},xmpp.partner.example,{port}\n"));
     }
     let edge = setup.partner.target("edge.corp.example", net.outside());
     for domain in ["corp.example", "conference.corp.example"] {
-        lines.push_str(&format!("srv-host=_xmpp-server._tcp.{domain},{edge},5269\n"));
+        lines.push_str(&format!("srv-host={service}._tcp.{domain},{edge},{port}\n"));
     }
     lines
 }
@@ -246,7 +261,7 @@ trust = ["{authority}"]
 
 [outside]
 sip  = []
-xmpp = ["{outside}:5269"]
+{outside}
 
 [inside]
 sip      = []
@@ -271,7 +286,10 @@ audit  = "audit.jsonl"
         chain = shown(&edge.chain),
         key = shown(&edge.key),
         authority = shown(&pki.authority.chain),
-        outside = net.outside(),
+        outside = match setup.direct {
+            true => format!("xmpp = []\nxmpps = [\"{}:{DIRECT}\"]", net.outside()),
+            false => format!("xmpp = [\"{}:5269\"]", net.outside()),
+        },
         inside_address = net.inside(),
         port = Net::INSIDE_PORT,
         resolver = SocketAddr::new(net.outer_resolver(), crate::resolver::PORT),

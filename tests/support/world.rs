@@ -39,6 +39,7 @@ key = "edge.key"
 trust = ["ca.pem"]
 [outside]
 sip = ["127.0.0.1:5061"]
+xmpp = ["127.0.0.8:5269"]
 [inside]
 xmpp = ["127.0.0.1:5270"]
 networks = ["127.0.0.0/8"]

@@ -8,7 +8,7 @@ use crate::gate::Gate;
 use crate::gate::exchange::Path;
 use crate::gate::lane::Lane;
 use crate::gate::limits;
-use crate::gate::partner::{Action, Node, NodeProtocol, PartnerId, Profile, Protocol, Side};
+use crate::gate::partner::{Action, Direction, Node, NodeProtocol, PartnerId, Profile, Protocol, Side};
 use crate::gate::policy::{Permit, Question};
 use crate::gate::reject::{Reason, Reject};
 use crate::gate::route::{HopKey, node_hop, table};
@@ -54,7 +54,7 @@ impl Gate {
             None => self.settings.policy.partner_for(to.bare.domain(), Protocol::Xmpp),
         };
         // May they.
-        let (permit, is_answer) = self.permitted(speaker, partner, (&from.bare, &to.bare), asked)?;
+        let (permit, is_answer) = self.permitted(now, speaker, partner, (&from.bare, &to.bare), asked)?;
         let (profile, budget, label) = self.entry(partner);
         if speaker.node.is_none() && !is_answer && !asked.leaves {
             self.spend(now, &label, &budget, &to.bare)?;
@@ -105,6 +105,7 @@ impl Gate {
     /// Policy on a stanza: as an answer to what its recipient may ask, or as a request of its sender's. `true`: it is an answer.
     fn permitted(
         &mut self,
+        now: Time,
         speaker: &Speaker,
         partner: Option<PartnerId>,
         (from, to): (&Address, &Address),
@@ -124,11 +125,30 @@ impl Gate {
         for action in asked.own.iter().copied() {
             let question = Question { from, to, action, side, protocol, peer_ip };
             match self.decided(question, partner, (protocol, speaker.peer)) {
-                Ok(permit) => return Ok((permit, false)),
+                Ok(permit) => {
+                    if is_talk(action) && self.is_one_way(partner) {
+                        self.sessions.talks.wrote(now, from, to, self.settings.chat_idle);
+                    }
+                    return Ok((permit, false));
+                }
+                // Who may not start may still answer, as what was begun.
+                Err(reject)
+                    if reject.reason == Reason::NotAllowed
+                        && is_talk(action)
+                        && self.sessions.talks.answers(now, from, to, self.settings.chat_idle) =>
+                {
+                    let question = Question { from: to, to: from, side: side.other(), peer_ip: None, ..question };
+                    return Ok((self.decided(question, partner, (protocol, None))?, true));
+                }
                 Err(reject) => refused = reject,
             }
         }
         Err(refused)
+    }
+
+    /// Whether one side alone may start.
+    fn is_one_way(&self, partner: Option<PartnerId>) -> bool {
+        partner.is_none_or(|id| self.settings.policy.partner(id).direction != Direction::Both)
     }
 
     /// What a `polite` rule makes of a stanza between a watcher and who is watched: the subscription is accepted, and offline is shown. Nothing is
@@ -308,4 +328,9 @@ fn envelope(
         is_reply,
         waits: false,
     }
+}
+
+/// What people say to each other.
+fn is_talk(action: Action) -> bool {
+    matches!(action, Action::Chat | Action::Message)
 }

@@ -13,6 +13,7 @@ pub mod page;
 pub mod relay;
 pub mod rounds;
 pub mod table;
+pub mod talks;
 pub mod transaction;
 pub mod watch;
 
@@ -57,6 +58,8 @@ pub struct Sessions {
     pub barriers: outcome::Barriers,
     /// Stanzas that stay XMPP.
     pub crossings: crossing::Crossings,
+    /// Conversations that stay XMPP and one side alone may begin.
+    pub talks: talks::Talks,
 }
 
 impl Sessions {
