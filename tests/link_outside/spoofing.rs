@@ -131,6 +131,22 @@ fn sasl_proves_nobody_but_whom_the_certificate_carries_and_the_header_names() {
 }
 
 #[test]
+fn what_a_certificate_says_for_whom_the_header_names_it_says_for_nobody_else() {
+    let shown = || Some(certificate(THEIRS));
+    let mut ours = under_tls(edge(TlsMode::Required, CERTIFICATE), shown(), &header(THEIRS, OURS));
+    ours.feed(key(FRIEND, OURS, "k"));
+    assert_refused(&mut ours, "not-authorized", "unproven");
+    assert!(ours.proven().is_empty());
+
+    let mut ours = under_tls(edge(TlsMode::Required, EITHER), shown(), &header(THEIRS, OURS));
+    ours.feed(key(FRIEND, OURS, "k"));
+    assert!(ours.proven().is_empty());
+    assert_eq!(ours.questions().len(), 1);
+    ours.feed(key(THEIRS, OURS, "k"));
+    assert_eq!(ours.proven(), ["foreign.example>corp.example"]);
+}
+
+#[test]
 fn the_stream_behind_sasl_is_for_the_same_two() {
     for (from, to) in [(FRIEND, OURS), (THEIRS, "lab.example"), ("", OURS), (THEIRS, ""), (OURS, OURS)] {
         let mut ours =

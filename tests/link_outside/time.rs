@@ -57,7 +57,12 @@ fn a_stream_ends_when_its_certificate_does() {
     pass(&mut ours, end + Duration::from_secs(3_600), FROM_THEM);
     assert!(ours.closed().is_none());
 
-    // What has ended proves nothing any more, not even between SASL and its stream.
+    // What has ended proves nothing any more, not even between the offer and its acceptance, or between SASL and its stream.
+    let mut ours = under_tls(edge(TlsMode::Required, CERTIFICATE), Some(chain.clone()), &header(THEIRS, OURS));
+    assert!(ours.said().contains("EXTERNAL"));
+    ours.link.buffer().extend_from_slice(auth("=").as_bytes());
+    ours.at(end + Duration::from_secs(1), LinkInput::Readable);
+    assert!(!ours.said().contains("<success"));
     let mut ours = under_tls(edge(TlsMode::Required, CERTIFICATE), Some(chain), &header(THEIRS, OURS));
     ours.feed(auth("="));
     ours.link.buffer().extend_from_slice(header(THEIRS, OURS).as_bytes());

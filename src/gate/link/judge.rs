@@ -20,6 +20,24 @@ pub(super) struct Shown {
     pub tls: bool,
     /// The certificate chain, if one was shown.
     pub chain: Option<Arc<Chain>>,
+    /// What it says for the domain of a partner that connected, until that is proven: asked several times on the way there, and each path
+    /// validation costs about as much as the rest of a negotiation.
+    pub judged: Option<Judged>,
+}
+
+/// What a chain says for one domain.
+#[derive(Debug, Clone)]
+pub(super) struct Judged {
+    pub domain: Domain,
+    /// Until when it proves it; or why not.
+    pub verdict: Result<Option<Time>, Reject>,
+}
+
+impl Judged {
+    /// Whether that is known for this domain, now.
+    pub fn holds(&self, domain: &Domain, now: Time) -> bool {
+        self.domain == *domain && !matches!(self.verdict, Ok(Some(end)) if end <= now)
+    }
 }
 
 /// The other end, known.

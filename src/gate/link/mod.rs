@@ -481,7 +481,7 @@ fn closing(state: State) -> State {
 }
 
 fn on_tls(core: &mut Core, state: State, chain: Option<Arc<Chain>>) -> State {
-    let shown = Shown { tls: true, chain };
+    let shown = Shown { tls: true, chain, judged: None };
     match state {
         // Whatever was read before TLS was not protected by it.
         State::Handshaking(_) | State::Awaiting(_) if !core.framer.buffer().is_empty() => {

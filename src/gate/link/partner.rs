@@ -1,7 +1,7 @@
 //! What the partners' entries make of the other end of an outside stream: the ladder of proofs, as [`peer::judge_stream`] climbs it.
 
 use super::Settings;
-use super::judge::{Known, Refusal, Ruling, Shown};
+use super::judge::{Judged, Known, Refusal, Ruling, Shown};
 use crate::gate::Other;
 use crate::gate::partner::{Partner, Proof, Protocol, TlsMode};
 use crate::gate::peer::{self, Evidence, Opened};
@@ -90,6 +90,16 @@ pub(super) fn judge_proof(
     }
 }
 
+/// Finds out what the certificate of a peer that connected says for `from`, once for what is asked until it is proven.
+pub(super) fn judge_certificate(settings: &Settings, from: &Domain, shown: &mut Shown, now: Time) {
+    if shown.chain.is_some() && !shown.judged.as_ref().is_some_and(|judged| judged.holds(from, now)) {
+        let (tls, chain) = (shown.tls, shown.chain.clone());
+        let evidence = Evidence { tls, chain, by: Proof::Certificate, opened: Opened::ByPeer };
+        let verdict = peer::judge_stream(&evidence, from, &settings.policy, &settings.trust, now);
+        shown.judged = Some(Judged { domain: from.clone(), verdict });
+    }
+}
+
 /// What the entry makes of the server that we reached for `domain`. Where the ladder ends in dialback, having reached it by the domain's own
 /// records says enough: dialback knows no more of the server that it asks.
 pub(super) fn recognise(
@@ -113,9 +123,12 @@ fn climb(
     now: Time,
 ) -> Result<Known, Reject> {
     let on = |by| {
-        let Shown { tls, chain } = shown.clone();
-        let evidence = Evidence { tls, chain, by, opened: opened.clone() };
-        let expires = peer::judge_stream(&evidence, domain, &settings.policy, &settings.trust, now)?;
+        let evidence = Evidence { tls: shown.tls, chain: shown.chain.clone(), by, opened: opened.clone() };
+        let is_judged = by == Proof::Certificate && *opened == Opened::ByPeer;
+        let expires = match shown.judged.as_ref().filter(|judged| is_judged && judged.holds(domain, now)) {
+            Some(judged) => judged.verdict.clone()?,
+            None => peer::judge_stream(&evidence, domain, &settings.policy, &settings.trust, now)?,
+        };
         Ok(Known { other: Other::Partner(evidence), expires })
     };
     match on(Proof::Certificate) {

@@ -67,6 +67,8 @@ impl Receiving {
     }
 
     pub(super) fn admit(&mut self, core: &mut Core, pair: (Domain, Domain), known: Known) {
+        // What comes later is judged by its own time.
+        self.shown.judged = None;
         let (from, to) = pair.clone();
         core.prove(Pair { from, to, ours: false, both_ways: self.both_ways, managed: false }, known);
         self.pairs.insert(pair);

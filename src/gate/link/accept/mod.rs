@@ -8,7 +8,7 @@ mod stanzas;
 use super::acks::Acks;
 use super::core::{Core, Pair};
 use super::judge::{self, Known, Refusal, Ruling, Shown};
-use super::{Handshaking, LinkOutput, State, VerifyRequest};
+use super::{Handshaking, LinkOutput, State, VerifyRequest, partner};
 use crate::gate::Other;
 use crate::gate::limits::STREAM_IDLE;
 use crate::gate::partner::{Side, TlsMode};
@@ -171,6 +171,7 @@ impl Awaiting {
 impl Receiving {
     fn begin(mut self, core: &mut Core, version: Version, authenticated: bool) -> State {
         if let Some(pair) = self.named().filter(|_| core.side == Side::Outside && self.may_speak(core)) {
+            partner::judge_certificate(&core.settings, &pair.0, &mut self.shown, core.now);
             let refusal = self.judge_pair(core, &pair, "any").err();
             self.hopeless = refusal.filter(|refusal| refusal.personal).map(|refusal| refusal.reject);
         }
