@@ -161,6 +161,10 @@ pub const KEPT_TARGETS: usize = 1_000;
 pub const OPEN_REQUESTS: usize = 20_000;
 /// Pairs whose first allow was told to the operator, remembered for one policy version.
 pub const ALLOWS_TOLD: usize = 100_000;
+/// Pairs of whom the operator was told that something between them was dropped; beyond, it is told anew.
+pub const DROPS_TOLD: usize = 20_000;
+/// The longest error of another server's that is kept until its recipient's server takes it, in bytes; of a longer one its kind alone is.
+pub const ERROR_BYTES: usize = 8_192;
 /// IM sessions in all.
 pub const CHATS: usize = 50_000;
 /// IM sessions of one partner: no partner fills the table for all.
@@ -228,3 +232,5 @@ impl Default for Limits {
 
 /// Conversations with partners of one `direction` that are remembered, so that they can be answered.
 pub const TALKS: usize = 50_000;
+/// How long a full table of them is not looked through again.
+pub const TALKS_LOOKED_AT: Duration = Duration::from_secs(1);

@@ -113,9 +113,21 @@ impl Links {
     /// Whether the far end of an outside link speaks for `from`; found out once for each link, domain and policy.
     pub fn claim(&mut self, settings: &Settings, id: LinkId, from: &Domain, now: Time) -> Result<Claim, Reject> {
         let unproven = |what: String| Err(Reject::new(Reason::Unproven, what));
-        let (facts, claims) = match self.table.get_mut(&id).map(|link| &mut link.far) {
+        let version = settings.policy.version;
+        let far = self.table.get_mut(&id).map(|link| &mut link.far);
+        if let Some(Far::Sip { claims, .. } | Far::XmppPartner { claims, .. }) = &far
+            && let Some((known, found)) = claims.get(from)
+            && *known == version
+            && found.as_ref().is_ok_and(|claim| claim.expires().is_none_or(|end| end > now))
+        {
+            return found.clone();
+        }
+        let mut claims_max = limits::CLAIMS_PER_LINK;
+        let (facts, claims) = match far {
             Some(Far::Sip { chain, opened, claims }) => (Facts::Sip { chain: chain.as_deref(), opened }, claims),
             Some(Far::XmppPartner { pairs, claims, .. }) => {
+                // As many as it has proven: none is forgotten only to be judged again at its next stanza.
+                claims_max = claims_max.max(pairs.len());
                 match pairs.iter().find(|((remote, _), _)| remote == from) {
                     Some((_, evidence)) => (Facts::Xmpp(evidence), claims),
                     None => return unproven(format!("{from} is not proven on this stream")),
@@ -123,15 +135,8 @@ impl Links {
             }
             _ => return unproven("the link is gone, or no partner's".to_owned()),
         };
-        let version = settings.policy.version;
-        if let Some((known, found)) = claims.get(from)
-            && *known == version
-            && found.as_ref().is_ok_and(|claim| claim.expires().is_none_or(|end| end > now))
-        {
-            return found.clone();
-        }
         let found = peer::attribute(id, facts, from, &settings.policy, &settings.trust, now);
-        if claims.len() >= limits::CLAIMS_PER_LINK {
+        if claims.len() >= claims_max {
             claims.clear();
         }
         let is_first = claims.insert(from.clone(), (version, found.clone())).is_none();

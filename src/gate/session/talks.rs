@@ -11,19 +11,29 @@ use std::time::Duration;
 pub struct Talks {
     /// (who wrote, to whom): until when it may be answered.
     written: BTreeMap<(Address, Address), Time>,
+    /// Before then none of them ends.
+    full_until: Time,
 }
 
 impl Talks {
     /// A message is let through; its recipient may answer within `idle`. Beyond [`limits::TALKS`] a conversation is not remembered: its answers are
     /// decided for themselves.
     pub fn wrote(&mut self, now: Time, from: &Address, to: &Address, idle: Duration) {
-        if self.written.len() >= limits::TALKS {
+        if self.written.len() >= limits::TALKS && self.full_until <= now {
             self.written.retain(|_, until| *until > now);
+            // Looked at again when there may be room: whoever fills it must not make each message cost as much.
+            self.full_until = self.written.values().min().copied().unwrap_or(now);
+            self.full_until = self.full_until.max(now + limits::TALKS_LOOKED_AT);
         }
         let key = (from.clone(), to.clone());
         if self.written.len() < limits::TALKS || self.written.contains_key(&key) {
             self.written.insert(key, now + idle);
         }
+    }
+
+    /// Whether `from` may answer `to`, who has written to it.
+    pub fn may_answer(&self, now: Time, from: &Address, to: &Address) -> bool {
+        self.written.get(&(to.clone(), from.clone())).is_some_and(|until| *until > now)
     }
 
     /// Whether `from` answers `to`, who has written to it; if so, the conversation goes on.
