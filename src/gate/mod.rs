@@ -48,6 +48,7 @@ use record::{Kept, LeftForLater, Restored};
 use reject::{Reason, Reject};
 use route::Hops;
 use route::health::Health;
+use session::crossing::Crossings;
 use session::deadlines::Deadlines;
 use session::table::fingerprint;
 use session::transaction::Ended;
@@ -76,6 +77,8 @@ pub struct Gate {
     outputs: VecDeque<Output>,
     /// Fingerprints of the first allows already told, of this policy version.
     allows_told: BTreeSet<u64>,
+    /// Of what was dropped, and nobody but the operator was told.
+    drops_told: BTreeSet<u64>,
     /// Goes into those fingerprints: nobody outside can make two alike, and so leave one untold.
     told_key: u64,
     nodes_up: BTreeMap<String, bool>,
@@ -120,12 +123,13 @@ impl Gate {
             rng: StdRng::from_seed(seed),
             links: Links::default(),
             hops: Hops::default(),
-            sessions: Sessions::default(),
+            sessions: Sessions { crossings: Crossings::new(fingerprint((seed, "crossings"))), ..Sessions::default() },
             rates: Rates::default(),
             deadlines: Deadlines::new(),
             steps: VecDeque::new(),
             outputs: VecDeque::new(),
             allows_told: BTreeSet::new(),
+            drops_told: BTreeSet::new(),
             told_key: fingerprint(seed),
             nodes_up,
             draining: None,
@@ -470,6 +474,7 @@ impl Gate {
             .collect();
         let before = std::mem::replace(&mut self.settings, settings);
         self.allows_told.clear();
+        self.drops_told.clear();
         self.outputs.push_back(Output::Event(Box::new(Event::Reloaded { version })));
         for node in self.settings.nodes.iter().filter(|node| node.protocol == NodeProtocol::Sip) {
             if sip_node_at(&self.settings, &node.name) != sip_node_at(&before, &node.name) {

@@ -452,7 +452,8 @@ impl World {
     }
 
     pub fn link_of_partner(&mut self, party: &str) -> LinkId {
-        if let Some((link, _)) = self.links.iter().find(|(_, w)| w.party == party && !w.ours) {
+        let is_it = |wire: &Wire| wire.party == party && !wire.ours && wire.carries == Carries::Sip;
+        if let Some((link, _)) = self.links.iter().find(|(_, wire)| is_it(wire)) {
             return *link;
         }
         let link = self.new_link(Wire { party: party.to_owned(), ours: false, carries: Carries::Sip });

@@ -15,6 +15,8 @@ const NS_JINGLE: &str = "urn:xmpp:jingle:1";
 const NS_JINGLE_MESSAGE: &str = "urn:xmpp:jingle-message:";
 /// XEP-0047.
 const NS_IBB: &str = "http://jabber.org/protocol/ibb";
+/// What people read, and so no part of what programs agree on (RFC 6121 §5.2.3 and §5.2.4, XEP-0071, XEP-0384).
+const TEXTS: [&str; 4] = ["body", "subject", "html", "encrypted"];
 /// XEP-0065 and XEP-0095.
 const FILES: [&str; 3] = [NS_IBB, "http://jabber.org/protocol/bytestreams", "http://jabber.org/protocol/si"];
 /// XEP-0234 and its transports (XEP-0260, XEP-0261).
@@ -31,6 +33,8 @@ pub(super) struct Asked {
     pub own: &'static [Action],
     /// What its recipient may have asked, so that this answers it: any of these, asked the other way round. Comes first.
     pub answers: &'static [Action],
+    /// What its sender may have begun, so that this answers what was said back in it: any of these, asked as they are.
+    pub within: &'static [Action],
     /// It answers and asks for nothing: no error of ours may follow it (RFC 6120 §8.3.1).
     pub is_reply: bool,
     /// Nobody waits for a refusal: its sender reads none.
@@ -39,14 +43,19 @@ pub(super) struct Asked {
     pub leaves: bool,
 }
 
-const REQUEST: Asked = Asked { own: &[], answers: &[], is_reply: false, is_silent: false, leaves: false };
+/// What a message may do.
+const MESSAGES: &[Action] = &[Action::Message, Action::Chat, Action::Groupchat, Action::Call, Action::File];
+/// What a presence may do.
+const PRESENCES: &[Action] = &[Action::Subscribe, Action::Presence, Action::Groupchat];
+
+const REQUEST: Asked = Asked { own: &[], answers: &[], within: &[], is_reply: false, is_silent: false, leaves: false };
 const REPLY: Asked = Asked { is_reply: true, is_silent: true, ..REQUEST };
 
 impl Asked {
     /// Of a stanza of either side.
     pub(super) fn of(stanza: &Stanza) -> Result<Self, Reject> {
         match stanza.kind {
-            Kind::Message => Ok(of_message(stanza)),
+            Kind::Message => of_message(stanza),
             Kind::Presence => of_presence(stanza),
             Kind::Iq => of_iq(stanza),
         }
@@ -58,10 +67,10 @@ impl Asked {
     }
 }
 
-fn of_message(stanza: &Stanza) -> Asked {
+fn of_message(stanza: &Stanza) -> Result<Asked, Reject> {
     let is_for_resource = matches!(&stanza.to, Ok(Some(to)) if to.resource.is_some());
-    match stanza.type_.as_deref() {
-        Some("error") => Asked { answers: &[Action::Message, Action::Chat, Action::Groupchat, Action::Call], ..REPLY },
+    Ok(match stanza.type_.as_deref() {
+        Some("error") => Asked { answers: MESSAGES, within: MESSAGES, ..REPLY },
         // XEP-0045 §7.4: who is in a room writes to the room alone, the room to each of them.
         Some("groupchat") if is_for_resource => {
             Asked { own: &[Action::Groupchat], answers: &[Action::Groupchat], ..REQUEST }
@@ -69,19 +78,30 @@ fn of_message(stanza: &Stanza) -> Asked {
         Some("groupchat") => Asked { own: &[Action::Groupchat], ..REQUEST },
         type_ => {
             if may_name(stanza, &[b"jingle-message", b"/ibb"]) {
-                let has = |ns: &str| stanza.element().elements().any(|child| child.ns.starts_with(ns));
-                if has(NS_JINGLE_MESSAGE) {
-                    return Asked { own: &[Action::Call], answers: &[Action::Call], ..REQUEST };
+                let children = || stanza.element().elements();
+                let is_call = children().any(|child| child.ns.starts_with(NS_JINGLE_MESSAGE));
+                let is_file = children().any(|child| child.ns == NS_IBB);
+                let is_text = children().any(|child| TEXTS.contains(&child.name.as_str()));
+                if u8::from(is_call) + u8::from(is_file) + u8::from((is_call || is_file) && is_text) > 1 {
+                    let detail = "a message that is of two kinds: of a call, of a file, of something to read";
+                    return Err(Reject::new(Reason::Malformed, detail));
                 }
-                if has(NS_IBB) {
-                    return Asked { own: &[Action::File], answers: &[Action::File], ..REQUEST };
+                if is_call {
+                    // XEP-0353 §3: a call rings by it.
+                    let rings =
+                        children().any(|child| child.ns.starts_with(NS_JINGLE_MESSAGE) && child.name == "propose");
+                    let answers: &[_] = if rings { &[] } else { &[Action::Call] };
+                    return Ok(Asked { own: &[Action::Call], answers, ..REQUEST });
+                }
+                if is_file {
+                    return Ok(Asked { own: &[Action::File], answers: &[Action::File], ..REQUEST });
                 }
             }
             // RFC 6121 §5.2.2: no type is `normal`, and so is a type that nobody knows.
             let own = if type_ == Some("chat") { &[Action::Chat] } else { &[Action::Message] };
             Asked { own, ..REQUEST }
         }
-    }
+    })
 }
 
 fn of_presence(stanza: &Stanza) -> Result<Asked, Reject> {
@@ -93,7 +113,7 @@ fn of_presence(stanza: &Stanza) -> Result<Asked, Reject> {
         // The server's own; its refusal is nobody's to read (RFC 6121 §4.3.2).
         Some("probe") => Asked { is_silent: true, ..subscribe },
         Some("subscribed" | "unsubscribed") => Asked { answers: &[Action::Subscribe], ..REPLY },
-        Some("error") => Asked { answers: &[Action::Subscribe, Action::Presence, Action::Groupchat], ..REPLY },
+        Some("error") => Asked { answers: PRESENCES, within: PRESENCES, ..REPLY },
         None | Some("unavailable") => {
             let has = |ns: &str| {
                 may_name(stanza, &[b"protocol/muc"])
@@ -122,27 +142,35 @@ fn of_presence(stanza: &Stanza) -> Result<Asked, Reject> {
 
 fn of_iq(stanza: &Stanza) -> Result<Asked, Reject> {
     match stanza.type_.as_deref() {
-        Some("result" | "error") => Ok(Asked { answers: &[Action::Iq, Action::File, Action::Call], ..REPLY }),
-        Some("get" | "set") => Ok(of_payload(stanza)),
+        Some("result" | "error") => {
+            let within = &[Action::File, Action::Call];
+            Ok(Asked { answers: &[Action::Iq, Action::File, Action::Call], within, ..REPLY })
+        }
+        Some("get" | "set") => of_payload(stanza),
         _ => Err(Reject::new(Reason::Malformed, "an iq of no known type (RFC 6120 §8.2.3)")),
     }
 }
 
 /// Of a get or set: what is in it, not what is around it.
-fn of_payload(stanza: &Stanza) -> Asked {
+fn of_payload(stanza: &Stanza) -> Result<Asked, Reject> {
     let iq = Asked { own: &[Action::Iq], ..REQUEST };
     if !may_name(stanza, &[b"jingle", b"protocol/"]) {
-        return iq;
+        return Ok(iq);
     }
-    let element = stanza.element();
-    if let Some(jingle) = element.find("jingle", NS_JINGLE) {
-        return of_jingle(jingle);
+    let mut payloads = stanza.element().elements();
+    let (Some(payload), None) = (payloads.next(), payloads.next()) else {
+        // What is decided as one might be read as the other.
+        return Err(Reject::new(Reason::Malformed, "a get or set has one payload (RFC 6120 §8.2.3)"));
+    };
+    if payload.is("jingle", NS_JINGLE) {
+        return Ok(of_jingle(payload));
     }
-    // In a session that is there either end may send, and close it.
-    match element.elements().any(|payload| FILES.contains(&payload.ns.as_str())) {
-        true => Asked { own: &[Action::File], answers: &[Action::File], ..REQUEST },
-        false => iq,
+    if !FILES.contains(&payload.ns.as_str()) {
+        return Ok(iq);
     }
+    // In a session that is there either end may send, and close it (XEP-0047 §2); who offers or opens one begins it.
+    let goes_on = payload.ns == NS_IBB && payload.name != "open";
+    Ok(Asked { own: &[Action::File], answers: if goes_on { &[Action::File] } else { &[] }, ..REQUEST })
 }
 
 /// Who begins a session asks (XEP-0166 §7.2); what either end says in it may answer.
@@ -199,9 +227,10 @@ mod tests {
             ("<message><x xmlns='http://jabber.org/protocol/muc#user'><invite/></x></message>", &[Message], &[]),
             ("<message type='groupchat' to='room@c.b.c'/>", &[Groupchat], &[]),
             ("<message type='groupchat' to='a@b.c/d'/>", &[Groupchat], &[Groupchat]),
-            ("<message type='error'/>", &[], &[Message, Chat, Groupchat, Call]),
-            ("<message type='chat'><propose xmlns='urn:xmpp:jingle-message:0'/></message>", &[Call], &[Call]),
-            ("<message type='chat'><propose xmlns='urn:xmpp:jingle&#45;message:0'/></message>", &[Call], &[Call]),
+            ("<message type='error'/>", &[], &[Message, Chat, Groupchat, Call, File]),
+            ("<message type='chat'><propose xmlns='urn:xmpp:jingle-message:0'/></message>", &[Call], &[]),
+            ("<message type='chat'><propose xmlns='urn:xmpp:jingle&#45;message:0'/></message>", &[Call], &[]),
+            ("<message type='chat'><proceed xmlns='urn:xmpp:jingle-message:0'/></message>", &[Call], &[Call]),
             ("<message><data xmlns='http://jabber.org/protocol/ibb'/></message>", &[File], &[File]),
             ("<presence type='subscribe'/>", &[Subscribe], &[]),
             ("<presence type='unsubscribe'/>", &[Subscribe], &[]),
@@ -215,9 +244,10 @@ mod tests {
             ("<presence><x xmlns='http://jabber.org/protocol/muc#user'/></presence>", &[], &[Groupchat]),
             ("<iq type='get'><ping xmlns='urn:xmpp:ping'/></iq>", &[Iq], &[]),
             ("<iq type='get'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>", &[Iq], &[]),
-            ("<iq type='set'><si xmlns='http://jabber.org/protocol/si'/></iq>", &[File], &[File]),
-            ("<iq type='set'><open xmlns='http://jabber.org/protocol/ibb'/></iq>", &[File], &[File]),
-            ("<iq type='set'><query xmlns='http://jabber.org/protocol/bytestreams'/></iq>", &[File], &[File]),
+            ("<iq type='set'><si xmlns='http://jabber.org/protocol/si'/></iq>", &[File], &[]),
+            ("<iq type='set'><open xmlns='http://jabber.org/protocol/ibb'/></iq>", &[File], &[]),
+            ("<iq type='set'><close xmlns='http://jabber.org/protocol/ibb'/></iq>", &[File], &[File]),
+            ("<iq type='set'><query xmlns='http://jabber.org/protocol/bytestreams'/></iq>", &[File], &[]),
             ("<iq type='result'/>", &[], &[Iq, File, Call]),
             ("<iq type='error'/>", &[], &[Iq, File, Call]),
         ];
@@ -240,8 +270,15 @@ mod tests {
     }
 
     #[test]
-    fn a_type_that_nobody_knows_is_malformed() {
-        for text in ["<iq/>", "<iq type='ask'/>", "<presence type='seen'/>"] {
+    fn what_is_of_no_known_type_or_of_two_is_malformed() {
+        let (jingle, two) =
+            ("<jingle xmlns='urn:xmpp:jingle:1' action='session-info'/>", "<query xmlns='jabber:iq:roster'/>");
+        let [set, reversed] =
+            [[jingle, two], [two, jingle]].map(|both| format!("<iq type='set'>{}</iq>", both.concat()));
+        let finish = "<finish xmlns='urn:xmpp:jingle-message:0'/>";
+        let [said, sent] = ["<body>x</body>", "<data xmlns='http://jabber.org/protocol/ibb'/>"]
+            .map(|beside| format!("<message type='chat'>{finish}{beside}</message>"));
+        for text in ["<iq/>", "<iq type='ask'/>", "<presence type='seen'/>", &set, &reversed, &said, &sent] {
             let stanza = Stanza::parse(Bytes::copy_from_slice(text.as_bytes()), NS_SERVER).unwrap().unwrap();
             assert_eq!(Asked::of(&stanza).map_err(|reject| reject.reason), Err(Reason::Malformed), "{text}");
         }

@@ -19,7 +19,7 @@ use crate::gate::session::{Facts, Parcel, Passage, Step};
 use crate::gate::time::Time;
 use crate::gate::translate::presence::respelled;
 use crate::wire::address::{Address, Jid};
-use crate::wire::xmpp::{Element, Kind, NS_SERVER, Stanza, stanza as write};
+use crate::wire::xmpp::{Element, Kind, NS_SERVER, Stanza, StanzaError, stanza as write};
 use bytes::Bytes;
 
 impl Gate {
@@ -64,8 +64,8 @@ impl Gate {
             let (size, most) = (stanza.raw.len(), budget.body_bytes);
             let reject =
                 Reject::new(Reason::TooLarge, format!("the stanza is {size} bytes; limits.body_bytes is {most}"));
-            // Who asked for it hears at least that it can't come.
-            if (stanza.kind, stanza.type_.as_deref()) != (Kind::Iq, Some("result")) {
+            // Who waits for it hears at least that it can't come; an error, what it says.
+            if !matches!((stanza.kind, stanza.type_.as_deref()), (Kind::Iq, Some("result")) | (_, Some("error"))) {
                 return Err(reject);
             }
             instead = Some(self.too_large(now, speaker, (from, to), stanza, (permit.action(), &reject)));
@@ -112,7 +112,8 @@ impl Gate {
         asked: &Asked,
     ) -> Result<(Permit, bool), Reject> {
         let (side, protocol) = (speaker.side(), Protocol::Xmpp);
-        let peer_ip = speaker.peer.filter(|_| side == Side::Outside).map(|peer| peer.ip().to_canonical());
+        // A partner's that connected to us: where it is reached is its own to say.
+        let peer_ip = speaker.peer.filter(|_| speaker.came).map(|peer| peer.ip().to_canonical());
         if let (Some(id), Some(ip)) = (partner, peer_ip) {
             // An answer too comes from where the partner may connect from.
             self.settings.policy.takes_from(id, ip)?;
@@ -124,6 +125,12 @@ impl Gate {
             match self.decided(question, partner, (protocol, None)) {
                 Ok(permit) => return Ok((permit, true)),
                 Err(reject) => refused = reject,
+            }
+        }
+        for action in asked.within.iter().copied() {
+            let question = Question { from, to, action, side, protocol, peer_ip };
+            if let Ok(permit) = self.decided(question, partner, (protocol, speaker.peer)) {
+                return Ok((permit, true));
             }
         }
         for action in asked.own.iter().copied() {
@@ -168,11 +175,12 @@ impl Gate {
                 Some(None)
             }
             (Kind::Presence, Some("subscribed")) => Some(None),
-            // What was shown before the rule is taken back once; then nothing tells that anything changes.
-            (Kind::Presence, None) => {
+            // What was shown before the rule is taken back once; then nothing tells that anything changes. To a resource it says, too, who leaves
+            // a room (XEP-0045 §7.14), and is not what watchers are sent (RFC 6121 §4.5.2).
+            (Kind::Presence, None | Some("unavailable")) if stanza.type_.is_none() || to.resource.is_none() => {
                 let told = fingerprint((self.told_key, "offline", from, &to.bare));
                 let offline = || write::presence(from, to.bare.to_jid(), Some("unavailable"));
-                Some(self.is_told_first(told).then(offline))
+                Some(self.is_dropped_first(told).then(offline))
             }
             _ => None,
         }
@@ -180,7 +188,7 @@ impl Gate {
 
     /// Where to a stanza for one of our users goes: after what waits between the same two, else to the first node that serves the user.
     fn way_inside(&mut self, envelope: &Envelope) -> Result<HopKey, Reject> {
-        if let Some(hop) = self.sessions.crossings.way(envelope.course()) {
+        if let Some(hop) = self.sessions.crossings.way(envelope) {
             return Ok(hop.clone());
         }
         let (partner, to) = (envelope.from.bare.domain(), &envelope.to.bare);
@@ -193,7 +201,9 @@ impl Gate {
         let (partner, to) = (envelope.from.bare.domain(), &envelope.to.bare);
         let fits = |node: &Node| node.protocol != NodeProtocol::Sip && node.is_open_to(partner);
         let order = table::order(&self.settings, to, fits);
-        let next = order.iter().skip_while(|node| node.name != failed).nth(1)?;
+        // One that is configured no more stands before all.
+        let next = order.iter().position(|node| node.name == failed).map_or(0, |at| at + 1);
+        let next = order.get(next)?;
         Some(node_hop(&self.settings, &next.name, partner, to.domain()))
     }
 
@@ -218,7 +228,7 @@ impl Gate {
                 return Err(Reject::new(Reason::Overloaded, detail));
             }
             if envelope.waits {
-                sessions.crossings.wait(envelope.course(), &hop);
+                sessions.crossings.wait(&envelope, &hop);
             }
             sessions.crossings.take_on(&mut envelope);
             let owed = Owed::Crossing(Box::new(envelope));
@@ -226,7 +236,7 @@ impl Gate {
             return Ok(());
         }
         if envelope.waits {
-            sessions.crossings.wait(envelope.course(), &hop);
+            sessions.crossings.wait(&envelope, &hop);
         }
         let passage = Passage::Crossing(Box::new(envelope));
         turn.step(Step::Pass { hop, parcel: Parcel { bytes, passage, transit, lane: Lane::Free } });
@@ -258,13 +268,21 @@ impl Gate {
     /// A stanza that ends here and nobody hears of, but the operator: once for two users, an action and a policy.
     pub(in crate::gate) fn drop_crossing(&mut self, now: Time, facts: Facts, reject: &Reject) {
         let told = fingerprint((self.told_key, "dropped", &facts.from, &facts.to, facts.action, reject.reason));
-        if self.is_told_first(told) {
+        if self.is_dropped_first(told) {
             let (mut turn, _) = self.turn(now);
             turn.refused(reject, &facts);
         }
     }
 
-    /// Instead of a result that is too large: its recipient waits for an answer.
+    /// Whether this was not told under this policy. Who sends what is dropped under ever new names is told of again, and hides nothing by it.
+    fn is_dropped_first(&mut self, told: u64) -> bool {
+        if self.drops_told.len() >= limits::DROPS_TOLD {
+            self.drops_told.clear();
+        }
+        self.drops_told.insert(told)
+    }
+
+    /// Instead of a result that is too large, or an error: its recipient waits for an answer.
     fn too_large(
         &mut self,
         now: Time,
@@ -276,12 +294,15 @@ impl Gate {
         let facts = self.facts_of_speaker(speaker, from, to, action);
         let (mut turn, _) = self.turn(now);
         let id = turn.refused(reject, &facts);
-        Element::new("iq", NS_SERVER)
+        // What is too large about an error is what it echoes.
+        let error = StanzaError { text: None, ..stanza.error().unwrap_or_else(|| reject.stanza_error(id)) };
+        let error = if stanza.type_.as_deref() == Some("error") { error } else { reject.stanza_error(id) };
+        Element::new(stanza.kind.as_str(), NS_SERVER)
             .attr("from", &from.to_string())
             .attr("to", &to.to_string())
             .attr("type", "error")
             .attr_if("id", stanza.id.as_deref())
-            .child(reject.stanza_error(id).to_element(NS_SERVER))
+            .child(error.to_element(NS_SERVER))
     }
 
     /// Writes an answer to who spoke.

@@ -27,6 +27,8 @@ pub(super) struct Speaker {
     pub claim: Option<Claim>,
     /// The other end.
     pub peer: Option<SocketAddr>,
+    /// Whether a partner connected to us: then where from counts. Where it is reached is its own to say.
+    pub came: bool,
 }
 
 impl Speaker {
@@ -60,7 +62,7 @@ impl Gate {
             return;
         }
         match &speaker.node {
-            Some(node) if !self.goes_by_xmpp(to.bare.domain(), stanza) => {
+            Some(node) if !self.goes_by_xmpp(now, (&from, &to), stanza) => {
                 self.translate(now, at, node, (&from, &to), stanza);
             }
             _ => self.cross(now, &speaker, &from, &to, stanza),
@@ -75,7 +77,7 @@ impl Gate {
         let node = match &known.far {
             Far::XmppNode { node, pairs, ours, both_ways, .. } => {
                 let may = !ours && pairs.contains(&there) || *ours && *both_ways && pairs.contains(&back);
-                return may.then(|| Speaker { link, at, node: Some(node.clone()), claim: None, peer });
+                return may.then(|| Speaker { link, at, node: Some(node.clone()), claim: None, peer, came: false });
             }
             Far::Component { node, domain } => (domain == pair.1).then(|| node.clone())?,
             Far::XmppPartner { pairs, ours, both_ways, .. } => {
@@ -91,8 +93,9 @@ impl Gate {
                     );
                     return None;
                 }
+                let came = !*ours;
                 return match self.links.claim(&self.settings, link, pair.0, now) {
-                    Ok(claim) => Some(Speaker { link, at, node: None, claim: Some(claim), peer }),
+                    Ok(claim) => Some(Speaker { link, at, node: None, claim: Some(claim), peer, came }),
                     Err(reject) => {
                         let error = reject.reason.stream_error();
                         self.end_stream(now, link, &there, &reject, error);
@@ -102,7 +105,7 @@ impl Gate {
             }
             Far::Sip { .. } | Far::SipNode { .. } => return None,
         };
-        Some(Speaker { link, at, node: Some(node), claim: None, peer })
+        Some(Speaker { link, at, node: Some(node), claim: None, peer, came: false })
     }
 
     /// A partner's stream that carries, or would carry, what it may not.
@@ -145,21 +148,40 @@ impl Gate {
         true
     }
 
-    /// Whether a node's stanza to this domain stays XMPP.
-    fn goes_by_xmpp(&self, domain: &Domain, stanza: &Stanza) -> bool {
-        let policy = &self.settings.policy;
-        match policy.partner_towards(domain).map(|id| policy.partner(id).protocol) {
-            Some(Protocol::Xmpp) => true,
-            // Of two entries the other one is preferred; but what was asked over XMPP is answered there.
-            Some(Protocol::Sip) => {
-                let is_answer = stanza.kind == Kind::Iq && matches!(stanza.type_.as_deref(), Some("result" | "error"));
-                is_answer && policy.partner_for(domain, Protocol::Xmpp).is_some()
+    /// Whether a node's stanza stays XMPP. Towards a domain that is spoken to over both, what answers goes where it was asked.
+    fn goes_by_xmpp(&mut self, now: Time, (from, to): (&Jid, &Jid), stanza: &Stanza) -> bool {
+        let (policy, domain) = (&self.settings.policy, to.bare.domain());
+        let preferred = policy.partner_towards(domain).map(|id| policy.partner(id).protocol);
+        let is_either = match preferred {
+            Some(protocol) => policy.partner_for(domain, protocol.other()).is_some(),
+            None => policy.stranger.is_some(),
+        };
+        if !is_either {
+            return preferred == Some(Protocol::Xmpp);
+        }
+        let key = (from.bare.clone(), to.bare.clone());
+        if stanza.kind == Kind::Presence {
+            self.sessions.contacts.seen(now, &key);
+        }
+        let sessions = &self.sessions;
+        match (stanza.kind, stanza.type_.as_deref()) {
+            (Kind::Iq, Some("result" | "error")) => true,
+            (Kind::Message, Some("error")) => {
+                let course = (domain.clone(), from.bare.domain().clone());
+                !sessions.barriers.awaits_sender(&course, stanza.id.as_deref().unwrap_or_default())
             }
-            // A stranger is answered where it is.
-            None => {
-                let is_there = |far: &Far| matches!(far, Far::XmppPartner { pairs, .. } if pairs.keys().any(|pair| pair.0 == *domain));
-                policy.stranger.is_some() && self.links.iter().any(|(_, link)| is_there(&link.far))
+            (Kind::Presence, None | Some("unavailable" | "subscribed" | "unsubscribed" | "error")) => {
+                let watch = (key.1, key.0);
+                !sessions.watches.knows(&watch) && !sessions.fetches.knows(&watch)
             }
+            // A stranger is spoken to where it is, and answered where it wrote.
+            (Kind::Message, _) if preferred.is_none() && sessions.chats.is_open(&key) => false,
+            (Kind::Message, _) if preferred.is_none() && sessions.talks.may_answer(now, &key.0, &key.1) => true,
+            _ if preferred.is_none() => {
+                let is_there = |far: &Far| matches!(far, Far::XmppPartner { pairs, .. } if pairs.contains_key(&(key.1.domain().clone(), key.0.domain().clone())));
+                self.links.iter().any(|(_, link)| is_there(&link.far))
+            }
+            _ => preferred == Some(Protocol::Xmpp),
         }
     }
 

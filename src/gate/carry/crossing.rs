@@ -35,6 +35,11 @@ impl Gate {
             let Err(reject) = self.hand_over(now, next, envelope.clone(), bytes, transit) else { return };
             return self.crossing_failed(now, &envelope, &reject, Outcome::Failed);
         }
+        if envelope.is_reply && envelope.kind == Kind::Message && envelope.side == Side::Outside {
+            // It settled the message of one of ours, who hears of it nowhere else.
+            let (mut turn, sessions) = self.turn(now);
+            return sessions.crossings.owe(&mut turn, key.clone(), &envelope, &bytes);
+        }
         self.crossing_failed(now, &envelope, reject, Outcome::Failed);
     }
 

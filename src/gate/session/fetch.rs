@@ -86,6 +86,11 @@ impl Fetches {
         }
     }
 
+    /// Whether somebody has asked.
+    pub fn knows(&self, key: &WatchKey) -> bool {
+        self.open.values().any(|fetch| fetch.key == *key)
+    }
+
     /// Answers: waited long enough, or the presentity's server cannot be reached.
     pub fn finish(&mut self, turn: &mut Turn<'_>, clients: &mut Clients, id: u64) {
         let Some(mut fetch) = self.open.remove(&id) else { return };

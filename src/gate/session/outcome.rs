@@ -195,6 +195,13 @@ impl Barriers {
         Some(settled)
     }
 
+    /// Whether a SIP sender waits for the outcome of the message with this id.
+    pub fn awaits_sender(&self, pair: &Pair, id: &str) -> bool {
+        let courses = self.of_pair.get(pair).into_iter().flatten().filter_map(|course| self.courses.get(course));
+        let is_it = |awaiting: &Awaiting| matches!(&awaiting.owed, Owed::Sender(sender) if sender.id == id);
+        courses.flat_map(|barrier| &barrier.awaiting).any(is_it)
+    }
+
     /// An error came back for a message from SIP: whose it was.
     pub fn bounced(&mut self, pair: &Pair, id: &str) -> Option<Sender> {
         match self.take(pair, |owed| matches!(owed, Owed::Sender(sender) if sender.id == id))? {

@@ -245,6 +245,11 @@ impl Watches {
         self.table.tagged(local_tag)
     }
 
+    /// Whether somebody watches.
+    pub fn knows(&self, key: &WatchKey) -> bool {
+        self.table.contains(key)
+    }
+
     /// Presence from the presentity's server to a watcher. `false`: nobody watches.
     pub fn presence(&mut self, turn: &mut Turn<'_>, key: &WatchKey, stanza: &Stanza, at: Time) -> bool {
         let Some(watch) = self.table.get_mut(key) else { return false };

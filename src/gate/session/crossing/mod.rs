@@ -13,7 +13,7 @@ use crate::gate::partner::{Action, LinkId, Protocol, Side};
 use crate::gate::route::{HopKey, node_hop};
 use crate::gate::settings::Settings;
 use crate::wire::address::Jid;
-use crate::wire::xmpp::{Element, Kind, NS_SERVER, StanzaError};
+use crate::wire::xmpp::{Condition, Element, ErrorType, Kind, NS_SERVER, StanzaError};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -74,11 +74,6 @@ impl Envelope {
     pub fn reply_hop(&self, settings: &Settings) -> HopKey {
         back_to(settings, self.node.as_deref(), &self.from, &self.to)
     }
-
-    /// Names the two addresses between which order is kept.
-    pub fn course(&self) -> u64 {
-        super::table::fingerprint((&self.from.bare, &self.to.bare))
-    }
 }
 
 /// The hop by which a sender is answered: the node that spoke, or the partner's server.
@@ -102,6 +97,8 @@ struct Bounce {
 /// What is remembered of stanzas that stay XMPP.
 #[derive(Debug, Default)]
 pub struct Crossings {
+    /// Goes into the names of courses: nobody outside can make two alike, and so have one go where the other does.
+    key: u64,
     next: u64,
     acks: Acks,
     /// Between which addresses something is under way to one of several nodes, to which, and how much: what comes after goes the same way.
@@ -111,6 +108,16 @@ pub struct Crossings {
 }
 
 impl Crossings {
+    /// Nothing is under way. `key` must be unguessable.
+    pub fn new(key: u64) -> Self {
+        Self { key, ..Self::default() }
+    }
+
+    /// Names the two addresses between which order is kept.
+    fn course(&self, envelope: &Envelope) -> u64 {
+        super::table::fingerprint((self.key, &envelope.from.bare, &envelope.to.bare))
+    }
+
     /// A message is taken on, and is to be settled. One that goes on to another node was.
     pub fn take_on(&mut self, envelope: &mut Envelope) {
         if envelope.ticket.is_none() {
@@ -149,12 +156,16 @@ impl Crossings {
     }
 
     /// Where what is under way between two addresses goes.
-    pub fn way(&self, course: u64) -> Option<&HopKey> {
-        self.waiting.get(&course).map(|(hop, _)| hop)
+    pub fn way(&self, envelope: &Envelope) -> Option<&HopKey> {
+        if self.waiting.is_empty() {
+            return None;
+        }
+        self.waiting.get(&self.course(envelope)).map(|(hop, _)| hop)
     }
 
     /// One more goes by this hop.
-    pub fn wait(&mut self, course: u64, hop: &HopKey) {
+    pub fn wait(&mut self, envelope: &Envelope, hop: &HopKey) {
+        let course = self.course(envelope);
         let (way, count) = self.waiting.entry(course).or_insert_with(|| (hop.clone(), 0));
         way.clone_from(hop);
         *count += 1;
@@ -162,10 +173,11 @@ impl Crossings {
 
     /// One less: it is there, or goes no further.
     pub fn go(&mut self, envelope: &Envelope) {
-        let course = envelope.course();
-        if envelope.waits
-            && let Some((_, count)) = self.waiting.get_mut(&course)
-        {
+        if !envelope.waits {
+            return;
+        }
+        let course = self.course(envelope);
+        if let Some((_, count)) = self.waiting.get_mut(&course) {
             *count -= 1;
             if *count == 0 {
                 self.waiting.remove(&course);
@@ -189,6 +201,25 @@ impl Crossings {
         };
         let parcel = Parcel { bytes: Bytes::from(stanza), passage, transit: None, lane: Lane::Free };
         turn.step(Step::Pass { hop, parcel });
+    }
+
+    /// An error that another server said of a sender's message could not be written: it is owed as one of ours is.
+    pub fn owe(&mut self, turn: &mut Turn<'_>, hop: HopKey, envelope: &Envelope, bytes: &[u8]) {
+        if self.bounces.len() >= limits::PAGES {
+            return;
+        }
+        let stanza = match std::str::from_utf8(bytes) {
+            Ok(stanza) if stanza.len() <= limits::ERROR_BYTES => stanza.into(),
+            _ => {
+                let error = StanzaError::new(Condition::UndefinedCondition, ErrorType::Cancel);
+                let (from, to) = (envelope.to.clone(), envelope.from.clone());
+                Envelope { from, to, ..envelope.clone() }.error_stanza(&error).print(NS_SERVER).into()
+            }
+        };
+        let number = self.next;
+        self.next += 1;
+        self.bounces.insert(number, Bounce { hop, stanza, tries: 0, counts: true });
+        self.bounce_later(turn, number);
     }
 
     /// An error was written.
