@@ -79,6 +79,8 @@ pub const NODE_BACKOFF: Duration = Duration::from_secs(4);
 pub const HOP_QUEUE: usize = 1_000;
 /// Their bytes: what waits for one hop leaves room for the others.
 pub const HOP_QUEUE_BYTES: usize = 16 * 1024 * 1024;
+/// The bytes of all such queues: whoever may name many domains has many of them. The first parcel for a connection is always taken.
+pub const HOPS_QUEUE_BYTES: usize = 256 * 1024 * 1024;
 /// Longest pause before a hop that could not be reached is tried again.
 pub const HOP_BACKOFF: Duration = Duration::from_secs(60);
 /// Longest pause before an XMPP partner's server that could not be reached is tried again.

@@ -72,6 +72,8 @@ pub struct Hops {
     ids: BTreeMap<HopId, HopKey>,
     /// A stream that the other end opened may be of several (XEP-0288).
     links: BTreeMap<LinkId, Vec<HopKey>>,
+    /// Bytes that wait in all queues.
+    waiting: usize,
     /// How many are too many.
     forget_at: usize,
 }
@@ -159,8 +161,13 @@ impl Hops {
         let hop = self.hops.entry(key.clone()).or_insert_with(Hop::new);
         match &mut hop.state {
             State::Up { link, .. } => Passed::Write(*link, parcel),
-            State::Connecting { queue } if !queue.has_room(&parcel) => Passed::Full(parcel),
+            State::Connecting { queue }
+                if !queue.has_room(&parcel) || self.waiting + parcel.bytes.len() > limits::HOPS_QUEUE_BYTES =>
+            {
+                Passed::Full(parcel)
+            }
             State::Connecting { queue } => {
+                self.waiting += parcel.bytes.len();
                 queue.push(parcel);
                 Passed::Queued
             }
@@ -169,6 +176,7 @@ impl Hops {
                 let id = HopId(*next);
                 *next += 1;
                 let mut queue = Queue::default();
+                self.waiting += parcel.bytes.len();
                 queue.push(parcel);
                 hop.state = State::Connecting { queue };
                 self.ids.insert(id, key.clone());
@@ -239,7 +247,10 @@ impl Hops {
         }
         self.links.entry(link).or_default().push(key);
         match std::mem::replace(&mut hop.state, State::Up { link, since: now, left_for_others: None }) {
-            State::Connecting { queue } => queue.parcels,
+            State::Connecting { queue } => {
+                self.waiting = self.waiting.saturating_sub(queue.bytes);
+                queue.parcels
+            }
             _ => VecDeque::new(),
         }
     }
@@ -268,7 +279,10 @@ impl Hops {
         let Some(key) = self.ids.remove(&id) else { return (None, VecDeque::new()) };
         let Some(hop) = self.hops.get_mut(&key) else { return (None, VecDeque::new()) };
         let queue = match hop.fail(now, reject, backoff(&key), jitter) {
-            State::Connecting { queue } => queue.parcels,
+            State::Connecting { queue } => {
+                self.waiting = self.waiting.saturating_sub(queue.bytes);
+                queue.parcels
+            }
             _ => VecDeque::new(),
         };
         (Some(key), queue)
@@ -405,6 +419,36 @@ mod tests {
             matches!(hops.pass(start, &key, parcel()), Passed::Connect(_)),
             "a connection that was good is no failure"
         );
+    }
+
+    /// Whoever may name many domains fills no more than that, and the first parcel to each still goes.
+    #[test]
+    fn what_waits_for_all_connections_is_bounded() {
+        let (mut hops, start) = (Hops::default(), Time::from_unix_nanos(1_700_000_000_000_000_000));
+        let key = |number: usize| HopKey::Node {
+            node: "imp-1".to_owned(),
+            from: Domain::parse(&format!("d{number}.partner.example")).unwrap(),
+            to: Domain::parse("corp.example").unwrap(),
+        };
+        let large = || Parcel { bytes: Bytes::from(vec![b'x'; limits::HOP_QUEUE_BYTES / 2]), ..parcel() };
+        let (mut number, mut ids) = (0, Vec::new());
+        loop {
+            let Passed::Connect(id) = hops.pass(start, &key(number), large()) else { panic!("it connects") };
+            ids.push(id);
+            if let Passed::Full(_) = hops.pass(start, &key(number), large()) {
+                break;
+            }
+            number += 1;
+        }
+        assert!(number <= limits::HOPS_QUEUE_BYTES / limits::HOP_QUEUE_BYTES, "{number}");
+        let reject = Reject::new(Reason::Timeout, "nobody is there");
+        for (at, id) in ids.into_iter().enumerate() {
+            match at % 2 {
+                0 => drop(hops.unreachable(start, id, &reject, 0.0)),
+                _ => drop(hops.up(start, id, LinkId(at as u64))),
+            }
+        }
+        assert_eq!(hops.waiting, 0, "all of it is gone");
     }
 
     #[test]
