@@ -148,6 +148,8 @@ impl Gate {
                         && is_talk(action)
                         && self.sessions.talks.answers(now, from, to, self.settings.chat_idle) =>
                 {
+                    // What a rule says of this very sender holds for its answers.
+                    self.settings.policy.refused_by_rule(question)?;
                     let question = Question { from: to, to: from, side: side.other(), peer_ip: None, ..question };
                     return Ok((self.decided(question, partner, (protocol, None))?, true));
                 }
@@ -258,7 +260,8 @@ impl Gate {
         let error = reject.stanza_error(id);
         if stanza.kind == Kind::Message && speaker.node.is_some() {
             // Its server may hear that the message is handled before it reads the error: that is said until it is taken.
-            let envelope = envelope(speaker, (from, to), stanza, (action, false), facts.partner);
+            let mut envelope = envelope(speaker, (from, to), stanza, (action, false), facts.partner);
+            sessions.crossings.take_on(&mut envelope);
             sessions.crossings.bounce(&mut turn, &envelope, &error);
         } else if let Some(reply) = stanza.error_reply(&error) {
             self.say_back(speaker.node.as_deref(), from, to, Lane::Free, &reply);

@@ -178,7 +178,8 @@ impl Gate {
             (Kind::Message, _) if preferred.is_none() && sessions.chats.is_open(&key) => false,
             (Kind::Message, _) if preferred.is_none() && sessions.talks.may_answer(now, &key.0, &key.1) => true,
             _ if preferred.is_none() => {
-                let is_there = |far: &Far| matches!(far, Far::XmppPartner { pairs, .. } if pairs.contains_key(&(key.1.domain().clone(), key.0.domain().clone())));
+                let pair = (key.1.domain().clone(), key.0.domain().clone());
+                let is_there = |far: &Far| matches!(far, Far::XmppPartner { pairs, .. } if pairs.contains_key(&pair));
                 self.links.iter().any(|(_, link)| is_there(&link.far))
             }
             _ => preferred == Some(Protocol::Xmpp),

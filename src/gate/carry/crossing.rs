@@ -7,7 +7,6 @@ use crate::gate::lane::Lane;
 use crate::gate::partner::{LinkId, Protocol, Side};
 use crate::gate::reject::{Reason, Reject};
 use crate::gate::route::HopKey;
-use crate::gate::session::Step;
 use crate::gate::session::crossing::Envelope;
 use crate::gate::time::Time;
 use crate::wire::address::Jid;
@@ -51,12 +50,19 @@ impl Gate {
         }
         let (mut turn, sessions) = self.turn(now);
         let id = turn.refused(reject, &facts);
+        // It may be acknowledged when the error is taken.
         sessions.crossings.bounce(&mut turn, envelope, &reject.stanza_error(id));
-        self.crossing_settled(now, envelope, outcome);
+        self.crossing_ended(envelope, outcome);
     }
 
-    /// How a stanza ended is known. Messages are counted, and perhaps acknowledged now (XEP-0198 §4).
+    /// How a stanza ended is known, and there is nothing to say of it. Messages are counted, and perhaps acknowledged now (XEP-0198 §4).
     pub(super) fn crossing_settled(&mut self, now: Time, envelope: &Envelope, outcome: Outcome) {
+        self.crossing_ended(envelope, outcome);
+        let (mut turn, sessions) = self.turn(now);
+        sessions.crossings.settled(&mut turn, envelope.of());
+    }
+
+    fn crossing_ended(&mut self, envelope: &Envelope, outcome: Outcome) {
         if envelope.kind != Kind::Message {
             return;
         }
@@ -68,12 +74,7 @@ impl Gate {
             outcome,
         };
         self.outputs.push_back(Output::Event(Box::new(Event::Settled(settled))));
-        let (mut turn, sessions) = self.turn(now);
-        sessions.crossings.go(envelope);
-        if let Some((link, handled)) = sessions.crossings.settled(&mut turn, envelope) {
-            // Behind the error, if there is one.
-            turn.step(Step::Write { link, bytes: ack(handled).print(NS_SERVER).into(), lane: Lane::All });
-        }
+        self.sessions.crossings.go(envelope);
     }
 
     /// An error comes back for a message whose outcome was awaited still.

@@ -248,6 +248,14 @@ impl Table {
         Err((reject, Because::NotOurs))
     }
 
+    /// Whether a rule refuses this, whatever else would.
+    pub fn refused_by_rule(&self, question: Question<'_>) -> Result<(), Reject> {
+        match self.matching_rule(&question) {
+            Some((_, rule)) if rule.answer == Answer::Refuse => Err(refused_by(rule)),
+            _ => Ok(()),
+        }
+    }
+
     /// An unlisted domain: the stranger profile, if there is one. A stranger must start (open federation is inbound first), and rules
     /// narrow only: no `answer = "allow"` reaches beyond listed partners.
     fn weigh_stranger(&self, question: &Question<'_>) -> Result<(bool, Because), (Reject, Because)> {

@@ -13,6 +13,7 @@ use crate::gate::partner::{Action, LinkId, Protocol, Side};
 use crate::gate::route::{HopKey, node_hop};
 use crate::gate::settings::Settings;
 use crate::wire::address::Jid;
+use crate::wire::xmpp::negotiation::ack;
 use crate::wire::xmpp::{Condition, Element, ErrorType, Kind, NS_SERVER, StanzaError};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -70,6 +71,11 @@ impl Envelope {
             .child(error.to_element(NS_SERVER))
     }
 
+    /// By what its acknowledgement waits for it, if it was taken on.
+    pub fn of(&self) -> Option<(LinkId, u64)> {
+        Some((self.link, self.ticket?))
+    }
+
     /// Where its sender is answered.
     pub fn reply_hop(&self, settings: &Settings) -> HopKey {
         back_to(settings, self.node.as_deref(), &self.from, &self.to)
@@ -90,6 +96,8 @@ struct Bounce {
     hop: HopKey,
     stanza: Box<str>,
     tries: u32,
+    /// The message whose acknowledgement waits for it: its link and ticket.
+    of: Option<(LinkId, u64)>,
     /// Whether it counts as unresolved when nobody takes it: a partner that can't be reached is its own loss.
     counts: bool,
 }
@@ -127,11 +135,13 @@ impl Crossings {
         }
     }
 
-    /// How a message ended is known, and said: what may be acknowledged on its link now, if that waits for it.
-    pub fn settled(&mut self, turn: &mut Turn<'_>, envelope: &Envelope) -> Option<(LinkId, u32)> {
-        let handled = self.acks.settled(envelope.link, envelope.ticket?)?;
-        turn.deadlines.cancel(&Deadline::Ack(envelope.link));
-        Some((envelope.link, handled))
+    /// How a message ended is known, and said: what its link waits for is acknowledged now, if that was the last.
+    pub fn settled(&mut self, turn: &mut Turn<'_>, of: Option<(LinkId, u64)>) {
+        let Some((link, ticket)) = of else { return };
+        if let Some(handled) = self.acks.settled(link, ticket) {
+            turn.deadlines.cancel(&Deadline::Ack(link));
+            turn.step(Step::Write { link, bytes: ack(handled).print(NS_SERVER).into(), lane: Lane::All });
+        }
     }
 
     /// A server wants to hear that the stanzas of this link are handled. `true`: they are; else it hears so when those that it gave us before
@@ -185,7 +195,7 @@ impl Crossings {
         }
     }
 
-    /// Says an error to a sender; a message's that was taken on again and again until it is taken.
+    /// Says an error to a sender; a message's again and again until it is taken: then the message is settled.
     pub fn bounce(&mut self, turn: &mut Turn<'_>, envelope: &Envelope, error: &StanzaError) {
         let hop = envelope.reply_hop(turn.settings);
         let stanza = envelope.error_stanza(error).print(NS_SERVER);
@@ -193,10 +203,12 @@ impl Crossings {
             let number = self.next;
             self.next += 1;
             let counts = envelope.side == Side::Inside;
-            let bounce = Bounce { hop: hop.clone(), stanza: stanza.as_str().into(), tries: 0, counts };
+            let bounce =
+                Bounce { hop: hop.clone(), stanza: stanza.as_str().into(), tries: 0, of: envelope.of(), counts };
             self.bounces.insert(number, bounce);
             Passage::Bounce(number)
         } else {
+            self.settled(turn, envelope.of());
             Passage::Answer
         };
         let parcel = Parcel { bytes: Bytes::from(stanza), passage, transit: None, lane: Lane::Free };
@@ -218,14 +230,15 @@ impl Crossings {
         };
         let number = self.next;
         self.next += 1;
-        self.bounces.insert(number, Bounce { hop, stanza, tries: 0, counts: true });
+        self.bounces.insert(number, Bounce { hop, stanza, tries: 0, of: None, counts: true });
         self.bounce_later(turn, number);
     }
 
     /// An error was written.
     pub fn bounced(&mut self, turn: &mut Turn<'_>, number: u64) {
-        self.bounces.remove(&number);
+        let of = self.bounces.remove(&number).and_then(|bounce| bounce.of);
         turn.deadlines.cancel(&Deadline::Crossing(number));
+        self.settled(turn, of);
     }
 
     /// It could not be: again later, or never.
@@ -233,8 +246,9 @@ impl Crossings {
         let Some(bounce) = self.bounces.get_mut(&number) else { return };
         bounce.tries += 1;
         if bounce.tries > limits::BOUNCE_TRIES {
-            let counts = bounce.counts;
+            let (counts, of) = (bounce.counts, bounce.of);
             self.bounces.remove(&number);
+            self.settled(turn, of);
             if counts {
                 self.unresolved += 1;
                 let what = "an error could not be handed to its sender's server in many tries".to_owned();
