@@ -196,6 +196,7 @@ impl Gate {
             }
             Passage::Crossing(envelope) => {
                 sessions.crossings.go(&envelope);
+                sessions.crossings.settled(&mut turn, envelope.of());
                 true
             }
             Passage::Bounce(number) => {

@@ -81,18 +81,25 @@ impl Gate {
                 None => return Ok(()),
             }
         }
-        if stanza.kind == Kind::Message && stanza.type_.as_deref() == Some("error") {
-            self.came_back(now, from, to, stanza);
-        }
         // Where to.
-        let envelope = envelope(speaker, (from, to), stanza, (permit.action(), asked.is_reply), label);
+        let mut envelope = envelope(speaker, (from, to), stanza, (permit.action(), asked.is_reply), label);
+        if stanza.kind == Kind::Message && stanza.type_.as_deref() == Some("error") {
+            self.came_back(&mut envelope);
+        }
         let (hop, of, seen_by) = match &speaker.node {
             Some(node) => {
                 let hop = HopKey::XmppPartner { from: from.bare.domain().clone(), to: to.bare.domain().clone() };
                 (hop, self.node_profile(node), profile)
             }
             None => {
-                let hop = self.way_inside(&envelope)?;
+                let hop = match self.way_inside(&envelope) {
+                    Ok(hop) => hop,
+                    Err(reject) => {
+                        let (mut turn, sessions) = self.turn(now);
+                        sessions.crossings.settled(&mut turn, envelope.of());
+                        return Err(reject);
+                    }
+                };
                 let seen_by = hop.node().map_or(Profile::Generic, |node| self.node_profile(node));
                 (hop, profile, seen_by)
             }

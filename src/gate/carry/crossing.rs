@@ -9,9 +9,8 @@ use crate::gate::reject::{Reason, Reject};
 use crate::gate::route::HopKey;
 use crate::gate::session::crossing::Envelope;
 use crate::gate::time::Time;
-use crate::wire::address::Jid;
 use crate::wire::xmpp::negotiation::ack;
-use crate::wire::xmpp::{Kind, NS_SERVER, Stanza};
+use crate::wire::xmpp::{Kind, NS_SERVER};
 use bytes::Bytes;
 
 impl Gate {
@@ -46,6 +45,8 @@ impl Gate {
     pub(super) fn crossing_failed(&mut self, now: Time, envelope: &Envelope, reject: &Reject, outcome: Outcome) {
         let facts = envelope.facts();
         if envelope.is_reply {
+            let (mut turn, sessions) = self.turn(now);
+            sessions.crossings.settled(&mut turn, envelope.of());
             return self.drop_crossing(now, facts, reject);
         }
         let (mut turn, sessions) = self.turn(now);
@@ -77,15 +78,16 @@ impl Gate {
         self.sessions.crossings.go(envelope);
     }
 
-    /// An error comes back for a message whose outcome was awaited still.
-    pub(in crate::gate) fn came_back(&mut self, now: Time, from: &Jid, to: &Jid, stanza: &Stanza) {
-        let pair = (to.bare.domain().clone(), from.bare.domain().clone());
-        let Some(id) = stanza.id.as_deref() else { return };
+    /// An error comes back, perhaps for a message whose outcome was awaited still: that may be acknowledged when the error is written.
+    pub(in crate::gate) fn came_back(&mut self, error: &mut Envelope) {
+        let pair = (error.to.bare.domain().clone(), error.from.bare.domain().clone());
+        let Some(id) = error.id.as_deref() else { return };
         let is_it = |envelope: &Envelope| {
-            envelope.id.as_deref() == Some(id) && envelope.from == *to && envelope.to.bare == from.bare
+            envelope.id.as_deref() == Some(id) && envelope.from == error.to && envelope.to.bare == error.from.bare
         };
         if let Some(envelope) = self.sessions.barriers.came_back(&pair, is_it) {
-            self.crossing_settled(now, &envelope, Outcome::Failed);
+            (error.link, error.ticket) = (envelope.link, envelope.ticket);
+            self.crossing_ended(&envelope, Outcome::Failed);
         }
     }
 

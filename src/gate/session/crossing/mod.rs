@@ -21,9 +21,9 @@ use std::collections::BTreeMap;
 /// Whose stanza is on its way, and what it is answered by if it can't arrive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
-    /// The link it came on.
+    /// The link it came on; for an error that came back, the link of its message.
     pub link: LinkId,
-    /// Its number among all messages that were taken on: for [`Crossings::settled`].
+    /// Its number among all messages that were taken on, or for an error that of the message which came back: for [`Crossings::settled`].
     pub ticket: Option<u64>,
     /// Message, presence or iq.
     pub kind: Kind,
@@ -218,7 +218,7 @@ impl Crossings {
     /// An error that another server said of a sender's message could not be written: it is owed as one of ours is.
     pub fn owe(&mut self, turn: &mut Turn<'_>, hop: HopKey, envelope: &Envelope, bytes: &[u8]) {
         if self.bounces.len() >= limits::PAGES {
-            return;
+            return self.settled(turn, envelope.of());
         }
         let stanza = match std::str::from_utf8(bytes) {
             Ok(stanza) if stanza.len() <= limits::ERROR_BYTES => stanza.into(),
@@ -230,7 +230,7 @@ impl Crossings {
         };
         let number = self.next;
         self.next += 1;
-        self.bounces.insert(number, Bounce { hop, stanza, tries: 0, of: None, counts: true });
+        self.bounces.insert(number, Bounce { hop, stanza, tries: 0, of: envelope.of(), counts: true });
         self.bounce_later(turn, number);
     }
 
