@@ -395,7 +395,11 @@ impl Gate {
         let mut branches = sessions.clients.on_link(id);
         branches.extend(sessions.chats.on_link(id));
         sessions.crossings.link_closed(&mut turn, id);
-        let mut lost = sessions.barriers.link_died(&mut turn, id);
+        // Nothing was written to an XMPP hop on any other.
+        let mut lost = match protocol {
+            Protocol::Xmpp => sessions.barriers.link_died(&mut turn, id),
+            Protocol::Sip => Vec::new(),
+        };
         let mut component = None;
         match link.far {
             Far::XmppNode { node, pairs, ours, .. } => {
