@@ -2,6 +2,7 @@
 
 use super::edge::{Edge, Phase};
 use super::link::{sip, xmpp};
+use super::places::{Block, Place, Places, block};
 use super::settings::Listeners;
 use super::telemetry::Count;
 use crate::gate::partner::{Protocol, Side};
@@ -10,22 +11,19 @@ use crate::gate::reject::{Reason, Reject};
 use crate::wire::proxy::{self, Origin, Progress};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1_024;
-/// Outside connections of one protocol that may be between accept and proof…
-const UNPROVEN: usize = 1_024;
-/// …and those of one address block: who opens many and says little on each leaves room for others.
-const UNPROVEN_PER_BLOCK: usize = 256;
+/// Connections of load balancers that may wait for their PROXY header.
+const BALANCED: usize = 1_024;
 /// New outside connections a second from one address block (/24, /64), and how many at once.
 const RATE: NonZeroU32 = NonZeroU32::new(50).unwrap();
 const BURST: NonZeroU32 = NonZeroU32::new(200).unwrap();
@@ -109,42 +107,20 @@ pub(super) fn tune(socket: &TcpStream) {
 
 /// What stands before the outside listeners; one for all of them.
 pub struct Doorstep {
-    blocks: DefaultKeyedRateLimiter<[u8; 8]>,
-    sip: Arc<Semaphore>,
-    xmpp: Arc<Semaphore>,
+    blocks: DefaultKeyedRateLimiter<Block>,
+    sip: Places,
+    xmpp: Places,
     /// Of load balancers, whose client is not known yet.
     behind_balancers: Arc<Semaphore>,
-    unproven: Arc<Mutex<HashMap<[u8; 8], usize>>>,
-}
-
-/// A place for a connection that has not proven itself yet; given back when dropped.
-#[derive(Debug)]
-pub struct Place {
-    _permit: OwnedSemaphorePermit,
-    block: [u8; 8],
-    unproven: Arc<Mutex<HashMap<[u8; 8], usize>>>,
 }
 
 impl Default for Doorstep {
     fn default() -> Self {
         Self {
             blocks: RateLimiter::keyed(Quota::per_second(RATE).allow_burst(BURST)),
-            sip: Arc::new(Semaphore::new(UNPROVEN)),
-            xmpp: Arc::new(Semaphore::new(UNPROVEN)),
-            behind_balancers: Arc::new(Semaphore::new(UNPROVEN)),
-            unproven: Arc::default(),
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut unproven = self.unproven.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = unproven.get_mut(&self.block) {
-            *count -= 1;
-            if *count == 0 {
-                unproven.remove(&self.block);
-            }
+            sip: Places::default(),
+            xmpp: Places::default(),
+            behind_balancers: Arc::new(Semaphore::new(BALANCED)),
         }
     }
 }
@@ -161,22 +137,13 @@ impl Doorstep {
         self.blocks.check_key(&block(peer)).is_ok()
     }
 
-    /// A place for a connection from this address; `None`: there is none.
+    /// A place for a connection from this address; `None`: it may not come in now.
     fn place(&self, protocol: Protocol, peer: IpAddr) -> Option<Place> {
         let of_protocol = match protocol {
             Protocol::Sip => &self.sip,
             Protocol::Xmpp => &self.xmpp,
         };
-        let permit = Arc::clone(of_protocol).try_acquire_owned().ok()?;
-        let block = block(peer);
-        let mut unproven = self.unproven.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = unproven.entry(block).or_insert(0);
-        if *count >= UNPROVEN_PER_BLOCK {
-            return None;
-        }
-        *count += 1;
-        drop(unproven);
-        Some(Place { _permit: permit, block, unproven: Arc::clone(&self.unproven) })
+        self.admits(peer).then(|| of_protocol.take(peer))
     }
 
     /// Forgets blocks that have been quiet; to be called now and then.
@@ -184,20 +151,6 @@ impl Doorstep {
         self.blocks.retain_recent();
         self.blocks.shrink_to_fit();
     }
-}
-
-/// /24 of IPv4, /64 of IPv6.
-fn block(address: IpAddr) -> [u8; 8] {
-    let mut key = [0; 8];
-    match address.to_canonical() {
-        IpAddr::V4(v4) => {
-            // No global IPv6 block begins with ff…ff.
-            key = [0xff; 8];
-            key[5..].copy_from_slice(&v4.octets()[..3]);
-        }
-        IpAddr::V6(v6) => key.copy_from_slice(&v6.octets()[..8]),
-    }
-    key
 }
 
 /// Accepts until the edge drains.
@@ -253,8 +206,7 @@ fn welcome(edge: &Arc<Edge>, doorstep: &Arc<Doorstep>, (kind, port): (Kind, u16)
         live.settings.proxy_protocol_from.iter().any(|network| network.contains(&peer.ip()))
     };
     if !is_balancer {
-        let place = if doorstep.admits(peer.ip()) { doorstep.place(protocol, peer.ip()) } else { None };
-        return match place {
+        return match doorstep.place(protocol, peer.ip()) {
             Some(place) => come_in(edge, (kind, port), socket, peer, place),
             None => limited(&edge, kind, peer),
         };
@@ -272,8 +224,7 @@ fn welcome(edge: &Arc<Edge>, doorstep: &Arc<Doorstep>, (kind, port): (Kind, u16)
         match origin.unwrap_or_else(|_| Err(format!("no PROXY header came within {within:?}"))) {
             Ok(Some(client)) => {
                 tracing::debug!(balancer = %peer, %client, "through a load balancer");
-                let place = if doorstep.admits(client.ip()) { doorstep.place(protocol, client.ip()) } else { None };
-                match place {
+                match doorstep.place(protocol, client.ip()) {
                     Some(place) => come_in(edge, (kind, port), socket, client, place),
                     None => limited(&edge, kind, client),
                 }
@@ -344,22 +295,6 @@ mod tests {
         assert!(doorstep.admits("2001:db8::1".parse().unwrap()));
         assert_eq!(block("2001:db8::1".parse().unwrap()), block("2001:db8::ffff:2".parse().unwrap()));
         assert_ne!(block("2001:db8::1".parse().unwrap()), block("2001:db8:0:1::1".parse().unwrap()));
-    }
-
-    #[tokio::test]
-    async fn one_block_leaves_places_for_others() {
-        let doorstep = Doorstep::default();
-        let (crowd, good): (IpAddr, IpAddr) = ("192.0.2.7".parse().unwrap(), "192.0.3.7".parse().unwrap());
-        let held: Vec<_> = std::iter::from_fn(|| doorstep.place(Protocol::Xmpp, crowd)).take(UNPROVEN * 2).collect();
-        assert_eq!(held.len(), UNPROVEN_PER_BLOCK);
-        assert!(doorstep.place(Protocol::Xmpp, good).is_some());
-        drop(held);
-        assert!(doorstep.place(Protocol::Xmpp, crowd).is_some());
-        assert!(doorstep.unproven.lock().unwrap().is_empty(), "nothing is remembered of who is gone");
-        let blocks = (0..UNPROVEN * 2).map(|n| IpAddr::from([10, (n >> 8) as u8, n as u8, 1]));
-        let held: Vec<_> = blocks.filter_map(|block| doorstep.place(Protocol::Xmpp, block)).collect();
-        assert_eq!(held.len(), UNPROVEN);
-        assert!(doorstep.place(Protocol::Sip, good).is_some(), "the other protocol has its own");
     }
 
     #[tokio::test]

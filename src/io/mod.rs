@@ -11,6 +11,7 @@ pub mod keeper;
 pub mod link;
 pub mod listen;
 pub mod orders;
+pub mod places;
 pub mod resolve;
 pub mod settings;
 pub mod store;

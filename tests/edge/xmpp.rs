@@ -5,6 +5,7 @@ use fedgate::io::listen::Kind;
 use fedgate::wire::certificate::Chain;
 use rustls::version::{TLS12, TLS13};
 use std::net::SocketAddr;
+use std::process::Command;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
@@ -274,4 +275,57 @@ async fn connections_that_prove_nothing_are_bounded_and_leave_room_for_sip() {
     let client = world.client(Some(world.pki("pki", "partner")), &[&TLS13]);
     world.connect(&client, "sip.corp.example").await.unwrap();
     drop(good);
+}
+
+/// Places for who has proven nothing are few, and none is kept by saying nothing.
+#[tokio::test]
+async fn who_says_nothing_makes_room_for_a_partner() {
+    const MANY: usize = 1_100;
+    // Both ends of each are this process's.
+    let (limit, pid) = (format!("--nofile={}:", 3 * MANY), std::process::id().to_string());
+    if !Command::new("prlimit").args(["--pid", &pid, &limit]).status().is_ok_and(|status| status.success()) {
+        eprintln!("left out: who_says_nothing_makes_room_for_a_partner: no right to {MANY} open connections");
+        return;
+    }
+    for kind in [Kind::OutsideXmpp, Kind::OutsideXmpps, Kind::OutsideSip] {
+        let (world, over) = (world(ENTRY).await, if kind == Kind::OutsideSip { "sip" } else { "xmpp" });
+        let at = world.edge.address(kind).unwrap();
+        let mut idle = Vec::new();
+        for number in 0..MANY {
+            idle.push(from_block(number, at).await.unwrap());
+            if number % 32 == 0 {
+                // All are to be accepted, none to wait in the listener's queue.
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        for _ in 0..3 {
+            let good = world.good_partner().await;
+            let client = world.client(Some(world.pki("pki", "partner")), &[&TLS13]);
+            let mut lync = world.connect(&client, "sip.corp.example").await.unwrap();
+            lync.write_all(b"\r\n\r\n").await.unwrap();
+            assert_eq!(lync.read_u8().await.unwrap(), b'\r', "it is heard");
+            drop(good);
+        }
+        let mut closed = 0;
+        for (number, stream) in idle.iter_mut().enumerate() {
+            let mut byte = [0];
+            match tokio::time::timeout(
+                Duration::from_millis(if number < 50 { 1_000 } else { 1 }),
+                stream.read(&mut byte),
+            )
+            .await
+            {
+                Ok(read) => {
+                    assert!(!read.is_ok_and(|n| n > 0), "nothing is said to it");
+                    closed += 1;
+                }
+                Err(_) => assert!(number >= 50, "the oldest make room, not number {number} over {kind:?}"),
+            }
+        }
+        assert!((50..200).contains(&closed), "{closed} of {MANY} over {over}");
+        let (_, metrics) = world.http("GET /metrics").await;
+        let limited =
+            format!("fedgate_links_opened_total{{outcome=\"limited\",protocol=\"{over}\",side=\"outside\"}} {closed}");
+        assert!(metrics.contains(&limited), "{limited}\n{metrics}");
+    }
 }

@@ -6,11 +6,13 @@ pub mod xmpp;
 
 pub use conduit::{Conduit, Stream};
 
+use crate::io::places::{Place, Said, lost};
 use crate::wire::certificate::Chain;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
@@ -32,6 +34,9 @@ pub enum TlsFailure {
     /// What the peer sent is no TLS.
     #[error("the peer speaks no TLS")]
     NoTls,
+    /// The connection lost its place.
+    #[error("its place was needed for a newer connection")]
+    NoPlace,
     /// Any other reason, ours or theirs.
     #[error("TLS: {0}")]
     Failed(String),
@@ -77,6 +82,40 @@ pub async fn accept(
     let stream = TlsStream::from(handshake.await.map_err(|_| TlsFailure::Slow(within))??);
     let chain = super::tls::facts(stream.get_ref().1);
     Ok((Stream::Tls(Box::new(stream)), chain))
+}
+
+/// As [`accept`], for a peer that holds one of the places for unproven connections, and may lose it meanwhile.
+pub async fn accept_unproven(
+    socket: TcpStream,
+    config: Arc<ServerConfig>,
+    within: Duration,
+    place: &mut Option<Place>,
+) -> Result<(Stream, Option<Arc<Chain>>), TlsFailure> {
+    let (begun, mut byte) = (Instant::now(), [0]);
+    let heard = tokio::select! {
+        // Not only readable: that may be said of a socket that has nothing.
+        heard = tokio::time::timeout(within, socket.peek(&mut byte)) => heard.map_err(|_| TlsFailure::Slow(within))?,
+        () = lost(place) => return Err(TlsFailure::NoPlace),
+    };
+    if heard? > 0 {
+        says(place, Said::Something);
+    }
+    let shaken = tokio::select! {
+        shaken = accept(socket, config, within.saturating_sub(begun.elapsed())) => shaken.map_err(|failure| match failure {
+            TlsFailure::Slow(_) => TlsFailure::Slow(within),
+            failure => failure,
+        })?,
+        () = lost(place) => return Err(TlsFailure::NoPlace),
+    };
+    says(place, Said::Secured);
+    Ok(shaken)
+}
+
+/// Who holds the place has said so much.
+pub(super) fn says(place: &mut Option<Place>, said: Said) {
+    if let Some(place) = place {
+        place.says(said);
+    }
 }
 
 /// Handshake as client.

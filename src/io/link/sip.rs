@@ -4,8 +4,8 @@ use super::conduit::{Conduit, Progress, Stream};
 use crate::gate::partner::{Protocol, Side};
 use crate::gate::{HopId, Incoming, Input, Proof, Proven};
 use crate::io::edge::{Edge, Stopped};
-use crate::io::listen::Place;
 use crate::io::orders::Order;
+use crate::io::places::Place;
 use crate::io::telemetry::Count;
 use crate::wire::certificate::Chain;
 use crate::wire::sip::{Frame, Framer};
@@ -188,20 +188,17 @@ pub async fn accept_outside(
         }
     };
     let begun = Instant::now();
-    match super::accept(socket, config, within).await {
+    let mut permit = Some(permit);
+    match super::accept_unproven(socket, config, within, &mut permit).await {
         Ok((stream, chain)) => {
             edge.telemetry.metrics.handshake(begun.elapsed());
-            let start = Start {
-                side: Side::Outside,
-                peer,
-                hop: None,
-                door,
-                dialled: None,
-                others: false,
-                chain,
-                permit: Some(permit),
-            };
+            let start =
+                Start { side: Side::Outside, peer, hop: None, door, dialled: None, others: false, chain, permit };
             run(edge, stream, start).await;
+        }
+        Err(failure @ super::TlsFailure::NoPlace) => {
+            edge.telemetry.metrics.link(Side::Outside, Protocol::Sip, Count::Limited);
+            tracing::debug!(%peer, "handshake failed: {failure}");
         }
         Err(failure) => {
             let detail = match (refusal.take(), &failure) {

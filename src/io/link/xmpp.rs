@@ -6,8 +6,8 @@ use crate::gate::partner::{LinkId, Protocol, Side};
 use crate::gate::{HopId, Incoming, Input, Proof, Proven};
 use crate::io::dial;
 use crate::io::edge::{Edge, Stopped};
-use crate::io::listen::Place;
 use crate::io::orders::{Order, Orders};
+use crate::io::places::{Place, Said, lost};
 use crate::io::telemetry::Count;
 use crate::wire::address::Domain;
 use crate::wire::certificate::Chain;
@@ -86,7 +86,7 @@ pub async fn accept(
     socket: TcpStream,
     side: Side,
     peer: SocketAddr,
-    permit: Option<Place>,
+    mut permit: Option<Place>,
     direct_tls: bool,
 ) {
     let Some(_alive) = edge.alive() else { return };
@@ -94,10 +94,16 @@ pub async fn accept(
     let (stream, direct) = if direct_tls {
         let begun = Instant::now();
         // Boxed, as what is needed once is not to be carried along by each stream for life.
-        match Box::pin(super::accept(socket, live.tls.direct(), live.settings.limits.handshake)).await {
+        let within = live.settings.limits.handshake;
+        match Box::pin(super::accept_unproven(socket, live.tls.direct(), within, &mut permit)).await {
             Ok((stream, chain)) => {
                 edge.telemetry.metrics.handshake(begun.elapsed());
                 (stream, Some(chain))
+            }
+            Err(failure @ super::TlsFailure::NoPlace) => {
+                edge.telemetry.metrics.link(side, Protocol::Xmpp, Count::Limited);
+                tracing::debug!(%peer, "handshake failed: {failure}");
+                return;
             }
             Err(failure) => {
                 edge.telemetry.metrics.link(side, Protocol::Xmpp, Count::Failed);
@@ -200,7 +206,10 @@ impl Task {
             let input = if is_heard { Some(self.machine.buffer()) } else { None };
             let event = tokio::select! {
                 progress = conduit.drive(input) => match progress {
-                    Ok(Progress::Read) => LinkInput::Readable,
+                    Ok(Progress::Read) => {
+                        super::says(&mut self.permit, Said::Something);
+                        LinkInput::Readable
+                    }
                     Ok(Progress::Wrote) => continue,
                     Ok(Progress::Eof) => { eof = true; LinkInput::Eof }
                     Err(error) => return Ok(super::cause(&error)),
@@ -222,6 +231,10 @@ impl Task {
                     // It has panicked: the question stays open until negotiation is over.
                     Err(_) => continue,
                 },
+                () = lost(&mut self.permit) => {
+                    self.conduit = None;
+                    return Ok(super::TlsFailure::NoPlace.to_string());
+                }
                 () = sleep_until(deadline.unwrap_or(idle)) => {
                     let now = Instant::now();
                     if stall.is_some_and(|at| at <= now) {
@@ -241,7 +254,10 @@ impl Task {
     /// Closes the connection, and tells who has to know.
     async fn end(mut self, cause: String) -> End {
         if let Some(conduit) = self.conduit.take() {
-            conduit.close().await;
+            tokio::select! {
+                () = conduit.close() => {}
+                () = lost(&mut self.permit) => {}
+            }
         }
         let peer = self.peer;
         match (&self.link, self.said.take()) {
@@ -253,6 +269,10 @@ impl Task {
             }
             // Whoever asked hears the verdict.
             (None, None) if self.is_verify => {}
+            (None, None) if self.permit.as_ref().is_some_and(Place::is_lost) => {
+                self.edge.telemetry.metrics.link(self.side, Protocol::Xmpp, Count::Limited);
+                tracing::debug!(%peer, cause, "stream ended before proof");
+            }
             (None, None) => {
                 self.edge.telemetry.metrics.link(self.side, Protocol::Xmpp, Count::Failed);
                 match self.side {
@@ -348,7 +368,9 @@ impl Task {
         let begun = Instant::now();
         let (stream, chain) = match (self.tls.take(), self.side) {
             (Some(tls), _) => super::connect(socket, tls.config, &tls.name, within).await,
-            (None, Side::Outside) => super::accept(socket, live.tls.streams(of), within).await,
+            (None, Side::Outside) => {
+                super::accept_unproven(socket, live.tls.streams(of), within, &mut self.permit).await
+            }
             (None, Side::Inside) => super::accept(socket, live.tls.inside_streams(of), within).await,
         }
         .map_err(|failure| failure.to_string())?;

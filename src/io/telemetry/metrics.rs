@@ -26,7 +26,7 @@ pub enum Count {
     Refused,
     /// It came to nothing for any other reason.
     Failed,
-    /// Dropped unread: its address block connects too often, or too many are unproven.
+    /// Dropped: its address block connects too often, or newer ones needed its place among the unproven.
     Limited,
 }
 
