@@ -301,3 +301,23 @@ fn a_partner_s_streams_are_counted() {
     let links = world.gate.snapshot().links;
     assert!(links.contains(&(Side::Outside, Protocol::Xmpp, 2)), "{links:?}");
 }
+
+/// However many domains strangers have, their streams are bounded in all.
+#[test]
+fn strangers_streams_are_counted() {
+    use fedgate::gate::limits::STRANGER_LINKS;
+    use fedgate::gate::{Protocol, Side};
+    use fedgate::wire::xmpp::{Element, NS_SERVER};
+    use support::world::{CONFIG, World};
+    let mut world = World::with(CONFIG, "[default]\nunlisted = \"stranger\"\n");
+    let names: Vec<String> = (0..=STRANGER_LINKS).map(|number| format!("s{number}.example")).collect();
+    for name in &names {
+        let presence = Element::new("presence", NS_SERVER)
+            .attr("from", &format!("romeo@{name}/o"))
+            .attr("to", "juliet@corp.example");
+        world.stanza(name, &presence);
+    }
+    assert_eq!(world.stream_errors.keys().collect::<Vec<_>>(), [names.last().unwrap()]);
+    let links = world.gate.snapshot().links;
+    assert!(links.contains(&(Side::Outside, Protocol::Xmpp, STRANGER_LINKS as u64)), "{links:?}");
+}

@@ -205,8 +205,10 @@ pub const MASKED_BYTES: usize = 1_024;
 pub const CONTACTS: usize = 32;
 /// Multipart bodies in one another that are looked into.
 pub const BODY_DEPTH: usize = 4;
-/// Domains one link may claim.
-pub const CLAIMS_PER_LINK: usize = 64;
+/// Domains one link may claim. No fewer than one accepted XMPP stream may have proven: each costs a path validation, once.
+pub const CLAIMS_PER_LINK: usize = PAIRS_PER_STREAM;
+/// Connections of all strangers; those of each are bounded by `[stranger] limits`, but domains cost nothing.
+pub const STRANGER_LINKS: usize = 1_024;
 
 /// Bounds that the configuration sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -141,21 +141,18 @@ impl Links {
         }
         let is_first = claims.insert(from.clone(), (version, found.clone())).is_none();
         let claim = found?;
-        if is_first && let Some(partner) = claim.partner() {
-            let links_max = settings.policy.partner(partner).limits.links as usize;
-            let count = self.of_partner(&claim).count();
-            if count > links_max {
+        if is_first {
+            if let Err(reject) = self.check_count(settings, &claim) {
                 if let Some(Far::Sip { claims, .. } | Far::XmppPartner { claims, .. }) =
                     self.table.get_mut(&id).map(|link| &mut link.far)
                 {
                     claims.remove(from);
                 }
-                return Err(Reject::new(
-                    Reason::RateLimited,
-                    format!("{count} links of one partner; its limits.links is {links_max}"),
-                ));
+                return Err(reject);
             }
-            self.shown.extend(claim.expires().map(|end| (partner, end)));
+            if let Some(partner) = claim.partner() {
+                self.shown.extend(claim.expires().map(|end| (partner, end)));
+            }
         }
         Ok(claim)
     }
@@ -179,10 +176,37 @@ impl Links {
         self.table.iter().map(|(id, link)| (*id, link))
     }
 
-    fn of_partner<'a>(&'a self, claim: &'a Claim) -> impl Iterator<Item = &'a Link> {
+    /// Whether whoever has just claimed a domain has no more connections than it may have.
+    fn check_count(&self, settings: &Settings, claim: &Claim) -> Result<(), Reject> {
+        let is_whose = |other: &Claim| other.partner() == claim.partner();
+        let (is_beyond, detail) = match (claim.partner(), &settings.policy.stranger) {
+            (Some(partner), _) => {
+                let links_max = settings.policy.partner(partner).limits.links as usize;
+                let count = self.speaking_for(is_whose).count();
+                (count > links_max, format!("{count} links of one partner; its limits.links is {links_max}"))
+            }
+            (None, Some(stranger)) => {
+                let links_max = stranger.limits.links as usize;
+                let count = self.speaking_for(|other| is_whose(other) && other.domain() == claim.domain()).count();
+                match self.speaking_for(is_whose).count() > limits::STRANGER_LINKS {
+                    true => (true, format!("more than {} links of strangers", limits::STRANGER_LINKS)),
+                    false => {
+                        let detail =
+                            format!("{count} links of one stranger; limits.links of [stranger] is {links_max}");
+                        (count > links_max, detail)
+                    }
+                }
+            }
+            (None, None) => return Ok(()),
+        };
+        if is_beyond { Err(Reject::new(Reason::RateLimited, detail)) } else { Ok(()) }
+    }
+
+    /// Links that their peers opened, and that were found to speak for such a domain.
+    fn speaking_for(&self, such: impl Fn(&Claim) -> bool) -> impl Iterator<Item = &Link> {
         self.table.values().filter(move |link| match &link.far {
             Far::Sip { claims, opened: Opened::ByPeer, .. } | Far::XmppPartner { claims, ours: false, .. } => {
-                claims.values().any(|(_, found)| found.as_ref().is_ok_and(|other| other.partner() == claim.partner()))
+                claims.values().any(|(_, found)| found.as_ref().is_ok_and(&such))
             }
             _ => false,
         })
