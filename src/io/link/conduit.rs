@@ -57,6 +57,8 @@ pub struct Conduit {
     written: u64,
     marks: VecDeque<(u64, Time, Path)>,
     moved: Instant,
+    /// When the peer last took something, or was first given something to take.
+    took: Instant,
 }
 
 impl Conduit {
@@ -71,13 +73,15 @@ impl Conduit {
             written: 0,
             marks: VecDeque::new(),
             moved: Instant::now(),
+            took: Instant::now(),
         }
     }
 
     /// Puts bytes behind those that wait.
     pub fn push(&mut self, bytes: &[u8], transit: Option<(Time, Path)>) {
-        if self.out.is_empty() {
+        if self.is_flushed() {
             self.moved = Instant::now();
+            self.took = self.moved;
         }
         self.out.extend_from_slice(bytes);
         self.queued += bytes.len() as u64;
@@ -91,9 +95,9 @@ impl Conduit {
         self.out.len() < OUT_BYTES
     }
 
-    /// When the peer counts as gone because it takes nothing.
+    /// When the peer counts as gone because it takes nothing, whatever it says meanwhile.
     pub fn stalls_at(&self) -> Option<Instant> {
-        (!self.is_flushed()).then(|| self.moved + STALL)
+        (!self.is_flushed()).then(|| self.took + STALL)
     }
 
     /// Whether nothing waits to be written.
@@ -117,6 +121,7 @@ impl Conduit {
                         self.written += n as u64;
                         self.flushed = false;
                         self.moved = Instant::now();
+                        self.took = self.moved;
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending => break,
@@ -127,6 +132,7 @@ impl Conduit {
                     Poll::Ready(Ok(())) => {
                         self.flushed = true;
                         self.moved = Instant::now();
+                        self.took = self.moved;
                         self.settle();
                         return Poll::Ready(Ok(Progress::Wrote));
                     }
@@ -243,5 +249,33 @@ impl AsyncWrite for Stream {
             Stream::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
             Stream::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::edge::for_tests;
+    use crate::io::settings::Dns;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn who_takes_nothing_stalls_whatever_he_says() {
+        let (edge, _arrivals, _gone) = for_tests(Dns::default());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut conduit = Conduit::new(edge, Stream::Plain(listener.accept().await.unwrap().0));
+        assert_eq!(conduit.stalls_at(), None);
+        conduit.push(&vec![0; 64 * 1024 * 1024], None);
+        let mut input = BytesMut::new();
+        // What fits on the way.
+        while tokio::time::timeout(Duration::from_millis(100), conduit.drive(Some(&mut input))).await.is_ok() {}
+        let stalls_at = conduit.stalls_at();
+        assert!(stalls_at.is_some());
+        peer.write_all(b" ").await.unwrap();
+        assert_eq!(conduit.drive(Some(&mut input)).await.unwrap(), Progress::Read);
+        conduit.push(b"more", None);
+        assert_eq!(conduit.stalls_at(), stalls_at);
+        assert!(conduit.moved() + STALL > stalls_at.unwrap());
     }
 }
