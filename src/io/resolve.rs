@@ -152,7 +152,10 @@ fn bound(options: &mut ResolverOpts) {
 pub fn order<T>(mut records: Vec<T>, of: impl Fn(&T) -> &Srv) -> Vec<T> {
     records.sort_by_key(|record| of(record).priority);
     let mut ordered = Vec::with_capacity(records.len().min(ANSWERS_MAX));
-    while let Some(priority) = records.first().map(|record| of(record).priority) {
+    // An answer may hold thousands: what is left out is not drawn for.
+    while ordered.len() < ANSWERS_MAX
+        && let Some(priority) = records.first().map(|record| of(record).priority)
+    {
         let class: Vec<u64> = records
             .iter()
             .map(&of)
@@ -167,7 +170,6 @@ pub fn order<T>(mut records: Vec<T>, of: impl Fn(&T) -> &Srv) -> Vec<T> {
         });
         ordered.push(records.remove(drawn.unwrap_or(0)));
     }
-    ordered.truncate(ANSWERS_MAX);
     ordered
 }
 
