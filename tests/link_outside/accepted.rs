@@ -299,6 +299,13 @@ fn keys_are_not_refused_for_ever() {
     assert_eq!((ours.stanzas().len(), ours.refusals().len()), (1, REFUSALS_PER_STREAM));
     ours.feed(key("unlisted.example", OURS, "k"));
     assert_refused(&mut ours, "policy-violation", "rate-limited");
+    // Nor questions about keys of others.
+    let mut ours = proven_by_sasl();
+    let question = format!("<db:verify from='{THEIRS}' to='unlisted.example' id='1'>k</db:verify>");
+    ours.feed(question.repeat(REFUSALS_PER_STREAM));
+    assert!(ours.closed().is_none());
+    ours.feed(question);
+    assert_refused(&mut ours, "policy-violation", "rate-limited");
     // What could not be verified counts.
     let mut ours = under_tls(edge(TlsMode::Required, EITHER), Some(certificate(THEIRS)), &header(THEIRS, OURS));
     ours.feed(key(THEIRS, OURS, ""));

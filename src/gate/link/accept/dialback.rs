@@ -22,9 +22,8 @@ impl Receiving {
         if self.pending.iter().any(|p| (&p.request.originating, &p.request.receiving) == (&pair.0, &pair.1)) {
             return State::Receiving(self);
         }
-        if self.refused >= REFUSALS_PER_STREAM {
-            let reject = Reject::new(Reason::RateLimited, format!("{REFUSALS_PER_STREAM} dialback keys refused"));
-            return core.refuse(reject, StreamError::PolicyViolation);
+        if let Some(state) = self.end_if_refused_often(core) {
+            return state;
         }
         match self.judge_pair(core, &pair, &key) {
             Ok(Ruling::Believe(known)) => self.prove(core, &question, pair, known),
@@ -43,6 +42,14 @@ impl Receiving {
             Err(Refusal { reject, condition, .. }) => self.decline(core, &question, reject, condition),
         }
         State::Receiving(self)
+    }
+
+    /// Each refusal is told to the operator.
+    fn end_if_refused_often(&self, core: &mut Core) -> Option<State> {
+        (self.refused >= REFUSALS_PER_STREAM).then(|| {
+            let detail = format!("{REFUSALS_PER_STREAM} dialback questions refused");
+            core.refuse(Reject::new(Reason::RateLimited, detail), StreamError::PolicyViolation)
+        })
     }
 
     /// What is made of a pair that is to be proven on this stream by a key, or (an empty one) by what the connection shows.
@@ -81,6 +88,9 @@ impl Receiving {
             let reject = Reject::new(Reason::Malformed, "a dialback verify without from or to");
             return core.refuse(reject, StreamError::ImproperAddressing);
         };
+        if let Some(state) = self.end_if_refused_often(core) {
+            return state;
+        }
         if core.side == Side::Outside
             && let Err(reject) = judge::judge_to(core.side, &core.settings, &originating)
         {
