@@ -1,5 +1,6 @@
 //! What every task of io shares: the settings in force, the clock, telemetry, and the way to the gate.
 
+use super::asking::Asking;
 use super::clock::Clock;
 use super::keeper::{Keeper, Word};
 use super::orders::{self, Handle, Orders};
@@ -42,6 +43,8 @@ pub struct Edge {
     pub keeper: OnceLock<Keeper>,
     /// Why nothing can be written down now.
     pub store_trouble: ArcSwapOption<String>,
+    /// Dialback keys that are being verified.
+    pub asking: Asking,
     inbox: mpsc::Sender<Arrival>,
     links: AtomicU64,
     alive: Mutex<Option<mpsc::Sender<()>>>,
@@ -111,6 +114,7 @@ impl Edge {
             phase: watch::Sender::new(Phase::Starting),
             keeper: OnceLock::new(),
             store_trouble: ArcSwapOption::empty(),
+            asking: Asking::default(),
             inbox,
             links: AtomicU64::new(1),
             alive: Mutex::new(Some(alive)),

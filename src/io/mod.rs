@@ -1,6 +1,7 @@
 //! What touches the world: sockets, TLS, DNS, files, the admin listener, and the one task that owns the gate.
 
 pub mod admin;
+pub mod asking;
 pub mod clock;
 pub mod core;
 pub mod dial;

@@ -382,12 +382,18 @@ impl Task {
 
     /// XEP-0220 §2.3: on a connection of its own.
     fn verify(&mut self, request: VerifyRequest) {
-        if self.verifying.len() >= VERIFYING {
+        let leave = match self.side {
+            Side::Outside => self.edge.asking.leave(&request.originating).map(Some),
+            // Who is inside asks our own nodes.
+            Side::Inside => Some(None),
+        };
+        let Some(leave) = leave.filter(|_| self.verifying.len() < VERIFYING) else {
             self.machine.handle_input(self.edge.clock.now(), LinkInput::Verified(request, Verdict::Error));
             return;
-        }
+        };
         let (edge, side) = (Arc::clone(&self.edge), self.side);
         self.verifying.spawn(async move {
+            let _leave = leave;
             let verdict = dial::verify(edge, side, request.clone()).await;
             (request, verdict)
         });
