@@ -214,7 +214,7 @@ impl Task {
                     Ok(Progress::Eof) => { eof = true; LinkInput::Eof }
                     Err(error) => return Ok(super::cause(&error)),
                 },
-                order = next_order(&mut self.link), if has_room => match order {
+                order = next_order(&mut self.link, has_room) => match order {
                     Next::Order(Order::Send { bytes, transit, receipt }) => {
                         if let Some((received, path)) = transit {
                             // The machine may hold a stanza back until TLS and proof are done; what counts is when it was handed over.
@@ -406,11 +406,82 @@ enum Next {
     Stopping,
 }
 
-/// The loop's next word to this link; never, while the loop does not know it.
-async fn next_order(link: &mut Option<(LinkId, Orders)>) -> Next {
+/// The loop's next word to this link; never, while the loop does not know it. What needs room waits for it; the end does not.
+async fn next_order(link: &mut Option<(LinkId, Orders)>, has_room: bool) -> Next {
     let Some((_, orders)) = link else { return std::future::pending().await };
     tokio::select! {
         Ok(cause) = &mut orders.kill => Next::Killed(cause),
-        order = orders.queue.next() => order.map_or(Next::Stopping, Next::Order),
+        order = orders.queue.next(), if has_room => order.map_or(Next::Stopping, Next::Order),
+        else => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gate::limits::UNACKED_PER_STREAM;
+    use crate::gate::link::Aim;
+    use crate::io::edge::{Arrival, for_tests};
+    use crate::io::settings::Dns;
+    use bytes::Bytes;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    /// A server that says each of these when it has heard what comes before it.
+    async fn server(mut socket: TcpStream, script: &[(&str, &str)]) -> TcpStream {
+        let (mut heard, mut buffer) = (String::new(), [0; 4_096]);
+        for (until, says) in script {
+            while !heard.contains(until) {
+                let n = socket.read(&mut buffer).await.unwrap();
+                assert_ne!(n, 0, "{heard}");
+                heard.push_str(std::str::from_utf8(&buffer[..n]).unwrap());
+            }
+            heard.clear();
+            socket.write_all(says.as_bytes()).await.unwrap();
+        }
+        socket
+    }
+
+    #[tokio::test]
+    async fn who_acknowledges_nothing_can_be_ended_at_once() {
+        const HEADER: &str = "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' id='1' version='1.0'>";
+        let external = format!(
+            "{HEADER}<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>EXTERNAL</mechanism></mechanisms></stream:features>"
+        );
+        let managed = format!("{HEADER}<stream:features><sm xmlns='urn:xmpp:sm:3'/></stream:features>");
+        let (edge, mut arrivals, _gone) = for_tests(Dns::default());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (other, peer) = listener.accept().await.unwrap();
+        let [ours, theirs] = ["far.example", "corp.example"].map(|name| Domain::parse(name).unwrap());
+        let (settings, now) = (edge.live.load().xmpp(), edge.clock.now());
+        let machine = XmppLink::open(settings, Aim::Node("imp-1".to_owned()), ours, theirs, true, [1; 32], now);
+        let (said, _outcome) = oneshot::channel();
+        let start = Start::Opened { hop: HopId(7), tls: None, direct: Some(None), said };
+        tokio::spawn(run(edge, machine, Stream::Plain(socket), Side::Inside, peer, start));
+        let script = [
+            ("version='1.0'>", external.as_str()),
+            ("</auth>", "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>"),
+            ("version='1.0'>", &managed),
+            ("<enable", "<enabled xmlns='urn:xmpp:sm:3'/>"),
+        ];
+        let mut other = server(other, &script).await;
+        let Some(Arrival::Linked(_, handle)) = arrivals.recv().await else { panic!("no link") };
+        assert!(matches!(arrivals.recv().await, Some(Arrival::Input(input)) if matches!(*input, Input::Proven(_))));
+        for receipt in 0..UNACKED_PER_STREAM as u64 + 1 {
+            let bytes = Bytes::from(format!("<message id='{receipt}'/>"));
+            handle.give(Order::Send { bytes, transit: None, receipt: Some(receipt) }).unwrap();
+        }
+        // All that may be under way.
+        let (last, mut buffer, mut heard) = (format!("id='{}'", UNACKED_PER_STREAM - 1), [0; 4_096], String::new());
+        while !heard.contains(&last) {
+            let n = other.read(&mut buffer).await.unwrap();
+            heard.push_str(std::str::from_utf8(&buffer[..n]).unwrap());
+            heard.drain(..heard.len().saturating_sub(8_192));
+        }
+        handle.kill("enough".to_owned());
+        let ended = tokio::time::timeout(Duration::from_secs(5), arrivals.recv()).await.expect("it hears");
+        let Some(Arrival::Input(input)) = ended else { panic!("not told") };
+        assert!(matches!(&*input, Input::Closed { cause, .. } if cause == "enough"), "{input:?}");
     }
 }
