@@ -75,6 +75,13 @@ pub struct Listeners {
     pub inside_xmpp: Vec<SocketAddr>,
 }
 
+impl Listeners {
+    /// Those of the inside.
+    pub fn inside(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.inside_sip_tcp.iter().chain(&self.inside_sip_tls).chain(&self.inside_xmpp).copied()
+    }
+}
+
 /// A certificate and its key, checked to belong together.
 #[derive(Clone, Debug)]
 pub struct Identity {

@@ -15,7 +15,7 @@ use crate::io::resolve::{self, NotFound};
 use crate::io::settings::Srv;
 use crate::wire::address::Domain;
 use crate::wire::certificate::Chain;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -129,6 +129,15 @@ async fn each(
             Vec::new()
         });
         let mut left = interleave(found, way.at.port);
+        left.retain(|at| {
+            let is_ours = is_inside(edge, *at);
+            if is_ours {
+                failure
+                    .attempts
+                    .push(format!("{host} {at}: that is our own [inside] listener, and no partner's server"));
+            }
+            !is_ours
+        });
         while let Some((socket, at)) =
             race(host, &mut left, by.max(Instant::now() + LEAST), &mut failure.attempts).await
         {
@@ -152,6 +161,18 @@ async fn each(
         }
     }
     Err(failure)
+}
+
+/// Whether one of our inside listeners is there. A partner whose records lead there would have us take our own stream for a node's, if we are
+/// among the node's `sources`: then what is for the partner goes round until its budget is spent.
+fn is_inside(edge: &Edge, at: SocketAddr) -> bool {
+    let ip = at.ip().to_canonical();
+    let is_here = |own: IpAddr| match own.is_unspecified() {
+        true => resolve::our_address_towards(at).is_ok_and(|own| own.to_canonical() == ip),
+        false => own.to_canonical() == ip,
+    };
+    let live = edge.live.load();
+    live.settings.listeners.inside().any(|own| own.port() == at.port() && is_here(own.ip()))
 }
 
 /// TLS first, where it is direct.
@@ -349,20 +370,36 @@ pub async fn verify(edge: Arc<Edge>, side: Side, request: VerifyRequest) -> Verd
     })
 }
 
+/// The first node of the domain that has an answer.
 async fn ask_node(edge: &Arc<Edge>, request: &VerifyRequest) -> Result<Verdict, Failure> {
+    let give_up = Instant::now() + VERIFY;
     let domain = &request.originating;
     let live = edge.live.load_full();
     let of_domain = |node: &&Node| node.protocol == NodeProtocol::Xmpp && node.domains.contains(domain);
-    let Some(node) = live.settings.nodes.iter().filter(of_domain).min_by_key(|node| node.priority) else {
+    let mut nodes: Vec<&Node> = live.settings.nodes.iter().filter(of_domain).collect();
+    nodes.sort_by_key(|node| node.priority);
+    if nodes.is_empty() {
         return Err(Failure::from(format!("no XMPP node serves {domain}")));
-    };
-    let give_up = Instant::now() + VERIFY;
-    let (socket, at) = connect_to(edge, node.address.clone(), give_up).await?;
-    let name = tls_name(&live.settings.nodes, &node.name, domain);
-    let tls = ClientTls { name, config: live.tls.to_xmpp_node(&request.receiving)? };
-    let ready = Ready { side: Side::Inside, stream: Stream::Plain(socket), at, direct: None };
-    let said = ask(edge, request, ready, tls, give_up).await;
-    said.map_err(|Unproven { cause, .. }| Failure::from(format!("{at}: {cause}")))
+    }
+    let mut failure = Failure::default();
+    for (index, node) in nodes.iter().enumerate() {
+        let by = share(give_up, nodes.len() - index).min(give_up);
+        let (socket, at) = match connect_to(edge, node.address.clone(), by).await {
+            Ok(reached) => reached,
+            Err(Failure { attempts, .. }) => {
+                failure.attempts.extend(attempts);
+                continue;
+            }
+        };
+        let name = tls_name(&live.settings.nodes, &node.name, domain);
+        let tls = ClientTls { name, config: live.tls.to_xmpp_node(&request.receiving)? };
+        let ready = Ready { side: Side::Inside, stream: Stream::Plain(socket), at, direct: None };
+        match ask(edge, request, ready, tls, by).await {
+            Ok(verdict) => return Ok(verdict),
+            Err(Unproven { cause, .. }) => failure.attempts.push(format!("{at}: {cause}")),
+        }
+    }
+    Err(failure)
 }
 
 async fn ask_partner(edge: &Arc<Edge>, request: &VerifyRequest) -> Result<Verdict, Failure> {

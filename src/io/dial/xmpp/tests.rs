@@ -4,8 +4,8 @@
 use super::*;
 use crate::gate::link::Settings as LinkSettings;
 use crate::gate::partner::{
-    Action, Budget, ChatMode, Direction, DomainPattern, Html, Identity as Names, Partner as Entry, Profile, Proof,
-    TrustId,
+    Action, Budget, ChatMode, Direction, DomainPattern, Html, Identity as Names, NodeProof, Partner as Entry, Profile,
+    Proof, TrustId,
 };
 use crate::gate::peer::{Evidence, Opened, TrustSet, TrustSets};
 use crate::gate::policy::Table;
@@ -349,4 +349,60 @@ async fn a_partner_without_tls_is_not_asked_for_it() {
     let (_, _, shown) = proven(theirs.hears().await);
     assert_eq!((shown.tls, shown.by), (false, Proof::Dialback));
     assert_eq!(theirs.accepted(), [1, 0]);
+}
+
+#[tokio::test]
+async fn our_own_inside_is_nobodys_server() {
+    let (mut corp, theirs) = by_certificate();
+    let port = theirs.listens(false).await;
+    for inside in ["127.0.0.1", "0.0.0.0", "[::]"] {
+        let mut settings = corp.edge.live.load().settings.clone();
+        settings.listeners.inside_xmpp = vec![format!("{inside}:{port}").parse().unwrap()];
+        corp.edge.live.store(Arc::new(Live::build(settings).unwrap()));
+        corp.knows(records(THEIRS, &[srv("host.xmpp.example", port, 0)], &[]));
+        let (cause, _) = unreachable(corp.dials(None).await);
+        assert!(cause.contains("our own [inside] listener"), "{cause}");
+        let next_hop = HostPort { host: "127.0.0.1".to_owned(), port };
+        assert!(unreachable(corp.dials(Some(next_hop)).await).0.contains("our own [inside] listener"));
+    }
+    assert_eq!(theirs.accepted(), [0, 0]);
+}
+
+#[tokio::test]
+async fn a_node_that_is_not_there_leaves_the_next_of_its_domain_to_be_asked() {
+    let theirs = Party::new(THEIRS, THEIRS, entry(CORP, TlsMode::Off, &[Proof::Dialback]));
+    let (closed, _) = closed_and_mute().await;
+    let node = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut settings = theirs.edge.live.load().settings.clone();
+    let served = |name: &str, priority, port| Node {
+        name: name.to_owned(),
+        protocol: NodeProtocol::Xmpp,
+        address: HostPort { host: "127.0.0.1".to_owned(), port },
+        tls_name: None,
+        verify: NodeProof::Dialback,
+        sources: Vec::new(),
+        domains: vec![domain(THEIRS)],
+        users: Vec::new(),
+        routing: true,
+        priority,
+        weight: 0,
+        public_port: 0,
+        facing: None,
+        profile: Profile::Generic,
+        component: None,
+    };
+    settings.nodes = vec![served("b", 20, node.local_addr().unwrap().port()), served("a", 10, closed)];
+    theirs.edge.live.store(Arc::new(Live::build(settings).unwrap()));
+    let request = VerifyRequest {
+        originating: domain(THEIRS),
+        receiving: domain(CORP),
+        stream_id: "1".to_owned(),
+        key: "k".to_owned(),
+    };
+    let asked = tokio::spawn(verify(Arc::clone(&theirs.edge), Side::Inside, request));
+    let (mut socket, _) = timeout(Duration::from_secs(5), node.accept()).await.expect("the second is asked").unwrap();
+    let header = "<stream:stream xmlns='jabber:server' xmlns:db='jabber:server:dialback' xmlns:stream='http://etherx.jabber.org/streams' id='x'>";
+    let answer = format!("{header}<db:verify from='{THEIRS}' to='{CORP}' id='1' type='valid'/>");
+    tokio::io::AsyncWriteExt::write_all(&mut socket, answer.as_bytes()).await.unwrap();
+    assert_eq!(timeout(Duration::from_secs(5), asked).await.unwrap().unwrap(), Verdict::Valid);
 }
