@@ -112,6 +112,14 @@ impl Places {
     }
 }
 
+#[cfg(test)]
+impl Places {
+    /// How many are taken.
+    pub fn taken(&self) -> usize {
+        lock(&self.0).taken
+    }
+}
+
 impl Pool {
     fn count(&self, block: &Block) -> usize {
         self.blocks.get(block).map_or(0, BTreeMap::len)
@@ -251,7 +259,7 @@ mod tests {
         assert!(!is_lost(&mut good), "its proof is due");
         more.extend(fill(UNPROVEN, 30_000, after(10_100)));
         assert!(is_lost(&mut held[1]) && is_lost(&mut good), "nor has who did TLS");
-        assert_eq!(lock(&places.0).taken, UNPROVEN);
+        assert_eq!(places.taken(), UNPROVEN);
         drop((held, good, more));
         assert!(is_empty(&places), "nothing is remembered of who is gone");
     }
@@ -263,7 +271,7 @@ mod tests {
         let crowds: Vec<Place> = (0..UNPROVEN * 8).map(|number| places.take(address(1 + number % 128))).collect();
         assert!(!is_lost(&mut good), "eight in each of 128 blocks are crowds");
         drop(crowds);
-        assert_eq!(lock(&places.0).taken, 1);
+        assert_eq!(places.taken(), 1);
     }
 
     #[test]

@@ -190,18 +190,32 @@ impl Conduit {
     ///
     /// What the peer still sends is then read and dropped for a moment: closing a socket with unread bytes resets the connection, and the reset may
     /// overtake our last answer.
-    pub async fn close(mut self) {
+    pub async fn close(self) {
+        if let Some(rest) = self.goodbye().await {
+            tokio::spawn(rest);
+        }
+    }
+
+    /// As [`close`](Self::close), to the end of that moment.
+    pub async fn close_wholly(self) {
+        if let Some(rest) = self.goodbye().await {
+            rest.await;
+        }
+    }
+
+    async fn goodbye(mut self) -> Option<impl Future<Output = ()> + Send + 'static> {
         let goodbye = async {
             self.flush().await?;
             self.stream.shutdown().await
         };
-        if let Ok(Ok(())) = tokio::time::timeout(STALL, goodbye).await {
-            let mut stream = self.stream;
-            tokio::spawn(tokio::time::timeout(LINGER, async move {
-                let mut scrap = [0; 4_096];
-                while matches!(stream.read(&mut scrap).await, Ok(n) if n > 0) {}
-            }));
-        }
+        let said = tokio::time::timeout(STALL, goodbye).await;
+        let mut stream = self.stream;
+        let rest = async move {
+            let mut scrap = [0; 4_096];
+            let emptied = async { while matches!(stream.read(&mut scrap).await, Ok(n) if n > 0) {} };
+            let _ = tokio::time::timeout(LINGER, emptied).await;
+        };
+        matches!(said, Ok(Ok(()))).then_some(rest)
     }
 
     /// The bare socket, for a TLS handshake in mid-stream; `None` if it is under TLS already.

@@ -254,9 +254,13 @@ impl Task {
     /// Closes the connection, and tells who has to know.
     async fn end(mut self, cause: String) -> End {
         if let Some(conduit) = self.conduit.take() {
-            tokio::select! {
-                () = conduit.close() => {}
-                () = lost(&mut self.permit) => {}
+            match self.permit {
+                // It holds its place for as long as its socket, or the sockets of those we refused would be without number.
+                Some(_) => tokio::select! {
+                    () = conduit.close_wholly() => {}
+                    () = lost(&mut self.permit) => {}
+                },
+                None => conduit.close().await,
             }
         }
         let peer = self.peer;
@@ -440,6 +444,27 @@ mod tests {
             socket.write_all(says.as_bytes()).await.unwrap();
         }
         socket
+    }
+
+    #[tokio::test]
+    async fn who_was_refused_holds_his_place_until_he_is_gone() {
+        let (edge, _arrivals, _gone) = for_tests(Dns::default());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let places = crate::io::places::Places::default();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, at) = listener.accept().await.unwrap();
+        let place = Some(places.take(at.ip()));
+        let task = tokio::spawn(accept(edge, socket, Side::Outside, at, place, false));
+        peer.write_all(b"<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' from='a.example' to='b.example' version='1.0'>")
+            .await
+            .unwrap();
+        let mut said = String::new();
+        peer.read_to_string(&mut said).await.unwrap();
+        assert!(said.ends_with("</stream:stream>"), "{said}");
+        assert_eq!(places.taken(), 1, "its socket is open");
+        drop(peer);
+        tokio::time::timeout(Duration::from_secs(1), task).await.unwrap().unwrap();
+        assert_eq!(places.taken(), 0);
     }
 
     #[tokio::test]
