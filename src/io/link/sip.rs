@@ -46,6 +46,7 @@ pub async fn run(edge: Arc<Edge>, stream: Stream, start: Start) {
     let Some(_alive) = edge.alive() else { return };
     let Ok((link, mut orders)) = edge.link().await else { return };
     let Start { side, peer, hop, door, dialled, others, chain, permit } = start;
+    let mut is_fresh = hop.is_some();
     let proven = Proven { link, side, peer, hop, door, proof: Proof::Sip { chain, dialled, others } };
     if edge.input(Input::Proven(Box::new(proven))).await.is_err() {
         return;
@@ -84,8 +85,13 @@ pub async fn run(edge: Arc<Edge>, stream: Stream, start: Start) {
         let input = (reading && !orders.queue.is_long()).then(|| framer.buffer());
         tokio::select! {
             progress = conduit.drive(input) => match progress {
-                Ok(Progress::Read | Progress::Wrote) => keepalive = keepalive_after(conduit.moved()),
                 Ok(Progress::Eof) => break "the peer closed the connection".to_owned(),
+                Ok(progress) => {
+                    if progress == Progress::Wrote && std::mem::take(&mut is_fresh) {
+                        conduit.hasten();
+                    }
+                    keepalive = keepalive_after(conduit.moved());
+                }
                 Err(error) => break super::cause(&error),
             },
             first = orders.queue.next(), if has_room => {
