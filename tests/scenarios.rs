@@ -81,6 +81,25 @@ fn an_error_that_reaches_nobody_is_counted() {
     assert!(world.events.iter().any(|event| matches!(event, Event::Noticed { what } if what.contains("handed"))));
 }
 
+/// What is owed in memory alone and can't be said before the edge stops is no silence: it is counted, and the operator hears.
+#[test]
+fn an_error_owed_between_xmpp_servers_when_the_edge_stops_is_counted() {
+    use fedgate::gate::{Event, Input};
+    use std::time::Duration;
+    use support::world::{CONFIG, World};
+    let mut world = World::with(CONFIG, "[[partner]]\ndomain = \"jabber.example\"\nprotocol = \"xmpp\"\n");
+    world.unreachable.extend(["jabber.example".to_owned(), "imp-1".to_owned()]);
+    world.stanza_text(
+        "imp-1",
+        "<message from='juliet@corp.example/b' to='romeo@jabber.example' id='lost'><body>x</body></message>",
+    );
+    assert_eq!(world.gate.snapshot().unresolved, 0, "it is still tried");
+    world.input(Input::Drain { last: true });
+    world.advance(Duration::from_secs(10));
+    assert_eq!(world.gate.snapshot().unresolved, 1);
+    assert!(world.events.iter().any(|event| matches!(event, Event::Noticed { what } if what.contains("still owed"))));
+}
+
 /// A side that takes requests and answers nothing, or does not even take the connection, fills what is kept for it, and then its own requests
 /// are refused: who asks for somebody else notices nothing.
 #[test]

@@ -218,6 +218,7 @@ impl Crossings {
     /// An error that another server said of a sender's message could not be written: it is owed as one of ours is.
     pub fn owe(&mut self, turn: &mut Turn<'_>, hop: HopKey, envelope: &Envelope, bytes: &[u8]) {
         if self.bounces.len() >= limits::PAGES {
+            self.lose(turn, 1, "too many errors are owed to senders' servers that can't be reached");
             return self.settled(turn, envelope.of());
         }
         let stanza = match std::str::from_utf8(bytes) {
@@ -250,9 +251,7 @@ impl Crossings {
             self.bounces.remove(&number);
             self.settled(turn, of);
             if counts {
-                self.unresolved += 1;
-                let what = "an error could not be handed to its sender's server in many tries".to_owned();
-                turn.step(Step::Event(Event::Noticed { what }));
+                self.lose(turn, 1, "an error could not be handed to its sender's server in many tries");
             }
             return;
         }
@@ -268,11 +267,26 @@ impl Crossings {
         turn.step(Step::Pass { hop: bounce.hop.clone(), parcel });
     }
 
-    /// Draining is over.
+    /// Draining is over. Whose message was never acknowledged hears of it by that; whoever keeps no count does not.
     pub fn give_up(&mut self, turn: &mut Turn<'_>) {
-        for number in std::mem::take(&mut self.bounces).into_keys() {
+        let mut lost = 0;
+        for (number, bounce) in std::mem::take(&mut self.bounces) {
             turn.deadlines.cancel(&Deadline::Crossing(number));
+            lost += u64::from(bounce.counts);
         }
+        if lost > 0 {
+            self.lose(
+                turn,
+                lost,
+                "errors were still owed to senders' servers that can't be reached when the edge stopped",
+            );
+        }
+    }
+
+    /// So many senders hear nothing of how their messages ended: the operator does.
+    fn lose(&mut self, turn: &mut Turn<'_>, count: u64, what: &str) {
+        self.unresolved += count;
+        turn.step(Step::Event(Event::Noticed { what: what.to_owned() }));
     }
 
     /// Whether no error is owed any more.
