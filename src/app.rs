@@ -408,7 +408,7 @@ mod tests {
     fn sip_node(address: &str, public_port: u16) -> Node {
         let (host, port) = address.rsplit_once(':').unwrap();
         Node {
-            name: format!("imp-{public_port}"),
+            name: format!("imp-{public_port}").into(),
             protocol: crate::gate::partner::NodeProtocol::Sip,
             address: HostPort { host: host.to_owned(), port: port.parse().unwrap() },
             tls_name: None,

@@ -100,7 +100,7 @@ enum Way {
 impl Way {
     fn new(loaded: &Loaded, ask: &Ask) -> Self {
         let settings = &loaded.gate;
-        let of = |node: &Node, doors| Way::Node { name: node.name.clone(), protocol: node.protocol, doors };
+        let of = |node: &Node, doors| Way::Node { name: node.name.to_string(), protocol: node.protocol, doors };
         match ask.side {
             Side::Outside => {
                 let first = table::order(settings, &ask.to, |_| true).first().copied();

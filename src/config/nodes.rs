@@ -155,7 +155,7 @@ fn read_one<'s>(
     }
     let short = |number: Option<u64>, default| number.and_then(|number| u16::try_from(number).ok()).unwrap_or(default);
     let node = Node {
-        name,
+        name: name.into(),
         protocol,
         address,
         tls_name: keys.tls_name,

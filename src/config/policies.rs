@@ -279,7 +279,7 @@ fn read_partner(context: &Context<'_>, mut section: Section<'_>, trust: &mut Tru
     section.finish();
     let domain = domain?;
     Some(Partner {
-        label: domain.to_string(),
+        label: domain.to_string().into(),
         domain,
         protocol: protocol?,
         origin,

@@ -34,7 +34,11 @@ use crate::wire::sip::{Message, Method, Start};
 use crate::wire::xmpp::{Element, NS_SERVER};
 use bytes::Bytes;
 use rand::RngExt;
+use smol_str::SmolStr;
 use std::net::IpAddr;
+
+/// The label of whom no entry names.
+const OTHER: SmolStr = SmolStr::new_static("other");
 
 /// Methods we answer, for Allow.
 const ALLOW: &str = "SUBSCRIBE, NOTIFY, INVITE, ACK, CANCEL, BYE, MESSAGE, INFO, UPDATE, OPTIONS";
@@ -305,7 +309,7 @@ impl Gate {
             server,
             action: permit.action(),
             full_jid: false,
-            partner: label.to_owned(),
+            partner: label.into(),
             from: permit.from().to_jid(),
             to: permit.to().to_jid(),
         };
@@ -357,7 +361,7 @@ impl Gate {
                 action: question.action,
                 side: question.side,
                 protocol: asker,
-                partner: self.entry(partner).2,
+                partner: self.entry(partner).2.to_string(),
                 peer,
                 because: because.unwrap_or_default(),
                 policy_version: permit.policy_version(),
@@ -373,14 +377,14 @@ impl Gate {
     }
 
     /// Dialect, budget and label of a partner entry, or of strangers.
-    fn entry(&self, partner: Option<PartnerId>) -> (Profile, Budget, String) {
+    fn entry(&self, partner: Option<PartnerId>) -> (Profile, Budget, SmolStr) {
         match (partner, &self.settings.policy.stranger) {
             (Some(id), _) => {
                 let partner = self.settings.policy.partner(id);
                 (partner.profile, partner.limits, partner.label.clone())
             }
-            (None, Some(stranger)) => (STRANGER_PROFILE, stranger.limits, "other".to_owned()),
-            (None, None) => (STRANGER_PROFILE, Budget::default(), "other".to_owned()),
+            (None, Some(stranger)) => (STRANGER_PROFILE, stranger.limits, OTHER),
+            (None, None) => (STRANGER_PROFILE, Budget::default(), OTHER),
         }
     }
 

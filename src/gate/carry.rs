@@ -23,6 +23,7 @@ use super::session::{Facts, Parcel, Passage, Step};
 use super::time::Time;
 use crate::wire::sip::{Message, Start};
 use rand::RngExt;
+use smol_str::SmolStr;
 
 impl Gate {
     /// Turns every step into outputs, until none is left.
@@ -101,11 +102,11 @@ impl Gate {
             HopKey::SipNode { node } => {
                 let found = self.settings.nodes.iter().find(|n| n.name == *node)?;
                 let (address, tls_name) = (found.address.clone(), found.tls_name.clone());
-                Some(Target::SipNode { node: node.clone(), address, tls_name })
+                Some(Target::SipNode { node: node.to_string(), address, tls_name })
             }
             HopKey::Node { node, from, to } => {
                 let address = self.settings.nodes.iter().find(|n| n.name == *node)?.address.clone();
-                Some(Target::XmppNode { node: node.clone(), address, from: from.clone(), to: to.clone() })
+                Some(Target::XmppNode { node: node.to_string(), address, from: from.clone(), to: to.clone() })
             }
             HopKey::XmppPartner { from, to } => {
                 let (find, next_hop) = self.settings.way_to(to, Protocol::Xmpp)?;
@@ -114,7 +115,7 @@ impl Gate {
             }
             HopKey::Component { node, domain } if components::is_wanted(&self.settings, node, domain) => {
                 let address = self.settings.nodes.iter().find(|n| n.name == *node)?.address.clone();
-                Some(Target::XmppComponent { node: node.clone(), address, domain: domain.clone() })
+                Some(Target::XmppComponent { node: node.to_string(), address, domain: domain.clone() })
             }
             HopKey::Component { .. } => None,
         }
@@ -148,8 +149,10 @@ impl Gate {
             HopKey::XmppPartner { to, .. } => {
                 (self.label(Some(to.as_str()), Protocol::Xmpp), Side::Outside, Protocol::Xmpp)
             }
-            HopKey::SipNode { node } => (node.clone(), Side::Inside, Protocol::Sip),
-            HopKey::Node { node, .. } | HopKey::Component { node, .. } => (node.clone(), Side::Inside, Protocol::Xmpp),
+            HopKey::SipNode { node } => (node.to_string(), Side::Inside, Protocol::Sip),
+            HopKey::Node { node, .. } | HopKey::Component { node, .. } => {
+                (node.to_string(), Side::Inside, Protocol::Xmpp)
+            }
         };
         let event = Event::Unreachable { who, side, protocol, cause: reject.detail.clone() };
         self.outputs.push_back(Output::Event(Box::new(event)));
@@ -346,7 +349,7 @@ impl Gate {
             action: sender.action,
             side: Side::Outside,
             protocol: Protocol::Sip,
-            partner: sender.partner.clone(),
+            partner: sender.partner.to_string(),
             peer: None,
         };
         let hostname = self.settings.identities.first().map(|i| i.hostname.clone()).unwrap_or_default();
@@ -360,7 +363,7 @@ impl Gate {
     }
 
     /// Counts how a message from SIP ended.
-    pub(super) fn settled(&mut self, partner: String, action: Action, outcome: Outcome) {
+    pub(super) fn settled(&mut self, partner: SmolStr, action: Action, outcome: Outcome) {
         let settled = Settled { partner, side: Side::Outside, protocol: Protocol::Sip, action, outcome };
         self.outputs.push_back(Output::Event(Box::new(Event::Settled(settled))));
     }

@@ -108,7 +108,7 @@ impl Gate {
             self.lost(now, lost, "the stream ended before the outcome was known");
         }
         self.node_is(node);
-        self.attach(now, &HopKey::Component { node: node.to_owned(), domain: domain.clone() });
+        self.attach(now, &HopKey::Component { node: node.into(), domain: domain.clone() });
     }
 
     /// New settings. Streams to nodes that are gone or moved, or share another secret with us, end at once. One under a name that is no longer

@@ -2,6 +2,7 @@
 
 use crate::gate::partner::{Action, LinkId, Protocol, Side};
 use crate::gate::reject::{DecisionId, Reason};
+use smol_str::SmolStr;
 use std::net::SocketAddr;
 
 /// Something happened.
@@ -103,7 +104,7 @@ pub struct Decision {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settled {
     /// The partner entry's label; `other` when none.
-    pub partner: String,
+    pub partner: SmolStr,
     /// Where the sender is: outside = in.
     pub side: Side,
     /// The sender's protocol.

@@ -115,7 +115,7 @@ impl Gate {
     /// A gate that knows nothing yet. `seed` must be unguessable: ids and tags come from it.
     pub fn new(settings: Settings, seed: [u8; 32], now: Time) -> Self {
         let nodes_up =
-            settings.nodes.iter().map(|node| (node.name.clone(), components::is_up_at_first(node))).collect();
+            settings.nodes.iter().map(|node| (node.name.to_string(), components::is_up_at_first(node))).collect();
         let mut gate = Self {
             border: Border::of(&settings),
             health: Health::default(),
@@ -175,7 +175,7 @@ impl Gate {
         }
         for (partner, end) in self.links.take_shown() {
             let partner = self.settings.policy.partner(partner).label.clone();
-            let shown = Event::Shown { partner, not_after: end.unix_seconds() };
+            let shown = Event::Shown { partner: partner.to_string(), not_after: end.unix_seconds() };
             self.outputs.push_back(Output::Event(Box::new(shown)));
         }
         self.carry(now);
@@ -269,9 +269,9 @@ impl Gate {
                 };
                 let ours = node.is_some();
                 let nodes = match node {
-                    Some(node) => Ok(vec![node]),
+                    Some(node) => Ok(vec![node.to_string()]),
                     None => peer::nodes::node_of(&self.settings, peer.ip(), chain.as_deref(), now)
-                        .map(|nodes| nodes.iter().map(|node| node.name.clone()).collect()),
+                        .map(|nodes| nodes.iter().map(|node| node.name.to_string()).collect()),
                 };
                 match nodes {
                     Ok(nodes) => {
@@ -347,7 +347,7 @@ impl Gate {
                 }
             }
             Proof::Xmpp { from, to, ours, both_ways, managed, other: Other::Node(node) } => {
-                let key = route::HopKey::Node { node: node.clone(), from: to.clone(), to: from.clone() };
+                let key = route::HopKey::Node { node: node.as_str().into(), from: to.clone(), to: from.clone() };
                 let is_another_pair = match self.links.get_mut(link).map(|link| &mut link.far) {
                     Some(Far::XmppNode { pairs, .. }) => pairs.insert((from, to)),
                     _ => {
@@ -472,8 +472,8 @@ impl Gate {
             .nodes
             .iter()
             .map(|n| {
-                let up = self.nodes_up.get(&n.name).copied().unwrap_or_else(|| components::is_up_at_first(n));
-                (n.name.clone(), up)
+                let up = self.nodes_up.get(n.name.as_str()).copied().unwrap_or_else(|| components::is_up_at_first(n));
+                (n.name.to_string(), up)
             })
             .collect();
         let before = std::mem::replace(&mut self.settings, settings);
@@ -524,8 +524,11 @@ impl Gate {
             if let Far::SipNode { nodes, chain, ours } = &link.far {
                 let is_known = match ours {
                     true => nodes.iter().all(|node| self.settings.nodes.iter().any(|n| n.name == *node)),
-                    false => peer::nodes::node_of(&self.settings, link.peer.ip(), chain.as_deref(), now)
-                        .is_ok_and(|found| found.len() == nodes.len() && found.iter().all(|n| nodes.contains(&n.name))),
+                    false => {
+                        peer::nodes::node_of(&self.settings, link.peer.ip(), chain.as_deref(), now).is_ok_and(|found| {
+                            found.len() == nodes.len() && found.iter().all(|n| nodes.iter().any(|name| n.name == *name))
+                        })
+                    }
                 };
                 if !is_known {
                     unwanted.push(id);
@@ -672,7 +675,7 @@ impl Gate {
     /// Presence that waited too long for the store was given up: what its users show is asked for, and what they were shown told, again.
     fn store_told(&mut self, now: Time, trouble: Option<String>) {
         if self.writing.told(now, trouble) {
-            let nodes: Vec<String> = self.settings.nodes.iter().map(|node| node.name.clone()).collect();
+            let nodes: Vec<smol_str::SmolStr> = self.settings.nodes.iter().map(|node| node.name.clone()).collect();
             let (mut turn, sessions) = self.turn(now);
             for node in nodes {
                 node_lost(&mut turn, sessions, &node);
@@ -699,7 +702,7 @@ impl Gate {
         domain
             .and_then(|domain| Domain::parse(domain).ok())
             .and_then(|domain| self.settings.policy.partner_for(&domain, protocol))
-            .map_or_else(|| "other".to_owned(), |id| self.settings.policy.partner(id).label.clone())
+            .map_or_else(|| "other".to_owned(), |id| self.settings.policy.partner(id).label.to_string())
     }
 }
 

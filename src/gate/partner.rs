@@ -2,6 +2,7 @@
 
 use crate::wire::address::Domain;
 use ipnet::IpNet;
+use smol_str::SmolStr;
 use std::time::Duration;
 
 /// Index into the policy's partner entries. Valid for one policy version only; never kept in records.
@@ -155,7 +156,7 @@ pub struct Partner {
     /// The entry's key, with `domain`.
     pub protocol: Protocol,
     /// Label for metrics and logs: the domain as configured.
-    pub label: String,
+    pub label: SmolStr,
     /// Where it is written (`policies/10-partners.toml:12`), for people.
     pub origin: String,
     /// Of two entries for one domain, the one to use first.
@@ -223,7 +224,7 @@ pub enum NodeProof {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Node {
     /// Its name, for logs and metrics.
-    pub name: String,
+    pub name: SmolStr,
     /// How it is attached.
     pub protocol: NodeProtocol,
     /// Where it listens.

@@ -145,13 +145,13 @@ pub type Load = Arc<dyn Fn() -> Result<Loaded, String> + Send + Sync>;
 impl Settings {
     /// The partner entries' labels, as metrics know them.
     pub fn labels(&self) -> Vec<String> {
-        self.policy.partners.iter().map(|partner| partner.label.clone()).collect()
+        self.policy.partners.iter().map(|partner| partner.label.to_string()).collect()
     }
 
     /// The node whose `public_port` this is.
     pub fn door(&self, port: u16) -> Option<String> {
         let of_node = self.nodes.iter().find(|node| node.public_port == port && port != 0);
-        of_node.map(|node| node.name.clone())
+        of_node.map(|node| node.name.to_string())
     }
 
     /// Tells telemetry what the settings name.

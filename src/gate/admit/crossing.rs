@@ -267,7 +267,7 @@ impl Gate {
         let error = reject.stanza_error(id);
         if stanza.kind == Kind::Message && speaker.node.is_some() {
             // Its server may hear that the message is handled before it reads the error: that is said until it is taken.
-            let mut envelope = envelope(speaker, (from, to), stanza, (action, false), facts.partner);
+            let mut envelope = envelope(speaker, (from, to), stanza, (action, false), facts.partner.into());
             sessions.crossings.take_on(&mut envelope);
             sessions.crossings.bounce(&mut turn, &envelope, &error);
         } else if let Some(reply) = stanza.error_reply(&error) {
@@ -347,7 +347,7 @@ fn envelope(
     (from, to): (&Jid, &Jid),
     stanza: &Stanza,
     (action, is_reply): (Action, bool),
-    partner: String,
+    partner: smol_str::SmolStr,
 ) -> Envelope {
     Envelope {
         link: speaker.link,

@@ -21,10 +21,11 @@ use crate::wire::address::Address;
 use crate::wire::sip::header::{Name, Via};
 use crate::wire::sip::{Message, Method, Uri};
 use rand::RngExt;
+use smol_str::SmolStr;
 
 /// What a request is inside of: by our own mark, or by what was seen.
 struct Within {
-    node: String,
+    node: SmolStr,
     dialog: Dialog,
 }
 
@@ -150,7 +151,7 @@ impl Gate {
             local,
             partner: claim.domain().clone(),
             action,
-            label: label.to_owned(),
+            label: label.into(),
             profile,
             dialog,
             node,
@@ -248,7 +249,7 @@ impl Gate {
         request: &Message,
         way: Way,
         routed: &Routed,
-        (others, tries): (Vec<String>, u8),
+        (others, tries): (Vec<SmolStr>, u8),
     ) -> Result<(), Reject> {
         let hop = match way.side {
             Side::Outside => HopKey::SipNode { node: way.node.clone() },
@@ -347,7 +348,7 @@ impl Gate {
             routed.uri.clone_from(&inside.target);
             routed.routes.clone_from(&inside.routes);
         }
-        Some(Within { node: seen.node.to_string(), dialog: seen.dialog })
+        Some(Within { node: SmolStr::from(&*seen.node), dialog: seen.dialog })
     }
 
     /// Policy on a request that is relayed, and what it counts as: inside a dialog what opened the dialog is decided again, and what the
@@ -413,7 +414,7 @@ impl Gate {
     }
 
     /// The SIP nodes for a new session, in the order in which to try them.
-    fn nodes_to_try(&self, now: Time, link: LinkId, to: &Address) -> Result<Vec<String>, Reject> {
+    fn nodes_to_try(&self, now: Time, link: LinkId, to: &Address) -> Result<Vec<SmolStr>, Reject> {
         let mut all = table::order(&self.settings, to, |node| node.protocol == NodeProtocol::Sip);
         // PAT: a node's own port leads to it, also to one that takes no others.
         if let Some(door) = self.links.get(link).and_then(|link| link.door.as_deref())
@@ -427,7 +428,7 @@ impl Gate {
             return Err(table::nobody_serves(to));
         }
         let is_well = |node: &&&Node| self.health.takes_new(&node.name, now);
-        let well: Vec<String> = all.iter().filter(is_well).map(|node| node.name.clone()).collect();
+        let well: Vec<SmolStr> = all.iter().filter(is_well).map(|node| node.name.clone()).collect();
         if well.is_empty() {
             let names: Vec<&str> = all.iter().map(|node| node.name.as_str()).collect();
             let detail = format!("no node that serves {to} is well: {}", names.join(", "));
@@ -441,7 +442,7 @@ impl Gate {
         let Some(Far::SipNode { nodes, .. }) = self.links.get(link).map(|link| &link.far) else {
             return Err(Reject::new(Reason::Unproven, "no node is known at the other end"));
         };
-        let known = |node: &&Node| nodes.contains(&node.name);
+        let known = |node: &&Node| nodes.iter().any(|name| node.name == *name);
         let mut serving: Vec<&Node> =
             self.settings.nodes.iter().filter(known).filter(|node| node.domains.contains(from.domain())).collect();
         if serving.len() > 1

@@ -15,11 +15,12 @@ impl Gate {
     /// Every SIP node is asked from now on, one after the other; those that are no more are forgotten.
     pub(in crate::gate) fn watch_health(&mut self, now: Time) {
         let sip = |node: &&Node| node.protocol == NodeProtocol::Sip;
-        let names: Vec<String> = self.settings.nodes.iter().filter(sip).map(|node| node.name.clone()).collect();
+        let names: Vec<smol_str::SmolStr> =
+            self.settings.nodes.iter().filter(sip).map(|node| node.name.clone()).collect();
         self.health.retain(|node| names.iter().any(|name| name == node));
         for (place, name) in (0_u32..).zip(names) {
             let stagger = limits::NODE_ASKED_EVERY / 10 * (place % 10);
-            self.deadlines.set(Deadline::Health(name), now + stagger);
+            self.deadlines.set(Deadline::Health(name.to_string()), now + stagger);
         }
     }
 
@@ -61,7 +62,7 @@ impl Gate {
             transit: None,
             lane: Lane::Free,
         };
-        sessions.clients.send(&mut turn, HopKey::SipNode { node: name.clone() }, sent);
+        sessions.clients.send(&mut turn, HopKey::SipNode { node: name.as_str().into() }, sent);
         self.health.asked(&name, branch);
     }
 

@@ -48,7 +48,7 @@ pub(super) fn judge_proof(
 ) -> Result<Ruling, Refusal> {
     let unproven = |reject| Refusal::of_question(reject, Condition::NotAuthorized);
     let node = serving(&settings.nodes, from, peer).map_err(unproven)?;
-    let other = Other::Node(node.name.clone());
+    let other = Other::Node(node.name.to_string());
     match node.verify {
         NodeProof::Network => Ok(Ruling::Believe(Known { other, expires: None })),
         NodeProof::Dialback => Ok(Ruling::Ask(other)),

@@ -116,7 +116,7 @@ mod tests {
 
     fn node(name: &str, host: &str, verify: NodeProof, sources: &[&str]) -> Node {
         Node {
-            name: name.to_owned(),
+            name: name.into(),
             protocol: NodeProtocol::Sip,
             address: HostPort { host: host.to_owned(), port: 5070 },
             tls_name: None,
@@ -158,7 +158,7 @@ mod tests {
 
     fn names(settings: &Settings, peer: &str, chain: Option<&Chain>) -> Result<Vec<String>, String> {
         match node_of(settings, peer.parse().unwrap(), chain, NOW) {
-            Ok(nodes) => Ok(nodes.iter().map(|node| node.name.clone()).collect()),
+            Ok(nodes) => Ok(nodes.iter().map(|node| node.name.to_string()).collect()),
             Err(reject) => {
                 assert_eq!(reject.reason, Reason::Unproven);
                 Err(reject.detail)

@@ -67,7 +67,7 @@ fn partner(name: &str, identity: Identity) -> Partner {
     Partner {
         domain: DomainPattern::Exact(domain(name)),
         protocol: Protocol::Sip,
-        label: name.to_owned(),
+        label: name.into(),
         origin: "policies/10.toml:1".to_owned(),
         prefer: false,
         profile: Profile::Generic,

@@ -8,6 +8,7 @@ use crate::gate::session::Parcel;
 use crate::gate::time::Time;
 use crate::wire::address::Domain;
 use bytes::Bytes;
+use smol_str::SmolStr;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -27,12 +28,12 @@ pub enum HopKey {
     /// A connection to an inside SIP node.
     SipNode {
         /// The node's name.
-        node: String,
+        node: SmolStr,
     },
     /// A stream to an inside XMPP node, in a partner domain's name.
     Node {
         /// The node's name.
-        node: String,
+        node: SmolStr,
         /// The partner domain.
         from: Domain,
         /// The local domain.
@@ -48,7 +49,7 @@ pub enum HopKey {
     /// A component stream to an inside node, both ways, in a partner domain's name (XEP-0114).
     Component {
         /// The node's name.
-        node: String,
+        node: SmolStr,
         /// The partner domain.
         domain: Domain,
     },
@@ -426,7 +427,7 @@ mod tests {
     fn what_waits_for_all_connections_is_bounded() {
         let (mut hops, start) = (Hops::default(), Time::from_unix_nanos(1_700_000_000_000_000_000));
         let key = |number: usize| HopKey::Node {
-            node: "imp-1".to_owned(),
+            node: "imp-1".into(),
             from: Domain::parse(&format!("d{number}.partner.example")).unwrap(),
             to: Domain::parse("corp.example").unwrap(),
         };

@@ -13,7 +13,7 @@ use crate::wire::address::Domain;
 pub fn node_hop(settings: &Settings, node: &str, partner: &Domain, local: &Domain) -> HopKey {
     let is_component = settings.nodes.iter().any(|n| n.name == node && n.component.is_some());
     match is_component {
-        true => HopKey::Component { node: node.to_owned(), domain: partner.clone() },
-        false => HopKey::Node { node: node.to_owned(), from: partner.clone(), to: local.clone() },
+        true => HopKey::Component { node: node.into(), domain: partner.clone() },
+        false => HopKey::Node { node: node.into(), from: partner.clone(), to: local.clone() },
     }
 }

@@ -268,7 +268,7 @@ impl Contacts {
         // Who is told 200 may rely on the dialog, and on where its next request goes.
         let must_keep = leg.dialog.follow(request)? || is_first;
         turn.step(Step::Event(Event::Settled(Settled {
-            partner: contact.partner.clone(),
+            partner: contact.partner.as_str().into(),
             side: Side::Outside,
             protocol: Protocol::Sip,
             action: Action::Presence,
@@ -565,7 +565,7 @@ impl Contacts {
         if let Ok(node) = table::node_between(turn.settings, key.1.domain(), &key.0)
             && node.name != contact.node
         {
-            contact.node = node.name.clone();
+            contact.node = node.name.to_string();
             contact.seen_by = node.profile;
             contact.tell_at = Some(turn.now);
             self.arm(turn, key);
@@ -573,7 +573,7 @@ impl Contacts {
         let Some(contact) = self.table.get_mut(key) else { return };
         if let Some(id) = turn.settings.policy.partner_for(key.1.domain(), Protocol::Sip) {
             let partner = turn.settings.policy.partner(id);
-            contact.partner = partner.label.clone();
+            contact.partner = partner.label.to_string();
             contact.of = partner.profile;
         }
         let question = Question {

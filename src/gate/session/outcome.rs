@@ -22,6 +22,7 @@ use crate::gate::time::Time;
 use crate::wire::address::Domain;
 use barrier::{Awaiting, Barrier, By};
 use bytes::Bytes;
+use smol_str::SmolStr;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Sending and receiving domain.
@@ -68,7 +69,7 @@ pub struct Sender {
     /// Whether a full JID was addressed.
     pub full_jid: bool,
     /// The partner's label.
-    pub partner: String,
+    pub partner: SmolStr,
     /// Sender and recipient, for the log.
     pub from: String,
     /// See `from`.

@@ -349,7 +349,7 @@ impl Pages {
         error: Option<StanzaError>,
     ) {
         let settled = Settled {
-            partner: envelope.partner.clone(),
+            partner: envelope.partner.as_str().into(),
             side: Side::Inside,
             protocol: Protocol::Xmpp,
             action: envelope.action(),

@@ -377,7 +377,7 @@ impl Watches {
             _ => Outcome::Failed,
         };
         let settled = Settled {
-            partner: watch.partner.clone(),
+            partner: watch.partner.as_str().into(),
             side: Side::Inside,
             protocol: Protocol::Xmpp,
             action: Action::Presence,
@@ -472,7 +472,7 @@ impl Watches {
         if let Ok(node) = table::node_between(turn.settings, key.0.domain(), &key.1)
             && node.name != watch.node
         {
-            watch.node = node.name.clone();
+            watch.node = node.name.to_string();
             watch.of = node.profile;
             watch.ask_at = Some(turn.now);
             self.arm(turn, key);
@@ -687,7 +687,7 @@ impl Watch {
         Self {
             partner: label.to_owned(),
             seen_by,
-            node: node.name.clone(),
+            node: node.name.to_string(),
             of: node.profile,
             standing,
             resources: BTreeMap::new(),

@@ -353,7 +353,7 @@ mod tests {
         let metrics = Metrics::new(vec!["lync.example".to_owned()]).unwrap();
         for partner in ["lync.example", "evil\"}.example"] {
             metrics.count(&Event::Settled(Settled {
-                partner: partner.to_owned(),
+                partner: partner.into(),
                 side: Side::Outside,
                 protocol: Protocol::Sip,
                 action: Action::Message,

@@ -16,6 +16,7 @@ use crate::wire::address::Jid;
 use crate::wire::xmpp::negotiation::ack;
 use crate::wire::xmpp::{Condition, Element, ErrorType, Kind, NS_SERVER, StanzaError};
 use bytes::Bytes;
+use smol_str::SmolStr;
 use std::collections::BTreeMap;
 
 /// Whose stanza is on its way, and what it is answered by if it can't arrive.
@@ -40,7 +41,7 @@ pub struct Envelope {
     /// The node of an inside sender.
     pub node: Option<String>,
     /// The partner entry's label.
-    pub partner: String,
+    pub partner: SmolStr,
     /// Whether it answers something itself: then nobody is told that it could not arrive (RFC 6120 §8.3.1).
     pub is_reply: bool,
     /// Whether those of the same two addresses that come after it follow it, until it is written; a message until it is settled.
@@ -56,7 +57,7 @@ impl Envelope {
             action: self.action,
             side: self.side,
             protocol: Protocol::Xmpp,
-            partner: self.partner.clone(),
+            partner: self.partner.to_string(),
             peer: None,
         }
     }

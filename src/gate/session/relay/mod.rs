@@ -17,6 +17,7 @@ use crate::gate::time::Time;
 use crate::wire::address::{Address, Domain};
 use crate::wire::sip::{Message, Method};
 use bytes::Bytes;
+use smol_str::SmolStr;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How a branch of a relayed request begins. Behind it: what the request is looped by, and whose answer it brings, 16 hex digits each.
@@ -42,11 +43,11 @@ pub struct Way {
     /// What the request does.
     pub action: Action,
     /// The partner entry's label.
-    pub label: String,
+    pub label: SmolStr,
     /// The partner's dialect.
     pub profile: Profile,
     /// The node inside.
-    pub node: String,
+    pub node: SmolStr,
     /// Our identity outside.
     pub identity: usize,
     /// What our Record-Route says of the dialog.
@@ -65,7 +66,7 @@ pub struct Context {
     /// Where it went.
     pub hop: HopKey,
     /// Nodes still to be tried.
-    pub others: Vec<String>,
+    pub others: Vec<SmolStr>,
     /// How often it was handed on before.
     pub tries: u8,
     /// When it was received whole.
@@ -106,7 +107,7 @@ pub struct Handed {
     /// Where to.
     pub hop: HopKey,
     /// Nodes to be tried after that.
-    pub others: Vec<String>,
+    pub others: Vec<SmolStr>,
     /// How often it was handed on before.
     pub tries: u8,
     /// As it is to be sent.
@@ -133,7 +134,7 @@ pub struct Relays {
     settling: VecDeque<(Time, RelayId)>,
     waiting: BTreeMap<HopKey, usize>,
     /// Of each partner that sends: requests without a final answer, and all that are remembered.
-    of_partner: BTreeMap<String, (usize, usize)>,
+    of_partner: BTreeMap<SmolStr, (usize, usize)>,
     /// INVITEs that we refused ourselves, until when each may be ACKed; and by when.
     refused: BTreeSet<u64>,
     refused_until: VecDeque<(Time, u64)>,

@@ -44,7 +44,7 @@ fn entry(of: &str, tls: TlsMode, proof: &[Proof]) -> Entry {
     Entry {
         domain: DomainPattern::Exact(domain(of)),
         protocol: Protocol::Xmpp,
-        label: of.to_owned(),
+        label: of.into(),
         origin: "test:1".to_owned(),
         prefer: false,
         profile: Profile::Generic,
@@ -375,7 +375,7 @@ async fn a_node_that_is_not_there_leaves_the_next_of_its_domain_to_be_asked() {
     let node = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut settings = theirs.edge.live.load().settings.clone();
     let served = |name: &str, priority, port| Node {
-        name: name.to_owned(),
+        name: name.into(),
         protocol: NodeProtocol::Xmpp,
         address: HostPort { host: "127.0.0.1".to_owned(), port },
         tls_name: None,
