@@ -33,7 +33,7 @@ fn address(text: &str) -> Address {
 }
 
 fn label(table: &Table, name: &str, protocol: Protocol) -> Option<String> {
-    table.partner_for(&domain(name), protocol).map(|id| table.partner(id).label.clone())
+    table.partner_for(&domain(name), protocol).map(|id| table.partner(id).label.to_string())
 }
 
 /// `Ok(polite)` or the reason, and what settled it. The side follows from whose the addresses are.
@@ -374,7 +374,7 @@ prop_compose! {
         let defaults = fedgate::config::profile::defaults(Profile::Generic, protocol);
         let domain_pattern = if wildcard { DomainPattern::Under(name) } else { DomainPattern::Exact(name) };
         Partner {
-            label: domain_pattern.to_string(),
+            label: domain_pattern.to_string().into(),
             domain: domain_pattern,
             protocol,
             origin: "p.toml:1".to_owned(),

@@ -23,6 +23,7 @@ use super::policy::{Permit, Question};
 use super::record::{Kept, Record, RecordId};
 use super::reject::{DecisionId, Reason, Reject};
 use super::route::{node_hop, table};
+use super::session::relay::Came;
 use super::session::table::fingerprint;
 use super::session::{Facts, Step, fetch::Fetches, outcome, watch};
 use super::time::Time;
@@ -114,7 +115,8 @@ impl Gate {
         // Their words to ours.
         let (profile, budget, label) = self.entry(claim.partner());
         let from = inward::sender(request, &claim, profile)?;
-        if self.sessions.servers.is_repeated(link, request) || self.sessions.relays.is_repeated(link, request) {
+        let came = Came::of(link, at, request);
+        if self.sessions.servers.is_repeated(link, request) || self.sessions.relays.is_repeated(came) {
             return Ok(Taken::Never);
         }
         // RFC 3261 §11: also with a hop limit of 0, which reaches us and nobody behind us.
@@ -123,7 +125,7 @@ impl Gate {
         }
         inward::no_loop(request, &self.settings)?;
         let entry = (profile, &budget, label.as_str());
-        if let Some(taken) = self.relay_inward(now, (link, at), &claim, &from, request, entry)? {
+        if let Some(taken) = self.relay_inward(now, came, &claim, &from, request, entry)? {
             return Ok(taken);
         }
         inward::asserted(request, &claim)?;

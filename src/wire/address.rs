@@ -181,6 +181,9 @@ impl Address {
         }
         let domain = Domain::parse(host)?;
         let Some(user) = user else { return Ok(Self::of_domain(domain)) };
+        if is_plain_local(user) {
+            return Ok(Self { local: Some(Arc::from(user)), domain });
+        }
         let name = user.split_once(':').map_or(user, |(name, _password)| name);
         // These end or split a URI wherever it stands in a message: raw, they are a splitter's mistake.
         if name.contains(['@', '<', '>', '"', '\\', ' ']) {
@@ -286,9 +289,7 @@ fn jid_local(node: &str) -> Result<Arc<str>, BadAddress> {
     if node.len() > 4 * PART_BYTES {
         return Err(BadAddress::Local);
     }
-    // nodeprep and XEP-0106 leave these as they are.
-    let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_');
-    if (1..=PART_BYTES).contains(&node.len()) && node.bytes().all(is_plain) {
+    if is_plain_local(node) {
         return Ok(Arc::from(node));
     }
     let node = jid::NodePart::new(node).map_err(|_| BadAddress::Local)?;
@@ -310,11 +311,15 @@ fn percent_decode(text: &str) -> Result<Cow<'_, str>, BadAddress> {
     percent_decode_str(text).decode_utf8().map_err(|_| BadAddress::Escape)
 }
 
+/// A local part of which all spellings are alike, and canonical, as nearly all are.
+fn is_plain_local(local: &str) -> bool {
+    let is_plain = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.');
+    (1..=PART_BYTES).contains(&local.len()) && local.as_bytes().iter().all(is_plain)
+}
+
 /// Folds an unescaped local part by nodeprep, seeing through the characters that only its escaped form may hold.
 fn canonical_local(local: &str) -> Result<Cow<'_, str>, BadAddress> {
-    // Both spellings are alike, and canonical, as nearly all are.
-    let is_plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.');
-    if (1..=PART_BYTES).contains(&local.len()) && local.bytes().all(is_plain) {
+    if is_plain_local(local) {
         return Ok(Cow::Borrowed(local));
     }
     // XEP-0106 §4.2: an escaped space is neither first nor last.

@@ -711,12 +711,12 @@ fn leads_to(target: &Target) -> (String, Carries) {
 
 fn xmpp_nodes(settings: &Settings) -> BTreeSet<String> {
     let nodes = settings.nodes.iter().filter(|node| node.protocol != NodeProtocol::Sip);
-    nodes.map(|node| node.name.clone()).collect()
+    nodes.map(|node| node.name.to_string()).collect()
 }
 
 fn sip_nodes(settings: &Settings) -> BTreeMap<String, IpAddr> {
     let nodes = settings.nodes.iter().filter(|node| node.protocol == NodeProtocol::Sip);
-    nodes.map(|node| (node.name.clone(), node.address.host.parse().expect("an address"))).collect()
+    nodes.map(|node| (node.name.to_string(), node.address.host.parse().expect("an address"))).collect()
 }
 
 /// Settings from texts, through the real configuration reader.

@@ -13,7 +13,7 @@ use crate::gate::peer::Claim;
 use crate::gate::policy::Question;
 use crate::gate::reject::{Reason, Reject};
 use crate::gate::route::{HopKey, table};
-use crate::gate::session::relay::{self, Handed, RelayId, Way};
+use crate::gate::session::relay::{self, Came, Handed, RelayId, Way};
 use crate::gate::session::{Parcel, Passage, Step, partner_hop};
 use crate::gate::time::Time;
 use crate::gate::{Draining, Gate};
@@ -34,7 +34,7 @@ impl Gate {
     pub(super) fn relay_inward(
         &mut self,
         now: Time,
-        (link, at): (LinkId, Time),
+        came: Came,
         claim: &Claim,
         from: &Address,
         request: &Message,
@@ -44,6 +44,7 @@ impl Gate {
             return Ok(None);
         }
         let Some(method) = request.method().cloned() else { return Ok(None) };
+        let link = came.link;
         if let Some(taken) = self.follows_invite(now, link, &method, request) {
             return Ok(Some(taken));
         }
@@ -156,7 +157,7 @@ impl Gate {
             dialog,
             node,
         };
-        self.hand_on(now, (link, at), request, way, &routed, (nodes, 0))?;
+        self.hand_on(now, came, request, way, &routed, (nodes, 0))?;
         Ok(Some(Taken::Later))
     }
 
@@ -178,7 +179,8 @@ impl Gate {
         let from = inward::from(request)?;
         let node = self.node_speaking(link, &from, request)?;
         let (node, is_facing) = (node.name.clone(), is_facing(request, node));
-        if self.sessions.relays.is_repeated(link, request) {
+        let came = Came::of(link, at, request);
+        if self.sessions.relays.is_repeated(came) {
             return Ok(Taken::Never);
         }
         if let Some(taken) = self.follows_invite(now, link, &method, request) {
@@ -237,7 +239,7 @@ impl Gate {
             dialog,
             node,
         };
-        self.hand_on(now, (link, at), request, way, &routed, (Vec::new(), 0))?;
+        self.hand_on(now, came, request, way, &routed, (Vec::new(), 0))?;
         Ok(Taken::Later)
     }
 
@@ -245,7 +247,7 @@ impl Gate {
     pub(in crate::gate) fn hand_on(
         &mut self,
         now: Time,
-        (link, at): (LinkId, Time),
+        came: Came,
         request: &Message,
         way: Way,
         routed: &Routed,
@@ -273,16 +275,16 @@ impl Gate {
             if method == Some(Method::Benotify) {
                 self.sessions.relays.dialogs.notified(&way.partner, request);
             }
-            let transit = Some((at, Path::SipSip));
+            let transit = Some((came.at, Path::SipSip));
             let parcel = Parcel { bytes, passage: Passage::Answer, transit, lane: Lane::Free };
             self.steps.push_back(Step::Pass { hop, parcel });
             return Ok(());
         }
         if method == Some(Method::Invite) && tries == 0 {
             // RFC 3261 §16.2: at once, so that nobody asks again.
-            self.answer(now, link, request, 100, &[], None, false);
+            self.answer(now, came.link, request, 100, &[], None, false);
         }
-        let handed = Handed { link, request: request.detached(), way, hop, others, tries, bytes, at };
+        let handed = Handed { came, request: request.detached(), way, hop, others, tries, bytes };
         let (mut turn, sessions) = self.turn(now);
         sessions.relays.hand(&mut turn, id, handed);
         Ok(())

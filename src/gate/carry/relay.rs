@@ -115,8 +115,7 @@ impl Gate {
         let makes_dialog =
             |method: &Method| matches!(method, Method::Invite | Method::Subscribe | Method::Refer | Method::Bye);
         if status < 300 && context.request.method().is_some_and(makes_dialog) {
-            let (way, request, sent) = (context.way.clone(), context.request.clone(), context.sent.clone());
-            self.saw_dialog(now, &way, (&request, sent.as_ref()), response);
+            self.saw_dialog(now, id, response);
         }
         let outcome = if status < 300 { Outcome::Delivered } else { Outcome::Failed };
         self.relayed_settled(now, id, status, outcome);
@@ -146,25 +145,19 @@ impl Gate {
     }
 
     /// A dialog was made, refreshed or ended.
-    fn saw_dialog(&mut self, now: Time, way: &Way, (request, sent): (&Message, Option<&Message>), response: &Message) {
+    fn saw_dialog(&mut self, now: Time, id: RelayId, response: &Message) {
+        let Self { settings, sessions, .. } = self;
+        let Some((Context { way, request, sent, .. }, dialogs)) = sessions.relays.with_dialogs(id) else { return };
         let outside = match way.side {
             Side::Outside => Some(request),
-            Side::Inside => sent,
+            Side::Inside => sent.as_ref(),
         };
-        let settings = &self.settings;
         let is_ours = |host: Host<'_>| {
             let facing = settings.nodes.iter().find(|node| node.name == way.node).and_then(|node| node.facing.as_ref());
             settings.identities.iter().any(|identity| host.is(&identity.hostname))
                 || facing.is_some_and(|facing| host.is(&facing.at.host))
         };
-        self.sessions.relays.dialogs.answered(
-            now,
-            way,
-            request,
-            response,
-            outside.and_then(Message::call_id),
-            &is_ours,
-        );
+        dialogs.answered(now, way, request, response, outside.and_then(Message::call_id), &is_ours);
     }
 
     /// Sends a response back where its request came from, in that side's words; or says why it must not cross.
@@ -190,8 +183,9 @@ impl Gate {
     /// On the connection of the request (RFC 3261 §18.2.2); a node's that is gone is made again, as it is known where the node is.
     fn write_back(&mut self, id: RelayId, bytes: Bytes) {
         let Some(context) = self.sessions.relays.get(id) else { return };
-        if self.links.get(context.link).is_some() || context.way.side == Side::Outside {
-            self.steps.push_back(Step::Write { link: context.link, bytes, lane: Lane::Free });
+        let link = context.came.link;
+        if self.links.get(link).is_some() || context.way.side == Side::Outside {
+            self.steps.push_back(Step::Write { link, bytes, lane: Lane::Free });
             return;
         }
         let parcel = Parcel { bytes, passage: Passage::Answer, transit: None, lane: Lane::Free };
@@ -211,10 +205,8 @@ impl Gate {
             return false;
         }
         let (mut turn, sessions) = self.turn(now);
-        let Some(Context { link, request, mut way, mut others, tries, at, .. }) = sessions.relays.take(&mut turn, id)
-        else {
-            return false;
-        };
+        let Some(context) = sessions.relays.take(&mut turn, id) else { return false };
+        let Context { came, request, mut way, mut others, tries, .. } = *context;
         if way.side == Side::Outside {
             way.node = others.remove(0);
             way.dialog = Dialog::new(&self.border.masks, &way.node, way.dialog.opener, way.dialog.action);
@@ -227,10 +219,9 @@ impl Gate {
                 topology::routed_outward(&request, &self.border.masks, ends, &self.settings, &self.border.inside)
             }
         };
-        let handed =
-            routed.and_then(|routed| self.hand_on(now, (link, at), &request, way, &routed, (others, tries + 1)));
+        let handed = routed.and_then(|routed| self.hand_on(now, came, &request, way, &routed, (others, tries + 1)));
         if let Err(reject) = handed {
-            self.refuse_sip(now, link, &request, &reject);
+            self.refuse_sip(now, came.link, &request, &reject);
             self.outputs.push_back(failed);
         }
         true
@@ -305,7 +296,7 @@ impl Gate {
     /// Tells the sender that its request came to nothing.
     fn refuse_relayed(&mut self, now: Time, id: RelayId, reject: &Reject, outcome: Outcome) {
         let Some(context) = self.sessions.relays.get(id) else { return };
-        let (link, request) = (context.link, context.request.clone());
+        let (link, request) = (context.came.link, context.request.clone());
         if self.links.get(link).is_some() {
             self.refuse_sip(now, link, &request, reject);
         }
@@ -313,13 +304,12 @@ impl Gate {
     }
 
     fn relayed_settled(&mut self, now: Time, id: RelayId, status: u16, outcome: Outcome) {
-        let Some(context) = self.sessions.relays.get(id) else { return };
-        let told = settled(&context.way, outcome);
-        if context.request.method() == Some(&Method::Notify) {
-            let (partner, request) = (context.way.partner.clone(), context.request.clone());
+        let Some((Context { way, request, .. }, dialogs)) = self.sessions.relays.with_dialogs(id) else { return };
+        let told = settled(way, outcome);
+        if request.method() == Some(&Method::Notify) {
             match status {
-                481 => self.sessions.relays.dialogs.unknown(&partner, &request),
-                _ => self.sessions.relays.dialogs.notified(&partner, &request),
+                481 => dialogs.unknown(&way.partner, request),
+                _ => dialogs.notified(&way.partner, request),
             }
         }
         self.outputs.push_back(told);
@@ -340,7 +330,7 @@ impl Gate {
             self.write_cancel(now, id);
         } else if !is_written {
             // Nobody has seen it yet, and nobody will.
-            let (link, request) = (context.link, context.request.clone());
+            let (link, request) = (context.came.link, context.request.clone());
             self.answer(now, link, &request, 487, &[], None, false);
             self.relayed_settled(now, id, 487, Outcome::Failed);
         }
@@ -380,7 +370,7 @@ impl Gate {
             match due {
                 Due::Trying(id) => {
                     let Some(context) = self.sessions.relays.get(id) else { continue };
-                    let (link, request) = (context.link, context.request.clone());
+                    let (link, request) = (context.came.link, context.request.clone());
                     self.answer(now, link, &request, 100, &[], None, false);
                 }
                 Due::Settle(id) => self.relayed_unanswered(now, id, Unanswered::Silent),

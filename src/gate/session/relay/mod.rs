@@ -18,6 +18,7 @@ use crate::wire::address::{Address, Domain};
 use crate::wire::sip::{Message, Method};
 use bytes::Bytes;
 use smol_str::SmolStr;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How a branch of a relayed request begins. Behind it: what the request is looped by, and whose answer it brings, 16 hex digits each.
@@ -54,11 +55,28 @@ pub struct Way {
     pub dialog: Dialog,
 }
 
+/// Where and when a request came in, and what it is matched by.
+#[derive(Debug, Clone, Copy)]
+pub struct Came {
+    /// On which link.
+    pub link: LinkId,
+    /// When its last byte was read.
+    pub at: Time,
+    key: u64,
+}
+
+impl Came {
+    /// Of a request that was just received.
+    pub fn of(link: LinkId, at: Time, request: &Message) -> Self {
+        Self { link, at, key: request.method().map_or(0, |method| server_key(link, request, method)) }
+    }
+}
+
 /// A request on its way.
 #[derive(Debug)]
 pub struct Context {
-    /// Where it came in.
-    pub link: LinkId,
+    /// Where and when it came in.
+    pub came: Came,
     /// As it came.
     pub request: Message,
     /// What was decided.
@@ -69,13 +87,10 @@ pub struct Context {
     pub others: Vec<SmolStr>,
     /// How often it was handed on before.
     pub tries: u8,
-    /// When it was received whole.
-    pub at: Time,
     /// As it was sent: of an INVITE for CANCEL and ACK; COMPAT(aol): for its Call-ID.
     pub sent: Option<Message>,
     /// How far it is.
     pub state: State,
-    server: u64,
     written: Option<LinkId>,
 }
 
@@ -98,8 +113,8 @@ pub enum State {
 /// A request ready to be handed on.
 #[derive(Debug)]
 pub struct Handed {
-    /// Where it came in.
-    pub link: LinkId,
+    /// Where and when it came in.
+    pub came: Came,
     /// As it came.
     pub request: Message,
     /// What was decided.
@@ -112,8 +127,6 @@ pub struct Handed {
     pub tries: u8,
     /// As it is to be sent.
     pub bytes: Bytes,
-    /// When it was received whole.
-    pub at: Time,
 }
 
 impl Context {
@@ -153,8 +166,8 @@ pub enum Due {
 
 impl Relays {
     /// Whether this very request is on its way already.
-    pub fn is_repeated(&self, link: LinkId, request: &Message) -> bool {
-        request.method().is_some_and(|method| self.servers.contains_key(&server_key(link, request, method)))
+    pub fn is_repeated(&self, came: Came) -> bool {
+        self.servers.contains_key(&came.key)
     }
 
     /// The INVITE that a CANCEL or ACK belongs to: same top Via, Call-ID and CSeq number (RFC 3261 §9.2, §17.2.3).
@@ -180,6 +193,11 @@ impl Relays {
         self.contexts.get(&id).map(|context| &**context)
     }
 
+    /// A context, and the dialogs it may have changed.
+    pub fn with_dialogs(&mut self, id: RelayId) -> Option<(&Context, &mut dialogs::Dialogs)> {
+        Some((self.contexts.get(&id)?, &mut self.dialogs))
+    }
+
     /// A context, to change.
     pub fn get_mut(&mut self, id: RelayId) -> Option<&mut Context> {
         self.contexts.get_mut(&id).map(|context| &mut **context)
@@ -199,13 +217,12 @@ impl Relays {
 
     /// Hands a request on; its answer comes to the context that is made. `id` is in the branch of `bytes`.
     pub fn hand(&mut self, turn: &mut Turn<'_>, id: RelayId, handed: Handed) {
-        let Handed { link, request, way, hop, others, tries, bytes, at } = handed;
+        let Handed { came, request, way, hop, others, tries, bytes } = handed;
         let is_invite = request.method() == Some(&Method::Invite);
-        let server = request.method().map_or(0, |method| server_key(link, &request, method));
         let parcel = Parcel {
             bytes: bytes.clone(),
             passage: Passage::Relayed(id),
-            transit: Some((at, Path::SipSip)),
+            transit: Some((came.at, Path::SipSip)),
             lane: Lane::Free,
         };
         let sent = if is_invite || way.profile == Profile::Aol { Message::parse(detached(&bytes)).ok() } else { None };
@@ -214,7 +231,7 @@ impl Relays {
             turn.deadlines.set(Deadline::Relayed(id), turn.now + limits::TIMER_B);
         } else {
             // RFC 4320 §4: its sender has waited since it sent it, however often it was handed on.
-            let since = if tries == 0 { turn.now } else { at };
+            let since = if tries == 0 { turn.now } else { came.at };
             match since + limits::TRYING_AFTER {
                 trying if trying > turn.now => in_order(&mut self.trying, (trying, id)),
                 _ => in_order(&mut self.settling, (since + limits::SETTLE_WITHIN, id)),
@@ -231,10 +248,9 @@ impl Relays {
             }
         }
         let state = State::Proceeding { provisional: false, cancelled: false };
-        let context =
-            Context { link, request, way, hop: hop.clone(), others, tries, at, sent, state, server, written: None };
+        let context = Context { came, request, way, hop: hop.clone(), others, tries, sent, state, written: None };
         self.contexts.insert(id, Box::new(context));
-        self.servers.insert(server, id);
+        self.servers.insert(came.key, id);
         turn.step(Step::Pass { hop, parcel });
     }
 
@@ -267,7 +283,7 @@ impl Relays {
         let Some(context) = self.contexts.get_mut(&id) else { return };
         let is_invite = context.request.method() == Some(&Method::Invite);
         if !is_invite {
-            self.take(turn, id);
+            drop(self.take(turn, id));
             return;
         }
         let was_open = matches!(context.state, State::Proceeding { .. });
@@ -275,26 +291,27 @@ impl Relays {
         context.state = if status < 300 { State::Accepted } else { State::Completed };
         if was_open {
             turn.deadlines.set(Deadline::Relayed(id), turn.now + limits::TIMER_B);
-            let (hop, way) = (context.hop.clone(), context.way.clone());
-            self.leave(&hop);
-            self.count_out(&way, (1, 0));
+            leave(&mut self.waiting, &context.hop);
+            count_out(&mut self.of_partner, &context.way, (1, 0));
         }
     }
 
     /// Takes a context out.
-    pub fn take(&mut self, turn: &mut Turn<'_>, id: RelayId) -> Option<Context> {
-        let context = *self.contexts.remove(&id)?;
-        if self.servers.get(&context.server) == Some(&id) {
-            self.servers.remove(&context.server);
+    pub fn take(&mut self, turn: &mut Turn<'_>, id: RelayId) -> Option<Box<Context>> {
+        let context = self.contexts.remove(&id)?;
+        if let Entry::Occupied(entry) = self.servers.entry(context.came.key)
+            && *entry.get() == id
+        {
+            entry.remove();
         }
         if context.request.method() == Some(&Method::Invite) {
             turn.deadlines.cancel(&Deadline::Relayed(id));
         }
         let is_open = matches!(context.state, State::Proceeding { .. });
         if is_open {
-            self.leave(&context.hop);
+            leave(&mut self.waiting, &context.hop);
         }
-        self.count_out(&context.way, (usize::from(is_open), 1));
+        count_out(&mut self.of_partner, &context.way, (usize::from(is_open), 1));
         self.prune();
         Some(context)
     }
@@ -310,7 +327,7 @@ impl Relays {
         let is_ringing = |context: &Context| {
             matches!(context.state, State::Proceeding { .. }) && context.request.method() == Some(&Method::Invite)
         };
-        self.contexts.iter().filter(|(_, c)| c.link == link && is_ringing(c)).map(|(id, _)| *id).collect()
+        self.contexts.iter().filter(|(_, c)| c.came.link == link && is_ringing(c)).map(|(id, _)| *id).collect()
     }
 
     /// All without a final answer.
@@ -353,22 +370,22 @@ impl Relays {
             self.settling.pop_front();
         }
     }
+}
 
-    fn count_out(&mut self, way: &Way, (open, all): (usize, usize)) {
-        if let (Side::Outside, Some(counts)) = (way.side, self.of_partner.get_mut(&way.label)) {
-            *counts = (counts.0.saturating_sub(open), counts.1.saturating_sub(all));
-            if *counts == (0, 0) {
-                self.of_partner.remove(&way.label);
-            }
+fn count_out(of_partner: &mut BTreeMap<SmolStr, (usize, usize)>, way: &Way, (open, all): (usize, usize)) {
+    if let (Side::Outside, Some(counts)) = (way.side, of_partner.get_mut(&way.label)) {
+        *counts = (counts.0.saturating_sub(open), counts.1.saturating_sub(all));
+        if *counts == (0, 0) {
+            of_partner.remove(&way.label);
         }
     }
+}
 
-    fn leave(&mut self, hop: &HopKey) {
-        if let Some(waiting) = self.waiting.get_mut(hop) {
-            *waiting -= 1;
-            if *waiting == 0 {
-                self.waiting.remove(hop);
-            }
+fn leave(waiting: &mut BTreeMap<HopKey, usize>, hop: &HopKey) {
+    if let Some(left) = waiting.get_mut(hop) {
+        *left -= 1;
+        if *left == 0 {
+            waiting.remove(hop);
         }
     }
 }
