@@ -9,6 +9,7 @@ use fedgate::config::{self, Options};
 use fedgate::gate::Time;
 use fedgate::gate::border::leak::Inside;
 use fedgate::gate::border::mask::Kind;
+use fedgate::gate::border::place::Place;
 use fedgate::gate::border::topology::{self, Crossing, Dialog, Ends, Masks, Routed, routed_inward, routed_outward};
 use fedgate::gate::partner::{Action, Facing, HostPort, NodeProtocol, Profile, Side};
 use fedgate::gate::reject::{Reason, Reject};
@@ -69,7 +70,7 @@ fn settings(secrets: &[&str]) -> Settings {
     node.tls_name = Some("imp-tls.corp.internal".to_owned());
     node.sources = vec![format!("{SOURCE}/128").parse().unwrap()];
     let mut other = node.clone();
-    other.name = "imp-2".to_owned();
+    other.name = "imp-2".into();
     other.address.host = ADDRESS.to_owned();
     settings.nodes = vec![node, other];
     settings
@@ -80,6 +81,7 @@ struct Edge {
     settings: Settings,
     masks: Masks,
     inside: Inside,
+    places: Vec<Place>,
     partner: Domain,
     local: Address,
     profile: Profile,
@@ -94,6 +96,7 @@ impl Edge {
         Self {
             masks: Masks::of(&settings.secrets),
             inside: Inside::of(&settings),
+            places: Place::all(&settings),
             settings,
             partner: Domain::parse("lync.example").unwrap(),
             local: Address::parse_user("juliet@corp.example").unwrap(),
@@ -114,6 +117,7 @@ impl Edge {
             ends: self.ends(),
             profile: self.profile,
             node,
+            place: &self.places[0],
             identity: 0,
             dialog: known.unwrap_or_else(|| Dialog::new(&self.masks, &node.name, opener, Action::Chat)),
         }

@@ -5,6 +5,7 @@ pub mod inward;
 pub mod leak;
 pub mod mask;
 pub mod media;
+pub mod place;
 mod siv;
 pub mod topology;
 
@@ -17,11 +18,17 @@ pub struct Border {
     pub inside: leak::Inside,
     /// What is named in its stead.
     pub masks: mask::Masks,
+    /// Where we are beside each node, in the settings' order.
+    pub places: Vec<place::Place>,
 }
 
 impl Border {
     /// Of the settings in force.
     pub fn of(settings: &Settings) -> Self {
-        Self { inside: leak::Inside::of(settings), masks: mask::Masks::of(&settings.secrets) }
+        Self {
+            inside: leak::Inside::of(settings),
+            masks: mask::Masks::of(&settings.secrets),
+            places: place::Place::all(settings),
+        }
     }
 }

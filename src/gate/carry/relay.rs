@@ -31,11 +31,9 @@ pub(in crate::gate) enum Unanswered {
 impl Gate {
     /// What rewriting a message on this way needs.
     pub(in crate::gate) fn crossing<'a>(&'a self, way: &'a Way) -> Result<Crossing<'a>, Reject> {
-        let node = self
-            .settings
-            .nodes
-            .iter()
-            .find(|node| node.name == way.node)
+        let mut beside = self.settings.nodes.iter().zip(&self.border.places);
+        let (node, place) = beside
+            .find(|(node, _)| node.name == way.node)
             .ok_or_else(|| Reject::new(Reason::NoNode, format!("node {} is not configured any more", way.node)))?;
         Ok(Crossing {
             settings: &self.settings,
@@ -44,6 +42,7 @@ impl Gate {
             ends: Ends { partner: &way.partner, local: &way.local },
             profile: way.profile,
             node,
+            place,
             identity: way.identity,
             dialog: way.dialog,
         })

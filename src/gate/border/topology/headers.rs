@@ -372,5 +372,5 @@ fn mask_contact(c: &Crossing<'_>, contact: &NameAddr<'_>) -> Result<Option<Strin
         return Ok(None);
     }
     let mask = c.masks.seal_contact(&c.dialog, c.ends, uri.text)?;
-    Ok(Some([scheme, ":", &mask, "@", &c.outer(), ";transport=tls"].concat()))
+    Ok(Some([scheme, ":", &mask, "@", c.outer(), ";transport=tls"].concat()))
 }

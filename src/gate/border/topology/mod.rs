@@ -15,7 +15,8 @@ pub use routes::{Routed, routed_inward, routed_outward};
 
 use super::leak::Inside;
 use super::media;
-use crate::gate::partner::{HostPort, Node, Profile};
+use super::place::Place;
+use crate::gate::partner::{Node, Profile};
 use crate::gate::reject::{Reason, Reject};
 use crate::gate::settings::Settings;
 use crate::wire::sip::compose::reason_phrase;
@@ -41,6 +42,8 @@ pub struct Crossing<'a> {
     pub profile: Profile,
     /// Where the message comes from or goes to inside.
     pub node: &'a Node,
+    /// Of the same node.
+    pub place: &'a Place,
     /// Which of [`Settings::identities`] speaks: of the local domain.
     pub identity: usize,
     /// What our Record-Route and Contact say; of a dialog that is there, as [`Routed`] found it.
@@ -52,9 +55,9 @@ pub fn inward_request(c: &Crossing<'_>, request: &Message, routed: &Routed, bran
     let (facing, tls) = c.facing()?;
     let mut w = Rewrite::of(request, None)?;
     w.request_line(&routed.uri);
-    w.row("Via", &["SIP/2.0/", if tls { "TLS " } else { "TCP " }, &facing, ";branch=", branch]);
+    w.row("Via", &["SIP/2.0/", if tls { "TLS " } else { "TCP " }, facing, ";branch=", branch]);
     if makes_dialog(request) {
-        record::inner(&mut w, &facing, tls);
+        record::inner(&mut w, facing, tls);
         record::outer(c, &mut w)?;
     }
     common(&mut w, request, routed);
@@ -79,7 +82,7 @@ pub fn outward_request(c: &Crossing<'_>, request: &Message, routed: &Routed, bra
         return Err(headers::stopped("the Request-URI"));
     }
     w.request_line(uri);
-    w.row("Via", &["SIP/2.0/TLS ", &c.outer(), ";branch=", branch]);
+    w.row("Via", &["SIP/2.0/TLS ", c.outer(), ";branch=", branch]);
     if makes_dialog(request) {
         record::outer(c, &mut w)?;
     }
@@ -136,26 +139,16 @@ impl Crossing<'_> {
         self.settings.identities.get(self.identity).map_or("", |identity| &identity.hostname)
     }
 
-    /// Where partners reach us: host name and port, the node's own if it has one (PAT).
-    fn outer(&self) -> String {
-        let port = match (self.node.public_port, self.settings.identities.get(self.identity)) {
-            (0, Some(identity)) => identity.sip_port,
-            (port, _) => port,
-        };
-        [self.hostname(), ":", &port.to_string()].concat()
+    /// Where partners reach us: host name and port.
+    fn outer(&self) -> &str {
+        self.place.outer(self.identity)
     }
 
     /// Where the node reaches us, and whether by TLS.
-    fn facing(&self) -> Result<(String, bool), Reject> {
-        let Some(facing) = &self.node.facing else {
+    fn facing(&self) -> Result<(&str, bool), Reject> {
+        let (Some(facing), Some(at)) = (&self.node.facing, self.place.facing()) else {
             let detail = format!("node {} has no [inside] sip listener to answer to", self.node.name);
             return Err(Reject::new(Reason::NoNode, detail));
-        };
-        let HostPort { host, port } = &facing.at;
-        let port = port.to_string();
-        let at = match host.contains(':') {
-            true => ["[", host, "]:", &port].concat(),
-            false => [host, ":", &port].concat(),
         };
         Ok((at, facing.tls))
     }

@@ -15,7 +15,7 @@ const RECORD_ROUTE: &str = "Record-Route";
 /// Ours for the partner's side: it says what dialog this is, so that any edge can route what comes back.
 pub(super) fn outer(c: &Crossing<'_>, w: &mut Rewrite<'_>) -> Result<(), Reject> {
     let mask = c.masks.seal_route(&c.dialog, c.ends)?;
-    w.row(RECORD_ROUTE, &["<sip:", &mask, "@", &c.outer(), ";transport=tls;lr>"]);
+    w.row(RECORD_ROUTE, &["<sip:", &mask, "@", c.outer(), ";transport=tls;lr>"]);
     Ok(())
 }
 
@@ -42,7 +42,7 @@ pub(super) fn mask_row(c: &Crossing<'_>, w: &mut Rewrite<'_>, message: &Message,
 fn mask(c: &Crossing<'_>, value: &str) -> Result<String, Reject> {
     let address = NameAddr::parse(value)?;
     let mask = c.masks.seal(c.dialog.key, Kind::RecordRoute, c.ends, address.uri.text)?;
-    Ok(["<sip:", &mask, "@", &c.outer(), ";transport=tls;lr>"].concat())
+    Ok(["<sip:", &mask, "@", c.outer(), ";transport=tls;lr>"].concat())
 }
 
 fn bounded(values: usize) -> Result<(), Reject> {
@@ -114,7 +114,7 @@ pub(super) fn inward_response(
     }
     if seen.is_some() || begins {
         let (facing, tls) = c.facing()?;
-        inner(w, &facing, tls);
+        inner(w, facing, tls);
     }
     if any || begins {
         w.copy(request, Name::RecordRoute);
