@@ -24,7 +24,7 @@ use super::record::{Kept, Record, RecordId};
 use super::reject::{DecisionId, Reason, Reject};
 use super::route::{node_hop, table};
 use super::session::relay::Came;
-use super::session::table::fingerprint;
+use super::session::table::digest;
 use super::session::{Facts, Step, fetch::Fetches, outcome, watch};
 use super::time::Time;
 use super::translate::message;
@@ -349,7 +349,15 @@ impl Gate {
         (asker, peer): (Protocol, Option<std::net::SocketAddr>),
     ) -> Result<Permit, Reject> {
         let permit = self.settings.policy.decide(question).0?;
-        let told = fingerprint((self.told_key, question.from, question.to, question.action));
+        let (from, to) = (question.from, question.to);
+        // A domain alone is told from a user of an empty name, which nobody has.
+        let texts = [
+            from.local().unwrap_or_default(),
+            from.domain().as_str(),
+            to.local().unwrap_or_default(),
+            to.domain().as_str(),
+        ];
+        let told = digest(&[self.told_key, question.action as u64], &texts);
         if self.is_told_first(told) {
             let because = self.settings.policy.explain(question).pop().map(|step| match step.origin {
                 Some(origin) => format!("{origin}: {}", step.text),

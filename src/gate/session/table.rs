@@ -8,6 +8,7 @@ use crate::wire::address::{Address, Domain};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use slab::Slab;
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -308,6 +309,22 @@ impl Indexed {
 pub fn fingerprint(of: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     of.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// As [`fingerprint`], of numbers and texts, hashed in one piece: a third of the work where it is done for each message.
+pub fn digest(numbers: &[u64], texts: &[&str]) -> u64 {
+    let mut bytes = SmallVec::<[u8; 512]>::new();
+    for number in numbers {
+        bytes.extend_from_slice(&number.to_le_bytes());
+    }
+    for text in texts {
+        bytes.extend_from_slice(text.as_bytes());
+        // No text holds it, so no two lists read alike.
+        bytes.push(0xff);
+    }
+    let mut hasher = DefaultHasher::new();
+    hasher.write(&bytes);
     hasher.finish()
 }
 

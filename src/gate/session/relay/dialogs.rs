@@ -7,7 +7,7 @@ use super::Way;
 use crate::gate::border::mask::Dialog;
 use crate::gate::limits;
 use crate::gate::partner::{Action, Profile, Side};
-use crate::gate::session::table::fingerprint;
+use crate::gate::session::table::{digest, fingerprint};
 use crate::gate::time::Time;
 use crate::wire::address::Domain;
 use crate::wire::sip::header::{self, Name, SubscriptionState};
@@ -108,8 +108,9 @@ impl Dialogs {
 
     /// A NOTIFY passed: `terminated` ends its subscription.
     pub fn notified(&mut self, partner: &Domain, notify: &Message) {
-        let state = notify.header(Name::SubscriptionState).and_then(SubscriptionState::parse);
-        if state.is_some_and(|state| state.state == "terminated") {
+        // Most say that it goes on.
+        let state = notify.header(Name::SubscriptionState).filter(|state| !state.starts_with("active"));
+        if state.and_then(SubscriptionState::parse).is_some_and(|state| state.state == "terminated") {
             self.remove(key(partner, notify.from_tag(), notify.to_tag()));
         }
     }
@@ -194,7 +195,7 @@ fn count_of(counts: &mut (u64, u64), action: Action) -> &mut u64 {
 /// The same from either side: who is From in one request is To in the other.
 fn key(partner: &Domain, one: Option<&str>, other: Option<&str>) -> u64 {
     let (one, other) = (one.unwrap_or_default(), other.unwrap_or_default());
-    fingerprint((partner, one.min(other), one.max(other)))
+    digest(&[], &[partner.as_str(), one.min(other), one.max(other)])
 }
 
 /// RFC 3261 §12.1: of a request as it stands, of a response reversed, as the far side would have it; behind our own.

@@ -12,7 +12,7 @@ use crate::gate::lane::Lane;
 use crate::gate::limits;
 use crate::gate::partner::{Action, LinkId, Profile, Side};
 use crate::gate::route::HopKey;
-use crate::gate::session::table::fingerprint;
+use crate::gate::session::table::digest;
 use crate::gate::time::Time;
 use crate::wire::address::{Address, Domain};
 use crate::wire::sip::{Message, Method};
@@ -415,23 +415,35 @@ fn server_key(link: LinkId, request: &Message, method: &Method) -> u64 {
     match request.branch().filter(|branch| branch.starts_with("z9hG4bK")) {
         Some(branch) => {
             let sent_by = top.split_once(';').map_or(top, |(sent, _)| sent);
-            fingerprint((link, sent_by, branch, call_id, number, method.as_str()))
+            digest(&[link.0, u64::from(number)], &[sent_by, branch, call_id, method.as_str()])
         }
-        None => fingerprint((link, top, call_id, number, method.as_str())),
+        None => digest(&[link.0, u64::from(number)], &[top, call_id, method.as_str()]),
     }
 }
 
 /// What tells a loop from a spiral (RFC 5393 §4.2): what routing looks at.
 pub fn loop_mark(uri: &str, request: &Message) -> u64 {
-    fingerprint((uri, request.from_tag(), request.to_tag(), request.cseq_number()))
+    // RFC 3261 §8.1.1.5: no number is as large as that which stands for none.
+    let number = request.cseq_number().map_or(u64::MAX, u64::from);
+    let (from, to) = (request.from_tag().unwrap_or_default(), request.to_tag().unwrap_or_default());
+    digest(&[number], &[uri, from, to])
 }
 
 /// A branch for an attempt.
 pub fn branch(mark: u64, id: RelayId) -> String {
-    let digit = |four_bits: u8| if four_bits < 10 { b'0' + four_bits } else { b'a' + four_bits - 10 };
-    let mut digits = [0; 32];
-    for (pair, byte) in digits.chunks_exact_mut(2).zip([mark.to_be_bytes(), id.0.to_be_bytes()].as_flattened()) {
-        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+    let mut branch = String::with_capacity(RELAYED_BRANCH.len() + 32);
+    branch.push_str(RELAYED_BRANCH);
+    for number in [mark, id.0] {
+        branch.push_str(std::str::from_utf8(&hex(number)).unwrap_or_default());
     }
-    [RELAYED_BRANCH, std::str::from_utf8(&digits).unwrap_or_default()].concat()
+    branch
+}
+
+/// Sixteen digits.
+fn hex(number: u64) -> [u8; 16] {
+    let mut digits = [0; 16];
+    for (place, digit) in digits.iter_mut().rev().enumerate() {
+        *digit = b"0123456789abcdef"[(number >> (4 * place)) as usize & 15];
+    }
+    digits
 }
