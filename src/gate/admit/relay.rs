@@ -117,7 +117,7 @@ impl Gate {
             if self.draining.is_some() {
                 return Err(Reject::new(Reason::Overloaded, "stopping"));
             }
-            let subscriptions = self.sessions.relays.dialogs.subscriptions(label);
+            let subscriptions = self.sessions.relays.subscriptions(label);
             if method == Method::Subscribe && subscriptions >= u64::from(budget.subscriptions) {
                 let detail = format!("{subscriptions} subscriptions; limits.subscriptions is {}", budget.subscriptions);
                 return Err(Reject::new(Reason::RateLimited, detail));

@@ -55,8 +55,8 @@ impl Gate {
         let is_invite = context.request.method() == Some(&Method::Invite);
         match context.state {
             State::Proceeding { .. } => {}
-            // RFC 6026 §7.1: a further 2xx, of another fork or sent again, goes the same way.
-            State::Accepted if (200..300).contains(&status) => {
+            // RFC 6026 §7.1: a further 2xx, of another fork or sent again, goes the same way; RFC 3261 §16.7 step 5: also behind a refusal.
+            State::Accepted | State::Completed if (200..300).contains(&status) => {
                 // One that is stopped is nobody's loss: another answer counts.
                 let _ = self.pass_back(id, response);
                 return true;

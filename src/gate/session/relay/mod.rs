@@ -146,13 +146,24 @@ pub struct Relays {
     trying: VecDeque<(Time, RelayId)>,
     settling: VecDeque<(Time, RelayId)>,
     waiting: BTreeMap<HopKey, usize>,
-    /// Of each partner that sends: requests without a final answer, and all that are remembered.
-    of_partner: BTreeMap<SmolStr, (usize, usize)>,
+    /// Of each partner that sends.
+    of_partner: BTreeMap<SmolStr, Sent>,
     /// INVITEs that we refused ourselves, until when each may be ACKed; and by when.
     refused: BTreeSet<u64>,
     refused_until: VecDeque<(Time, u64)>,
     /// Dialogs that were seen.
     pub dialogs: dialogs::Dialogs,
+}
+
+/// How many requests of a partner are there.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Sent {
+    /// Without a final answer.
+    open: usize,
+    /// All that are remembered.
+    all: usize,
+    /// Those of the open that would begin a subscription.
+    subscribing: usize,
 }
 
 /// What has come due of requests other than INVITE.
@@ -211,8 +222,14 @@ impl Relays {
 
     /// Whether a partner may have one more under way: none fills a node's queue, or the table, for all others.
     pub fn has_room_for(&self, label: &str) -> bool {
-        let (open, all) = self.of_partner.get(label).copied().unwrap_or_default();
+        let Sent { open, all, .. } = self.of_partner.get(label).copied().unwrap_or_default();
         open < limits::RELAYED_PER_PARTNER && all < limits::RELAYED_KEPT_PER_PARTNER
+    }
+
+    /// A partner's subscriptions, live or asked for.
+    pub fn subscriptions(&self, label: &str) -> u64 {
+        let asked = self.of_partner.get(label).map_or(0, |sent| sent.subscribing as u64);
+        asked + self.dialogs.subscriptions(label)
     }
 
     /// Hands a request on; its answer comes to the context that is made. `id` is in the branch of `bytes`.
@@ -242,9 +259,13 @@ impl Relays {
             None => drop(self.waiting.insert(hop.clone(), 1)),
         }
         if way.side == Side::Outside {
+            let subscribing = usize::from(begins_subscription(&request));
             match self.of_partner.get_mut(&way.label) {
-                Some((open, all)) => (*open, *all) = (*open + 1, *all + 1),
-                None => drop(self.of_partner.insert(way.label.clone(), (1, 1))),
+                Some(sent) => {
+                    *sent =
+                        Sent { open: sent.open + 1, all: sent.all + 1, subscribing: sent.subscribing + subscribing };
+                }
+                None => drop(self.of_partner.insert(way.label.clone(), Sent { open: 1, all: 1, subscribing })),
             }
         }
         let state = State::Proceeding { provisional: false, cancelled: false };
@@ -292,7 +313,7 @@ impl Relays {
         if was_open {
             turn.deadlines.set(Deadline::Relayed(id), turn.now + limits::TIMER_B);
             leave(&mut self.waiting, &context.hop);
-            count_out(&mut self.of_partner, &context.way, (1, 0));
+            count_out(&mut self.of_partner, context, (1, 0));
         }
     }
 
@@ -311,7 +332,7 @@ impl Relays {
         if is_open {
             leave(&mut self.waiting, &context.hop);
         }
-        count_out(&mut self.of_partner, &context.way, (usize::from(is_open), 1));
+        count_out(&mut self.of_partner, &context, (usize::from(is_open), 1));
         self.prune();
         Some(context)
     }
@@ -372,10 +393,21 @@ impl Relays {
     }
 }
 
-fn count_out(of_partner: &mut BTreeMap<SmolStr, (usize, usize)>, way: &Way, (open, all): (usize, usize)) {
-    if let (Side::Outside, Some(counts)) = (way.side, of_partner.get_mut(&way.label)) {
-        *counts = (counts.0.saturating_sub(open), counts.1.saturating_sub(all));
-        if *counts == (0, 0) {
+/// Whether this would be a subscription that is not there yet.
+fn begins_subscription(request: &Message) -> bool {
+    request.method() == Some(&Method::Subscribe) && request.to_tag().is_none()
+}
+
+fn count_out(of_partner: &mut BTreeMap<SmolStr, Sent>, context: &Context, (open, all): (usize, usize)) {
+    let Context { way, request, .. } = context;
+    if let (Side::Outside, Some(sent)) = (way.side, of_partner.get_mut(&way.label)) {
+        let subscribing = if begins_subscription(request) { open } else { 0 };
+        *sent = Sent {
+            open: sent.open.saturating_sub(open),
+            all: sent.all.saturating_sub(all),
+            subscribing: sent.subscribing.saturating_sub(subscribing),
+        };
+        if *sent == Sent::default() {
             of_partner.remove(&way.label);
         }
     }
