@@ -336,7 +336,7 @@ fn a_node_known_by_its_network_may_say_so_by_sasl() {
 
     // The stream behind it is for the same two.
     let mut two = edge(NodeProof::Network, TlsMode::Optional);
-    Arc::make_mut(&mut two.policy).partners.push(support::partner("aol.example"));
+    Arc::make_mut(&mut two.policy).partners.change(|entries| entries.push(support::partner("aol.example")));
     for (from, to) in [("corp.example", "aol.example"), ("", "lync.example")] {
         let (mut ours, _) = under_tls(two.clone(), HEADER);
         ours.feed(auth("=")).said();
@@ -454,7 +454,7 @@ fn what_was_handled_is_acknowledged_before_we_end_the_stream() {
 #[test]
 fn a_pair_is_proven_one_way_and_for_itself() {
     let mut settings = edge(NodeProof::Network, TlsMode::Off);
-    Arc::make_mut(&mut settings.policy).partners.push(support::partner("aol.example"));
+    Arc::make_mut(&mut settings.policy).partners.change(|entries| entries.push(support::partner("aol.example")));
     let mut ours = End::accepting(settings);
     ours.feed(HEADER).feed("<db:result from='corp.example' to='lync.example'>x</db:result>");
     ours.feed("<message from='a@corp.example' to='b@aol.example'/>");
@@ -552,7 +552,9 @@ fn a_verdict_is_for_the_stream_that_was_asked_about() {
 fn one_stream_has_only_so_many_pairs() {
     let mut settings = edge(NodeProof::Network, TlsMode::Off);
     let many = DomainPattern::Under(domain("many.example"));
-    Arc::make_mut(&mut settings.policy).partners.push(Partner { domain: many, ..support::partner("many.example") });
+    Arc::make_mut(&mut settings.policy)
+        .partners
+        .change(|entries| entries.push(Partner { domain: many, ..support::partner("many.example") }));
     let mut ours = End::accepting(settings);
     ours.feed(HEADER);
     for i in 0..=PAIRS_PER_STREAM {

@@ -49,7 +49,9 @@ fn a_header_is_judged_before_anything_else() {
 #[test]
 fn a_partner_may_have_to_come_from_its_networks() {
     let mut settings = edge(TlsMode::Required, EITHER);
-    Arc::make_mut(&mut settings.policy).partners[0].networks = vec!["198.51.100.0/28".parse().unwrap()];
+    Arc::make_mut(&mut settings.policy)
+        .partners
+        .change(|entries| entries[0].networks = vec!["198.51.100.0/28".parse().unwrap()]);
     let settings = Arc::new(settings);
     for (peer, welcome) in [("198.51.100.5", true), ("::ffff:198.51.100.5", true), ("198.51.100.16", false)] {
         let link = XmppLink::accept(settings.clone(), Side::Outside, peer.parse().unwrap(), [1; 32], now());
@@ -119,7 +121,7 @@ fn tls_is_offered_as_the_entry_says() {
     assert!(ours.closed().unwrap().contains("its entry has tls = \"off\""));
     // One entry's laxness is its own.
     let mut mixed = edge(TlsMode::Required, EITHER);
-    Arc::make_mut(&mut mixed.policy).partners[1].tls = TlsMode::Off;
+    Arc::make_mut(&mut mixed.policy).partners.change(|entries| entries[1].tls = TlsMode::Off);
     let mut ours = accepting(mixed);
     ours.feed(header("", OURS)).feed(key(THEIRS, OURS, "k"));
     let said = ours.said();
@@ -279,7 +281,9 @@ fn several_pairs_share_a_stream() {
     assert_refused(&mut ours, "policy-violation", "unlisted-domain");
 
     let mut many = edge(TlsMode::Off, DIALBACK);
-    Arc::make_mut(&mut many.policy).partners[0].domain = DomainPattern::Under(domain("many.example"));
+    Arc::make_mut(&mut many.policy)
+        .partners
+        .change(|entries| entries[0].domain = DomainPattern::Under(domain("many.example")));
     let mut ours = accepting(many);
     ours.feed(header("p.many.example", OURS));
     ours.feed(key("p.many.example", OURS, "k"));

@@ -27,8 +27,8 @@ fn carrying(names: Vec<SanType>) -> Arc<Chain> {
 fn believed(chain: Arc<Chain>, from: &str) -> bool {
     let mut wide = edge(TlsMode::Required, CERTIFICATE);
     let policy = Arc::make_mut(&mut wide.policy);
-    policy.partners.push(policy.partners[0].clone());
-    policy.partners[2].domain = DomainPattern::Under(domain(THEIRS));
+    policy.partners.change(|entries| entries.push(entries[0].clone()));
+    policy.partners.change(|entries| entries[2].domain = DomainPattern::Under(domain(THEIRS)));
     let mut ours = under_tls(wide, Some(chain), &header(from, OURS));
     let offered = ours.said().contains("EXTERNAL");
     ours.feed(key(from, OURS, "k"));
@@ -98,7 +98,9 @@ fn a_self_signed_certificate_spares_no_call_back() {
 #[test]
 fn an_entry_may_pin_other_names_and_its_own_authority() {
     let mut pinned = edge(TlsMode::Required, CERTIFICATE);
-    Arc::make_mut(&mut pinned.policy).partners[0].identity = Identity::Pinned(vec!["xmpp.hoster.example".into()]);
+    Arc::make_mut(&mut pinned.policy)
+        .partners
+        .change(|entries| entries[0].identity = Identity::Pinned(vec!["xmpp.hoster.example".into()]));
     for (name, believed) in [("xmpp.hoster.example", true), (THEIRS, false)] {
         let mut ours = under_tls(pinned.clone(), Some(certificate(name)), &header(THEIRS, OURS));
         assert_eq!(ours.said().contains("EXTERNAL"), believed, "{name}");
@@ -109,7 +111,7 @@ fn an_entry_may_pin_other_names_and_its_own_authority() {
 
     let mut own = edge(TlsMode::Required, CERTIFICATE);
     own.trust = Arc::new(fedgate::gate::peer::TrustSets::new(vec![trust("ca"), trust("other-ca")]));
-    Arc::make_mut(&mut own.policy).partners[0].trust = fedgate::gate::partner::TrustId(1);
+    Arc::make_mut(&mut own.policy).partners.change(|entries| entries[0].trust = fedgate::gate::partner::TrustId(1));
     for (from, authority, believed) in
         [(THEIRS, "other-ca", true), (THEIRS, "ca", false), (FRIEND, "ca", true), (FRIEND, "other-ca", false)]
     {

@@ -87,7 +87,7 @@ fn refusals_say_what_to_mend() {
     let closed = cause(TlsMode::Required, EITHER, answer("1"), error);
     assert!(closed.contains("host-unknown") && closed.contains("`next_hop`"), "{closed}");
     let mut unlisted = edge(TlsMode::Required, EITHER);
-    Arc::make_mut(&mut unlisted.policy).partners.clear();
+    Arc::make_mut(&mut unlisted.policy).partners.change(Vec::clear);
     let mut ours = opening(unlisted);
     ours.feed(answer("1")).feed(features(&["starttls"]));
     assert!(ours.closed().unwrap().contains("no [[partner]] entry"));

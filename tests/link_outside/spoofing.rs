@@ -207,7 +207,9 @@ fn our_own_domains_are_nobodys_outside() {
     }
     // Though an entry be written so widely that it covers one.
     let mut wide = edge(TlsMode::Off, DIALBACK);
-    Arc::make_mut(&mut wide.policy).partners[0].domain = DomainPattern::Under(domain("example"));
+    Arc::make_mut(&mut wide.policy)
+        .partners
+        .change(|entries| entries[0].domain = DomainPattern::Under(domain("example")));
     let mut ours = accepting(wide);
     ours.feed(header("", OURS));
     fails(&mut ours, &key("lab.example", OURS, "k"));

@@ -37,7 +37,7 @@ pub fn entry(name: &str, tls: TlsMode, proof: &[Proof]) -> Partner {
 /// Both partners under these terms.
 pub fn edge(tls: TlsMode, proof: &[Proof]) -> Settings {
     let mut settings = settings(NodeProof::Network, &[OURS, "lab.example"], &[], TlsMode::Optional);
-    Arc::make_mut(&mut settings.policy).partners = vec![entry(THEIRS, tls, proof), entry(FRIEND, tls, proof)];
+    Arc::make_mut(&mut settings.policy).partners = vec![entry(THEIRS, tls, proof), entry(FRIEND, tls, proof)].into();
     settings.trust = Arc::new(TrustSets::new(vec![trust("ca")]));
     settings
 }
@@ -46,7 +46,7 @@ pub fn edge(tls: TlsMode, proof: &[Proof]) -> Settings {
 pub fn their_edge(tls: TlsMode, proof: &[Proof]) -> Settings {
     let mut theirs = edge(tls, proof);
     let policy = Arc::make_mut(&mut theirs.policy);
-    policy.partners = vec![entry(OURS, tls, proof)];
+    policy.partners = vec![entry(OURS, tls, proof)].into();
     policy.local_domains = vec![domain(THEIRS)];
     theirs.secrets = vec![b"the partner's own".to_vec()];
     theirs

@@ -331,7 +331,7 @@ fn attribution() {
     house.also = vec![domain("member.example")];
     let mut table = Table {
         version: 1,
-        partners: vec![partner("lync.example", Identity::EdgeInDomain), house],
+        partners: vec![partner("lync.example", Identity::EdgeInDomain), house].into(),
         rules: Vec::new(),
         stranger: None,
         local_domains: vec![domain("corp.example")],
@@ -373,7 +373,8 @@ fn a_stream_counts_by_the_rungs_its_entry_lists() {
             tls,
             proof: proof.to_vec(),
             ..partner("im.example", Identity::Domain)
-        }],
+        }]
+        .into(),
         rules: Vec::new(),
         stranger: None,
         local_domains: vec![domain("corp.example")],

@@ -12,6 +12,7 @@
 
 pub mod explain;
 pub mod glob;
+pub mod partners;
 pub mod rate;
 pub mod table;
 

@@ -5,6 +5,7 @@
 
 use crate::gate::partner::{Action, Budget, DomainPattern, HostPort, Partner, PartnerId, Profile, Protocol, Side};
 use crate::gate::policy::glob::AddressGlob;
+use crate::gate::policy::partners::Partners;
 use crate::gate::reject::{Reason, Reject};
 use crate::wire::address::{Address, Domain};
 use std::net::IpAddr;
@@ -14,8 +15,8 @@ use std::net::IpAddr;
 pub struct Table {
     /// Grows by one with each reload.
     pub version: u64,
-    /// Entries; [`PartnerId`] indexes them.
-    pub partners: Vec<Partner>,
+    /// Entries.
+    pub partners: Partners,
     /// In file and line order.
     pub rules: Vec<Rule>,
     /// What unlisted but proven domains may do; `None` = refuse them.
@@ -112,23 +113,7 @@ pub enum Because {
 impl Table {
     /// The entry for a domain: exact beats wildcard, longest wildcard wins; an entry's `also` counts as exact after its own `domain`s.
     pub fn partner_for(&self, domain: &Domain, protocol: Protocol) -> Option<PartnerId> {
-        let entries = || self.partners.iter().enumerate().filter(|(_, entry)| entry.protocol == protocol);
-        entries()
-            .find(|(_, entry)| matches!(&entry.domain, DomainPattern::Exact(exact) if exact == domain))
-            .or_else(|| entries().find(|(_, entry)| entry.also.contains(domain)))
-            .or_else(|| {
-                entries()
-                    .filter_map(|(index, entry)| match &entry.domain {
-                        DomainPattern::Under(parent) if domain.is_under(parent) => {
-                            Some((parent.as_str().len(), (index, entry)))
-                        }
-                        _ => None,
-                    })
-                    // Of equal length there is one parent only; the earlier entry wins, were it written twice.
-                    .reduce(|best, other| if other.0 > best.0 { other } else { best })
-                    .map(|(_, found)| found)
-            })
-            .and_then(|(index, _)| u32::try_from(index).ok().map(PartnerId))
+        self.partners.entry_for(domain, protocol)
     }
 
     /// The entry to use for an outbound request: the one entry, or of two protocols the preferred one.

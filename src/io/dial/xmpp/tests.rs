@@ -83,7 +83,8 @@ impl Party {
         let der = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let provider = crate::io::tls::provider();
         let key = rustls::sign::CertifiedKey::from_der(vec![leaf.der().clone()], der, &provider).unwrap();
-        let policy = Arc::new(Table { partners: vec![partner], local_domains: vec![domain(own)], ..Table::default() });
+        let policy =
+            Arc::new(Table { partners: vec![partner].into(), local_domains: vec![domain(own)], ..Table::default() });
         let set = TrustSet::new(std::slice::from_ref(anchor), &[]).unwrap();
         let mut settings = edge.live.load().settings.clone();
         settings.identities =
