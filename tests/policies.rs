@@ -104,9 +104,9 @@ fn outbound_takes_the_preferred_then_the_closer_entry() {
     assert_eq!(towards(&table, "other.example"), Some(0));
     assert_eq!(towards(&table, "equal.test"), Some(2));
     assert_eq!(towards(&table, "none.test"), None);
-    table.partners[3].prefer = true;
+    table.partners.change(|entries| entries[3].prefer = true);
     assert_eq!(towards(&table, "equal.test"), Some(3));
-    table.partners[0].prefer = true;
+    table.partners.change(|entries| entries[0].prefer = true);
     assert_eq!(towards(&table, "both.example"), Some(0));
 }
 
@@ -417,7 +417,7 @@ prop_compose! {
     ) -> Table {
         let limits = fedgate::config::profile::STRANGER_BUDGET;
         let stranger = stranger.map(|allow| Stranger { allow, limits });
-        Table { version: 7, partners, rules, stranger, local_domains: vec![domain("corp.example")] }
+        Table { version: 7, partners: partners.into(), rules, stranger, local_domains: vec![domain("corp.example")] }
     }
 }
 
