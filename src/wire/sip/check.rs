@@ -105,9 +105,9 @@ fn check_counts(message: &Message) -> Result<(), Fault> {
 fn check_values(message: &Message) -> Result<(), Fault> {
     check_vias(message)?;
     for name in [Name::From, Name::To] {
-        let found = if name == Name::From { message.head().from } else { message.head().to };
+        let found = if name == Name::From { &message.head().from } else { &message.head().to };
         let tags = match found {
-            Some(found) => found.tags(),
+            Some(found) => found.tags.into(),
             None => params::count(message.address(name).map_err(|fault| at(name, fault))?.params, "tag"),
         };
         require(tags <= 1, "From or To has two tags")?;
@@ -125,7 +125,11 @@ fn check_values(message: &Message) -> Result<(), Fault> {
         require(hops.is_some(), "Max-Forwards is not a number from 0 to 255")?;
     }
     for name in [Name::Contact, Name::RecordRoute, Name::Route].into_iter().filter(|name| message.head().has(*name)) {
-        for row in message.rows(name) {
+        for row in message.head().rows_since(name).iter().filter(|row| row.id == name) {
+            if !message.head().row_addresses(row).is_empty() {
+                continue;
+            }
+            let Some(row) = message.head().row_text(row, message.bytes()) else { continue };
             // RFC 3261 §20.10: `*` stands alone.
             if name == Name::Contact && row == "*" {
                 continue;
@@ -140,21 +144,31 @@ fn check_values(message: &Message) -> Result<(), Fault> {
 
 /// The top Via leads the answer back, so it must parse. Those below are others' concern: they only have to be there.
 fn check_vias(message: &Message) -> Result<(), Fault> {
-    let mut values = message.rows(Name::Via).flat_map(header::list);
-    let top = values.next().unwrap_or_default();
-    if !message.head().top_via.is_some_and(|via| via.is_sound) {
-        Via::parse(top).map_err(|fault| at(Name::Via, fault))?;
-    }
-    require(values.all(|value| !value.is_empty()), "a Via row holds an empty value")
+    let is_there = |value: &str| !value.is_empty();
+    let mut rows = message.rows(Name::Via);
+    let first = rows.next().unwrap_or_default();
+    let are_there = match message.head().top_via.as_ref().filter(|via| via.is_sound) {
+        Some(top) => {
+            let below = params::trim(first.get(top.value.range().end..).unwrap_or_default());
+            below.strip_prefix(',').is_none_or(|below| header::list(below).all(is_there))
+        }
+        None => {
+            let mut values = header::list(first);
+            Via::parse(values.next().unwrap_or_default()).map_err(|fault| at(Name::Via, fault))?;
+            values.all(is_there)
+        }
+    };
+    require(are_there && rows.all(|row| header::list(row).all(is_there)), "a Via row holds an empty value")
 }
 
 /// `word [ "@" word ]` (RFC 3261 §25.1).
 fn is_call_id(text: &str) -> bool {
-    const WORD: [bool; 256] = params::class(b"-.!%*_+`'~()<>:\\\"/[]?{}");
-    let word = |text: &str| !text.is_empty() && params::run(text.as_bytes(), &WORD) == text.len();
-    match params::cut(text, b'@') {
-        Some((one, other)) => word(one) && word(other),
-        None => word(text),
+    let bytes = text.as_bytes();
+    let one = params::run(bytes, params::WORD);
+    match bytes.get(one) {
+        None => one > 0,
+        Some(b'@') => one > 0 && one + 1 < bytes.len() && params::run_from(bytes, one + 1, params::WORD) == bytes.len(),
+        Some(_) => false,
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::header::Name;
 use super::index::{BARE_LF, Head, start_kind};
+use super::lines::Lines;
 use super::message::{Fault, Message};
 use super::params;
 use bytes::{Buf, Bytes, BytesMut};
@@ -35,8 +36,8 @@ pub struct Framer {
     head_bytes_max: usize,
     body_bytes_max: usize,
     state: State,
-    /// Where line feeds stand in the head that is being read.
-    ends: Vec<usize>,
+    /// Of the head that is being read.
+    lines: Lines,
 }
 
 /// Where in the stream the buffer begins.
@@ -44,8 +45,8 @@ pub struct Framer {
 enum State {
     /// Between messages; whether a CRLF was just seen.
     Between { crlf: bool },
-    /// At a start line.
-    Head { line: usize, scanned: usize, bare_lf: bool },
+    /// At a start line; whether it was read and is SIP.
+    Head { is_sip: bool },
     /// At a start line whose head is known; the message is `total` bytes.
     Body { head: Arc<Head>, total: usize },
     /// In a body nobody wants.
@@ -54,16 +55,13 @@ enum State {
     Lost,
 }
 
-/// Lines of a head for which room is kept; one may have as many as its bytes allow.
-const LINES: usize = 256;
-
 const BETWEEN: State = State::Between { crlf: false };
 
 impl Framer {
     /// `head_bytes_max`: start line and headers; `body_bytes_max`: Content-Length beyond it is [`Fault::BodyTooLarge`]; a body
     /// up to 8 times that is skipped so the link can go on, beyond that the fault is fatal.
     pub fn new(head_bytes_max: usize, body_bytes_max: usize) -> Self {
-        Self { buffer: BytesMut::new(), head_bytes_max, body_bytes_max, state: BETWEEN, ends: Vec::new() }
+        Self { buffer: BytesMut::new(), head_bytes_max, body_bytes_max, state: BETWEEN, lines: Lines::default() }
     }
     /// Where the reader puts bytes (`read_buf`).
     pub fn buffer(&mut self) -> &mut BytesMut {
@@ -87,9 +85,8 @@ impl Framer {
                     }
                     [b'\n', ..] => return self.lose(None, Fault::Malformed(BARE_LF)),
                     [first, ..] if params::is_token_byte(*first) => {
-                        self.state = State::Head { line: 0, scanned: 0, bare_lf: false };
-                        self.ends.clear();
-                        self.ends.shrink_to(LINES);
+                        self.state = State::Head { is_sip: false };
+                        self.lines.clear();
                     }
                     _ => return self.lose(None, Fault::Malformed(NOT_SIP)),
                 },
@@ -101,12 +98,12 @@ impl Framer {
                     }
                     Err(frame) => return Some(frame),
                 },
-                State::Body { head, total } => {
+                State::Body { total, .. } => {
                     if self.buffer.len() < *total {
                         return None;
                     }
-                    let (head, total) = (Arc::clone(head), *total);
-                    self.state = BETWEEN;
+                    let total = *total;
+                    let State::Body { head, .. } = std::mem::replace(&mut self.state, BETWEEN) else { return None };
                     let bytes = self.buffer.split_to(total).freeze();
                     return Some(match head.unusable {
                         Some(fault) => Frame::Bad { message: None, fault, fatal: false },
@@ -132,39 +129,33 @@ impl Framer {
 
     /// Goes on to the empty line, from where the last call stopped. `None`: it isn't there yet.
     fn seek_head_end(&mut self) -> Option<Result<usize, Frame>> {
-        let State::Head { line, scanned, bare_lf } = &mut self.state else { return None };
+        let State::Head { is_sip } = &mut self.state else { return None };
         let within = self.buffer.get(..self.buffer.len().min(self.head_bytes_max)).unwrap_or_default();
-        while let Some(found) = within.get(*scanned..).and_then(|rest| memchr::memchr(b'\n', rest)) {
-            let end = *scanned + found;
-            let text = within.get(*line..end).unwrap_or_default();
-            let (text, crlf) = text.strip_suffix(b"\r").map_or((text, false), |text| (text, true));
-            *bare_lf |= !crlf;
-            if *line == 0 && start_kind(text).is_none() {
+        let length = self.lines.seek(within);
+        if let Some(end) = self.lines.first().filter(|_| !*is_sip) {
+            let text = within.get(..end).unwrap_or_default();
+            if start_kind(text.strip_suffix(b"\r").unwrap_or(text)).is_none() {
                 return self.lose(None, Fault::Malformed(NOT_SIP)).map(Err);
             }
-            *line = end + 1;
-            *scanned = end + 1;
-            self.ends.push(end);
-            if text.is_empty() {
-                return Some(Ok(end + 1));
-            }
+            *is_sip = true;
         }
-        *scanned = within.len();
+        if let Some(length) = length {
+            return Some(Ok(length));
+        }
         if within.len() < self.head_bytes_max {
             return None;
         }
-        let lines = self.buffer.split_to(*line).freeze();
-        let head = Head::index(&lines, self.ends.iter().copied());
+        let lines = self.buffer.split_to(self.lines.length()).freeze();
+        let head = Head::index(&lines, &self.lines);
         self.lose(answerable(lines, head), Fault::HeadTooLarge).map(Err)
     }
 
     /// Decides from a whole head where the message ends. A frame comes back when that is already known to be no message.
     fn enter_body(&mut self, length: usize) -> Option<Frame> {
-        let bare_lf = matches!(self.state, State::Head { bare_lf: true, .. });
-        let head = Head::index(self.buffer.get(..length)?, self.ends.iter().copied());
+        let head = Head::index(self.buffer.get(..length)?, &self.lines);
         let fault = if head.unusable == Some(Fault::HeadTooLarge) {
             Some(Fault::HeadTooLarge)
-        } else if bare_lf {
+        } else if self.lines.has_bare_lf() {
             Some(Fault::Malformed(BARE_LF))
         } else {
             None
@@ -177,7 +168,7 @@ impl Framer {
             (None, Ok(body)) => body,
         };
         if body <= self.body_bytes_max {
-            self.state = State::Body { head: Arc::new(head), total: length + body };
+            self.state = State::Body { head, total: length + body };
             return None;
         }
         let lines = self.buffer.split_to(length).freeze();
@@ -214,9 +205,9 @@ fn content_length(head: &Head, bytes: &[u8]) -> Result<usize, Fault> {
 }
 
 /// A message to answer, of the head alone: a request that says whom to answer.
-fn answerable(lines: Bytes, head: Head) -> Option<Message> {
+fn answerable(lines: Bytes, head: Arc<Head>) -> Option<Message> {
     let lines = lines.slice(..head.length.min(lines.len()));
-    let message = Message::assemble(lines, Arc::new(head));
+    let message = Message::assemble(lines, head);
     let has_via = message.rows(Name::Via).next().is_some();
     (message.is_request() && has_via).then_some(message)
 }
@@ -234,7 +225,7 @@ mod tests {
             framer.buffer().extend_from_slice(&[byte]);
             assert!(framer.next().is_none());
             match framer.state {
-                State::Head { scanned, .. } => assert_eq!(scanned, at + 1),
+                State::Head { .. } => assert_eq!(framer.lines.scanned(), at + 1),
                 State::Body { total, .. } => assert_eq!((at + 1, total), (head.len(), head.len() + 3)),
                 ref other => panic!("{other:?}"),
             }

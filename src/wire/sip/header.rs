@@ -4,6 +4,7 @@
 
 use super::message::Fault;
 use super::params::{self, LWS, Split};
+use super::plain;
 use super::uri::{Host, parse_hostport};
 use std::net::IpAddr;
 
@@ -69,7 +70,7 @@ pub enum Name {
     Other,
 }
 
-/// Name, long form, compact form; by the long form's length, for [`Name::parse`].
+/// Name, long form, compact form; by the long form's length.
 const NAMES: [(Name, &str, &str); 55] = [
     (Name::To, "To", "t"),
     (Name::Via, "Via", "v"),
@@ -128,22 +129,37 @@ const NAMES: [(Name, &str, &str); 55] = [
     (Name::MsEdgeProxyMessageTrust, "ms-edge-proxy-message-trust", ""),
 ];
 
-/// Longest long form, in bytes.
-const LONGEST: usize = 27;
-
-/// Where in [`NAMES`] the long forms of each length begin.
-const STARTS: [usize; LONGEST + 2] = {
-    let mut starts = [0; LONGEST + 2];
-    let mut length = 0;
-    while length < starts.len() {
-        let mut at = 0;
-        while at < NAMES.len() && NAMES[at].1.len() < length {
-            at += 1;
-        }
-        starts[length] = at;
-        length += 1;
+/// By [`place`]: which of [`NAMES`] has it, counted from 1; 0: none.
+const PLACES: [u8; 128] = {
+    let mut places = [0; 128];
+    let mut at = 0;
+    while at < NAMES.len() {
+        let place = place(NAMES[at].1.as_bytes());
+        // The numbers of `place` were looked for until no two names had the same.
+        assert!(places[place] == 0);
+        places[place] = at as u8 + 1;
+        at += 1;
     }
-    starts
+    places
+};
+
+/// Where in [`PLACES`] a name would be, in whatever case: by its length and three of its letters.
+const fn place(text: &[u8]) -> usize {
+    let [first, .., last] = text else { return 0 };
+    let middle = text[text.len() / 2];
+    let letters = (*first | 32) as usize * 77 + (middle | 32) as usize * 123 + (*last | 32) as usize * 111;
+    (letters + text.len() * 23) % 128
+}
+
+/// By the number of a name: its long form.
+const LONG: [&str; Name::Other as usize + 1] = {
+    let mut long = [""; Name::Other as usize + 1];
+    let mut at = 0;
+    while at < NAMES.len() {
+        long[NAMES[at].0 as usize] = NAMES[at].1;
+        at += 1;
+    }
+    long
 };
 
 /// Compact forms of headers we have no [`Name`] for (the registry's list), for [`same`].
@@ -164,7 +180,7 @@ impl Name {
 
     /// As [`parse`](Self::parse).
     pub(super) fn of(text: &[u8]) -> Self {
-        // Every row of every message comes by: only names of its length and first letter are looked at.
+        // Every row of every message comes by: only one name is looked at.
         if let [letter] = text {
             return match letter.to_ascii_lowercase() {
                 b'b' => Name::ReferredBy,
@@ -184,17 +200,16 @@ impl Name {
                 _ => Name::Other,
             };
         }
-        let (Some(&start), Some(&end)) = (STARTS.get(text.len()), STARTS.get(text.len() + 1)) else {
+        let Some((name, long, _)) = usize::from(PLACES[place(text)]).checked_sub(1).and_then(|at| NAMES.get(at)) else {
             return Name::Other;
         };
-        let alike = NAMES.get(start..end).unwrap_or_default();
-        let is_it = |long: &[u8]| long == text || long.eq_ignore_ascii_case(text);
-        alike.iter().find(|(_, long, _)| is_it(long.as_bytes())).map_or(Name::Other, |(name, ..)| *name)
+        let is_it = long.as_bytes() == text || long.as_bytes().eq_ignore_ascii_case(text);
+        if is_it { *name } else { Name::Other }
     }
 
     /// The long form; empty for [`Name::Other`].
     pub fn as_str(self) -> &'static str {
-        NAMES.iter().find(|(name, ..)| *name == self).map_or("", |(_, long, _)| long)
+        LONG[self as usize]
     }
 }
 
@@ -357,11 +372,14 @@ pub struct Via<'a> {
 impl<'a> Via<'a> {
     /// Parses one value; rows that hold several are split by [`super::Message::values`]. White space around every part is legal.
     pub fn parse(text: &'a str) -> Result<Self, Fault> {
-        Self::parse_with_branch(text).map(|(via, _)| via)
+        match plain::via(text) {
+            Some((parts, params)) if params.end == text.len() => Ok(parts.read(text)),
+            _ => Self::parse_any(text),
+        }
     }
 
-    /// As [`parse`](Self::parse), and its branch.
-    pub(super) fn parse_with_branch(text: &'a str) -> Result<(Self, Option<&'a str>), Fault> {
+    /// As [`parse`](Self::parse), in whatever way it is written.
+    pub(super) fn parse_any(text: &'a str) -> Result<Self, Fault> {
         let fault = |what| Err(Fault::Malformed(what));
         let text = params::trim(text);
         let (sent, params) = match memchr::memchr(b';', text.as_bytes()).and_then(|end| text.split_at_checked(end)) {
@@ -396,11 +414,10 @@ impl<'a> Via<'a> {
         if text.ends_with(';') || !params::are_well_formed(params, true) {
             return fault("Via parameters are not name or name=value");
         }
-        let (branch, branches) = params::find_and_count(params, "branch");
-        if branches > 1 {
+        if params::count(params, "branch") > 1 {
             return fault("Via has two branch parameters");
         }
-        Ok((Self { protocol, version, transport, host, port, params }, branch.filter(|branch| !branch.is_empty())))
+        Ok(Self { protocol, version, transport, host, port, params })
     }
     /// A parameter: `Some("")` for one without value.
     pub fn param(&self, name: &str) -> Option<&'a str> {

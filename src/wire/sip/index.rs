@@ -1,33 +1,14 @@
 //! The index of a message's head: where each thing stands. One pass, no judgement beyond what keeps rows apart.
 
 use super::header::{Name, Via, list};
+use super::lines::Lines;
 use super::message::{Fault, Method};
 use super::params;
-use super::uri::{Host, NameAddr, Scheme, Uri};
+use super::plain;
+use super::span::{AddressSpan, Span, UriSpan, ViaSpan, span_in};
+use super::uri::Uri;
 use crate::wire::limits::SIP_HEADERS;
-use std::net::{Ipv4Addr, Ipv6Addr};
-
-/// A range of the message's bytes. No head is longer than its numbers reach, and many of them are kept for each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Span {
-    start: u32,
-    end: u32,
-}
-
-impl Span {
-    fn new(start: usize, end: usize) -> Self {
-        let number = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-        Self { start: number(start), end: number(end) }
-    }
-
-    pub(super) fn range(self) -> std::ops::Range<usize> {
-        self.start as usize..self.end as usize
-    }
-
-    pub(super) fn of(self, bytes: &[u8]) -> &[u8] {
-        bytes.get(self.range()).unwrap_or_default()
-    }
-}
+use std::sync::Arc;
 
 /// A start line.
 #[derive(Debug)]
@@ -36,126 +17,23 @@ pub(super) enum StartLine {
     Response { status: u16, reason: Span },
 }
 
-/// Where the parts of a URI stand in a text.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct UriSpan {
-    text: Span,
-    scheme: Scheme<'static>,
-    user: Option<Span>,
-    host: HostSpan,
-    port: Option<u16>,
-    params: Span,
-    headers: Span,
-}
-
-/// Where the parts of an address stand in its row's value: what From and To say is asked many times of each message.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct AddressSpan {
-    display: Span,
-    uri: UriSpan,
-    params: Span,
-    tag: Option<Span>,
-    /// How many there are.
-    tags: usize,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum HostSpan {
-    Name(Span),
-    V4(Ipv4Addr),
-    V6(Ipv6Addr),
-}
-
-impl UriSpan {
-    /// Of a URI that is a part of `whole`; `None`: it is read anew each time, which is so for odd ones alone.
-    fn of(whole: &str, uri: &Uri<'_>) -> Option<Self> {
-        let at = |part: &str| span_in(whole, part);
-        let scheme = match uri.scheme {
-            Scheme::Sip => Scheme::Sip,
-            Scheme::Sips => Scheme::Sips,
-            Scheme::Im => Scheme::Im,
-            Scheme::Pres => Scheme::Pres,
-            Scheme::Tel => Scheme::Tel,
-            Scheme::Other(_) => return None,
-        };
-        let host = match uri.host {
-            Host::Name(name) => HostSpan::Name(at(name)),
-            Host::V4(address) => HostSpan::V4(address),
-            Host::V6(address) => HostSpan::V6(address),
-        };
-        let (text, user, params, headers) = (at(uri.text), uri.user.map(at), at(uri.params), at(uri.headers));
-        Some(Self { text, scheme, user, host, port: uri.port, params, headers })
-    }
-
-    /// The URI, of the same text.
-    pub(super) fn read<'a>(&self, whole: &'a str) -> Uri<'a> {
-        let text = |span: Span| whole.get(span.range()).unwrap_or_default();
-        let host = match self.host {
-            HostSpan::Name(name) => Host::Name(text(name)),
-            HostSpan::V4(address) => Host::V4(address),
-            HostSpan::V6(address) => Host::V6(address),
-        };
-        Uri {
-            text: text(self.text),
-            scheme: self.scheme,
-            user: self.user.map(text),
-            host,
-            port: self.port,
-            params: text(self.params),
-            headers: text(self.headers),
-        }
-    }
-}
-
-impl AddressSpan {
-    /// Of a row's value.
-    fn of(value: &str) -> Option<Self> {
-        let address = NameAddr::parse(value).ok()?;
-        let at = |part: &str| span_in(value, part);
-        let (display, params) = (at(address.display), at(address.params));
-        let (tag, tags) = params::find_and_count(address.params, "tag");
-        Some(Self { display, uri: UriSpan::of(value, &address.uri)?, params, tag: tag.map(at), tags })
-    }
-
-    /// The address, of the same value.
-    pub(super) fn read<'a>(&self, value: &'a str) -> NameAddr<'a> {
-        let text = |span: Span| value.get(span.range()).unwrap_or_default();
-        NameAddr { display: text(self.display), uri: self.uri.read(value), params: text(self.params) }
-    }
-
-    /// How many tags it has.
-    pub(super) fn tags(&self) -> usize {
-        self.tags
-    }
-
-    /// Its tag.
-    pub(super) fn tag<'a>(&self, value: &'a str) -> Option<&'a str> {
-        self.tag.and_then(|tag| value.get(tag.range()))
-    }
-}
-
 impl ViaSpan {
     /// Of the first Via row's value.
     fn of(row: &str) -> Option<Self> {
+        if let Some((parts, params)) = plain::via(row) {
+            let branch = params.first.map(|branch| branch.of(row)).filter(|branch| !branch.is_empty());
+            let branch = branch.map(|branch| span_in(row, branch));
+            return Some(Self { value: Span::new(0, params.end), branch, is_sound: true, parts: Some(parts) });
+        }
         let (place, top) = list(row).enumerate().find(|(_, value)| !value.is_empty())?;
-        let via = Via::parse_with_branch(top);
+        let via = Via::parse(top);
         let branch = match &via {
-            Ok((_, branch)) => *branch,
+            Ok(via) => via.branch(),
             // Whoever sent it is answered all the same.
             Err(_) => params::cut(top, b';').and_then(|(_, params)| params::find(params, "branch")),
         };
         let branch = branch.filter(|branch| !branch.is_empty()).map(|branch| span_in(row, branch));
-        Some(Self { value: span_in(row, top), branch, is_sound: place == 0 && via.is_ok() })
-    }
-}
-
-/// Where a part of a text stands in it; of a text that is no part (an empty one that stands nowhere), nothing at its start.
-fn span_in(whole: &str, part: &str) -> Span {
-    let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
-    if start.checked_add(part.len()).is_some_and(|end| end <= whole.len()) {
-        Span::new(start, start + part.len())
-    } else {
-        Span::default()
+        Some(Self { value: span_in(row, top), branch, is_sound: place == 0 && via.is_ok(), parts: None })
     }
 }
 
@@ -163,22 +41,31 @@ fn span_in(whole: &str, part: &str) -> Span {
 #[derive(Debug)]
 pub(super) struct RowSpan {
     pub(super) id: Name,
-    pub(super) name: Span,
-    /// Its lines, from the name's first byte, with their line ends.
-    pub(super) lines: Span,
-    /// Without white space around it.
-    pub(super) value: Span,
-    /// Of a folded row (RFC 3261 §7.3.1): the value on one line, or `None` if it isn't UTF-8.
-    pub(super) unfolded: Option<Option<Box<str>>>,
+    /// Which of the folded values is its, counted from 1; 0: it isn't folded (RFC 3261 §7.3.1).
+    folded: u16,
+    /// Which of the addresses that were read are its: from where, and how many.
+    addresses: (u8, u8),
+    /// Where it and its name begin, the name's end, the value's range without white space around it, and where its lines end.
+    start: u32,
+    name_end: u32,
+    value: Span,
+    end: u32,
 }
 
-/// Where the top Via stands in the first Via row's value.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct ViaSpan {
-    pub(super) value: Span,
-    pub(super) branch: Option<Span>,
-    /// Whether it is the row's first value, and parses.
-    pub(super) is_sound: bool,
+impl RowSpan {
+    pub(super) fn name(&self) -> Span {
+        Span { start: self.start, end: self.name_end }
+    }
+
+    /// Its value, without white space around it; a folded one with its line ends.
+    pub(super) fn raw<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        self.value.of(bytes)
+    }
+
+    /// Its lines, from the name's first byte, with their line ends.
+    pub(super) fn lines(&self) -> Span {
+        Span { start: self.start, end: self.end }
+    }
 }
 
 /// The index.
@@ -190,6 +77,10 @@ pub(super) struct Head {
     /// Bytes of the start line with its line end.
     pub(super) start_length: usize,
     pub(super) rows: Vec<RowSpan>,
+    /// Of the folded rows: the value on one line, or `None` if it isn't UTF-8.
+    folded: Vec<Option<Box<str>>>,
+    /// The values of Contact, Route and Record-Route rows.
+    addresses: Vec<AddressSpan>,
     /// Bytes of the head with its closing empty line.
     pub(super) length: usize,
     /// The first CSeq row, if it parses.
@@ -201,8 +92,8 @@ pub(super) struct Head {
     /// Which headers there are, and which of them more than once: bits by [`Name`].
     pub(super) seen: u64,
     pub(super) again: u64,
-    /// By [`Name`]: which row is the first of it, if there is one.
-    firsts: [u16; NAMES],
+    /// By [`Name`]: which row is the first of it, if there is one; from [`u8::MAX`] on, not before that.
+    firsts: [u8; NAMES],
     /// The first From and To, if they parse.
     pub(super) from: Option<AddressSpan>,
     pub(super) to: Option<AddressSpan>,
@@ -226,91 +117,130 @@ struct Line {
 
 impl Line {
     /// From `start` to the line feed at `end`.
-    fn of(bytes: &[u8], start: usize, end: usize) -> Self {
+    #[inline]
+    fn of(bytes: &[u8], start: usize, end: u32) -> Self {
+        let end = end as usize;
         let crlf = end > start && bytes.get(end - 1) == Some(&b'\r');
         Self { text: Span::new(start, if crlf { end - 1 } else { end }), next: end + 1, crlf }
     }
 }
 
+/// Of nothing yet.
+const EMPTY: Head = Head {
+    text: None,
+    start: StartLine::Response { status: 0, reason: Span { start: 0, end: 0 } },
+    start_length: 0,
+    rows: Vec::new(),
+    folded: Vec::new(),
+    addresses: Vec::new(),
+    length: 0,
+    cseq: None,
+    fault: None,
+    unusable: None,
+    seen: 0,
+    again: 0,
+    firsts: [0; NAMES],
+    from: None,
+    to: None,
+    target: None,
+    top_via: None,
+    is_clean: false,
+};
+
 impl Head {
     /// Indexes the head that `bytes` begin with. Goes as far as complete lines go: without the empty line the head is all of them,
-    /// and that is a fault. `ends`: where line feeds are, all of them as far as the head goes.
-    pub(super) fn index(bytes: &[u8], mut ends: impl Iterator<Item = usize>) -> Self {
-        let nothing = StartLine::Response { status: 0, reason: Span::default() };
-        let mut head = Head {
-            text: None,
-            start: nothing,
-            start_length: 0,
-            rows: Vec::with_capacity(ROWS),
-            length: 0,
-            cseq: None,
-            fault: None,
-            unusable: None,
-            seen: 0,
-            again: 0,
-            firsts: [0; NAMES],
-            from: None,
-            to: None,
-            target: None,
-            top_via: None,
-            is_clean: false,
-        };
+    /// and that is a fault. `lines`: all of them as far as the head goes.
+    pub(super) fn index(bytes: &[u8], lines: &Lines) -> Arc<Self> {
+        let mut head = Arc::new(EMPTY);
+        // Filled where it will stay.
+        if let Some(head) = Arc::get_mut(&mut head) {
+            head.fill(bytes, lines);
+        }
+        head
+    }
+
+    fn fill(&mut self, bytes: &[u8], lines: &Lines) {
+        let mut ends = lines.ends.iter().copied();
         let Some(first) = ends.next().map(|end| Line::of(bytes, 0, end)) else {
-            head.fail(Fault::Malformed("start line is not ended by CRLF"));
-            head.unusable = head.fault;
-            return head;
+            self.fail(Fault::Malformed("start line is not ended by CRLF"));
+            self.unusable = self.fault;
+            return;
         };
-        head.take_start(bytes, &first);
-        head.length = first.next;
-        head.start_length = first.next;
+        self.rows = Vec::with_capacity(ends.len().saturating_sub(1).min(SIP_HEADERS));
+        self.take_start(bytes, &first, lines);
+        self.length = first.next;
+        self.start_length = first.next;
         let mut at = first.next;
-        // Carriage returns that end a line.
-        let mut returns = usize::from(first.crlf);
         loop {
             let Some(line) = ends.next().map(|end| Line::of(bytes, at, end)) else {
-                head.fail(Fault::Malformed("header section is not ended by an empty line"));
+                self.fail(Fault::Malformed("header section is not ended by an empty line"));
                 break;
             };
             at = line.next;
-            returns += usize::from(line.crlf);
-            head.length = at;
+            self.length = at;
             if !line.crlf {
-                head.fail(Fault::Malformed(BARE_LF));
+                self.fail(Fault::Malformed(BARE_LF));
             }
             if line.text.start == line.text.end {
                 break;
             }
-            if !head.take_row(bytes, &line) {
-                head.fail(Fault::HeadTooLarge);
-                head.unusable = Some(Fault::HeadTooLarge);
+            if !self.take_row(bytes, &line) {
+                self.fail(Fault::HeadTooLarge);
+                self.unusable = Some(Fault::HeadTooLarge);
                 break;
             }
         }
-        let lines = bytes.get(..head.length).unwrap_or_default();
-        head.text = std::str::from_utf8(lines).ok().map(Box::from);
-        // Without a branch, so that many bytes are looked at together.
-        let is_odd = |byte: u8| (byte < b' ') & (byte != b'\r') & (byte != b'\n') & (byte != b'\t') | (byte == 0x7f);
-        let odd = lines.iter().fold(0, |odd, byte| odd | u8::from(is_odd(*byte)));
-        let all_returns = memchr::memchr_iter(b'\r', lines).count();
-        head.is_clean = odd == 0 && all_returns == returns && head.text.is_some();
-        head.unfold(bytes);
-        head.read_values(bytes);
-        head
+        self.text = std::str::from_utf8(bytes.get(..self.length).unwrap_or_default()).ok().map(Box::from);
+        self.is_clean = lines.are_clean() && self.text.is_some();
+        if !self.folded.is_empty() {
+            self.unfold(bytes);
+        }
+        self.read_values(bytes);
     }
 
     /// What is asked of nearly every message.
     fn read_values(&mut self, bytes: &[u8]) {
-        let address = |name| self.first_text(name, bytes).and_then(AddressSpan::of);
+        let address = |name| {
+            let value = self.first_text(name, bytes)?;
+            let found = plain::address(value, 0).filter(|found| found.end() == value.len());
+            found.or_else(|| AddressSpan::find(value, value))
+        };
         let (from, to) = (address(Name::From), address(Name::To));
         let target = match &self.start {
-            StartLine::Request { uri, .. } => {
-                self.text(*uri, bytes).and_then(|text| UriSpan::of(text, &Uri::parse(text).ok()?))
-            }
+            StartLine::Request { uri, .. } => self.text(*uri, bytes).and_then(|text| match plain::uri(text, 0) {
+                Some((uri, end)) if end == text.len() => Some(uri),
+                _ => UriSpan::find(text, &Uri::parse(text).ok()?),
+            }),
             StartLine::Response { .. } => None,
         };
         let top_via = self.first_text(Name::Via, bytes).and_then(ViaSpan::of);
         let cseq = self.first_text(Name::CSeq, bytes).and_then(parse_cseq);
         (self.from, self.to, self.target, self.top_via, self.cseq) = (from, to, target, top_via, cseq);
+        if self.seen & LISTED != 0 {
+            self.read_lists(bytes);
+        }
+    }
+
+    /// What Contact, Route and Record-Route say is asked by each who looks at the route.
+    fn read_lists(&mut self, bytes: &[u8]) {
+        let mut found = Vec::with_capacity(FEW);
+        let mut ranges = Vec::new();
+        for (index, row) in self.rows.iter().enumerate().filter(|(_, row)| bit(row.id) & LISTED != 0) {
+            let start = found.len();
+            if let Some(text) = self.row_text(row, bytes)
+                && read_list(text, &mut found).is_some()
+            {
+                ranges.push((index, start, found.len() - start));
+            } else {
+                found.truncate(start);
+            }
+        }
+        for (index, start, count) in ranges {
+            if let Some(row) = self.rows.get_mut(index) {
+                row.addresses = (start as u8, count as u8);
+            }
+        }
+        self.addresses = found;
     }
 
     /// A part of the head; `None` if it isn't UTF-8.
@@ -323,10 +253,16 @@ impl Head {
 
     /// A row's value on one line; `None` if it isn't UTF-8.
     pub(super) fn row_text<'a>(&'a self, row: &'a RowSpan, bytes: &'a [u8]) -> Option<&'a str> {
-        match &row.unfolded {
-            Some(text) => text.as_deref(),
+        match usize::from(row.folded).checked_sub(1) {
+            Some(folded) => self.folded.get(folded)?.as_deref(),
             None => self.text(row.value, bytes),
         }
+    }
+
+    /// What was read of a row's values, all of them; none: it wasn't, or one of them doesn't parse.
+    pub(super) fn row_addresses(&self, row: &RowSpan) -> &[AddressSpan] {
+        let (start, count) = (usize::from(row.addresses.0), usize::from(row.addresses.1));
+        self.addresses.get(start..start + count).unwrap_or_default()
     }
 
     fn first_text<'a>(&'a self, name: Name, bytes: &'a [u8]) -> Option<&'a str> {
@@ -334,7 +270,7 @@ impl Head {
     }
 
     pub(super) fn first(&self, name: Name) -> Option<&RowSpan> {
-        self.rows_since(name).first()
+        self.rows_since(name).iter().find(|row| row.id == name)
     }
 
     /// The rows from the first of this name.
@@ -360,7 +296,7 @@ impl Head {
     }
 
     /// `Method SP Request-URI SP SIP-Version` or `SIP-Version SP Status-Code SP Reason-Phrase` (RFC 3261 §7.1, §7.2).
-    fn take_start(&mut self, bytes: &[u8], line: &Line) {
+    fn take_start(&mut self, bytes: &[u8], line: &Line, lines: &Lines) {
         if !line.crlf {
             self.fail(Fault::Malformed(BARE_LF));
         }
@@ -418,7 +354,7 @@ impl Head {
                 self.start = StartLine::Request { method: Method::parse(&method), uri };
             }
         }
-        if text.iter().any(|byte| byte.is_ascii_control()) {
+        if !lines.are_bare() && text.iter().any(u8::is_ascii_control) {
             self.fail(Fault::Malformed("start line holds a control character"));
         }
     }
@@ -432,8 +368,11 @@ impl Head {
                 _ if trim_end(text).is_empty() => self.fail(Fault::Malformed("a header line holds white space alone")),
                 Some(row) => {
                     row.value = Span::new(row.value.range().start, start + trim_end(text).len());
-                    row.lines = Span::new(row.lines.range().start, next);
-                    row.unfolded = Some(None);
+                    row.end = Span::new(0, next).end;
+                    if row.folded == 0 {
+                        self.folded.push(None);
+                        row.folded = self.folded.len() as u16;
+                    }
                 }
                 None => self.fail(Fault::Malformed("the first header line begins with white space")),
             }
@@ -442,41 +381,41 @@ impl Head {
         if self.rows.len() >= SIP_HEADERS {
             return false;
         }
-        let (name, behind) = text.split_at_checked(params::run(text, &params::TOKEN)).unwrap_or_default();
+        let name_end = params::run(text, params::TOKEN);
         // RFC 3261 §25.1 HCOLON: white space may stand before the colon, but no other.
-        let space = behind.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-        let colon = name.len() + space;
-        if name.is_empty() || text.get(colon) != Some(&b':') {
+        let colon = skip_space(text, name_end);
+        if name_end == 0 || text.get(colon) != Some(&b':') {
             self.fail(Fault::Malformed(match memchr::memchr(b':', text) {
                 Some(_) => "a header name is not a token",
                 None => "a header line has no colon",
             }));
             return true;
         }
-        let value = text.get(colon + 1..).unwrap_or_default();
-        let trimmed = trim_end(value);
-        let before = trimmed.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-        let value_start = start + colon + 1 + before;
-        let id = Name::of(name);
+        let id = Name::of(text.get(..name_end).unwrap_or_default());
         if self.has(id) {
             self.again |= bit(id);
         } else {
             self.seen |= bit(id);
-            self.firsts[id as usize] = u16::try_from(self.rows.len()).unwrap_or_default();
+            self.firsts[id as usize] = u8::try_from(self.rows.len()).unwrap_or(u8::MAX);
         }
+        let end = trim_end(text).len().max(colon + 1);
+        let value = Span::new(start + skip_space(text, colon + 1).min(end), start + end);
+        let (name, lines) = (Span::new(start, start + name_end), Span::new(start, next));
         self.rows.push(RowSpan {
             id,
-            name: Span::new(start, start + name.len()),
-            lines: Span::new(start, next),
-            value: Span::new(value_start, start + colon + 1 + trimmed.len()),
-            unfolded: None,
+            folded: 0,
+            addresses: (0, 0),
+            start: name.start,
+            name_end: name.end,
+            value,
+            end: lines.end,
         });
         true
     }
 
     /// Makes the one-line text of folded rows, now that their ends are known.
     fn unfold(&mut self, bytes: &[u8]) {
-        for row in self.rows.iter_mut().filter(|row| row.unfolded.is_some()) {
+        for row in self.rows.iter_mut().filter(|row| row.folded > 0) {
             // The value may begin on a later line than its name: `To:` CRLF SP `<sip:…>`.
             let raw = row.value.of(bytes);
             let mut rest = raw;
@@ -485,13 +424,43 @@ impl Head {
             }
             let value = row.value.range();
             row.value = Span::new(value.start + raw.len() - rest.len(), value.end);
-            row.unfolded = Some(std::str::from_utf8(row.value.of(bytes)).ok().map(unfolded));
+            if let Some(text) = self.folded.get_mut(usize::from(row.folded) - 1) {
+                *text = std::str::from_utf8(row.value.of(bytes)).ok().map(unfolded);
+            }
         }
     }
 }
 
-/// Rows for which there is room from the beginning: most messages have fewer.
-const ROWS: usize = 16;
+/// Reads the addresses of a row's value into `found`; `None`: one doesn't parse, or there are too many.
+pub(super) fn read_list(row: &str, found: &mut Vec<AddressSpan>) -> Option<()> {
+    let mut at = 0;
+    loop {
+        at += row.get(at..)?.bytes().take_while(|byte| params::is_space(*byte)).count();
+        let Some(address) = plain::address(row, at) else { break };
+        at = address.end();
+        push(found, address)?;
+        match row.as_bytes().get(at) {
+            None => return Some(()),
+            Some(_) => at += 1,
+        }
+    }
+    list(row.get(at..)?).try_for_each(|value| push(found, AddressSpan::find(row, value)?))
+}
+
+fn push(found: &mut Vec<AddressSpan>, address: AddressSpan) -> Option<()> {
+    (found.len() < ADDRESSES).then(|| found.push(address))
+}
+
+/// Headers whose addresses are read with the rest.
+const LISTED: u64 = bit(Name::Contact) | bit(Name::Route) | bit(Name::RecordRoute);
+
+/// How many of their addresses are kept: most messages have a few, and one full of them is not to cost many times its bytes.
+const ADDRESSES: usize = 64;
+
+/// For how many there is room from the beginning.
+const FEW: usize = 4;
+
+const _: () = assert!(ADDRESSES <= u8::MAX as usize);
 
 /// There are fewer names than bits.
 const fn bit(name: Name) -> u64 {
@@ -504,6 +473,16 @@ const _: () = assert!((Name::Other as u32) < 64);
 const NAMES: usize = Name::Other as usize + 1;
 
 const _: () = assert!(SIP_HEADERS <= u16::MAX as usize);
+
+/// Behind the blanks and tabs that stand there.
+#[inline]
+fn skip_space(text: &[u8], at: usize) -> usize {
+    let mut at = at;
+    while let Some(b' ' | b'\t') = text.get(at) {
+        at += 1;
+    }
+    at
+}
 
 fn trim_end(text: &[u8]) -> &[u8] {
     let mut text = text;

@@ -4,7 +4,9 @@
 
 use super::check;
 use super::header::{self, Name, Via};
-use super::index::{Head, StartLine};
+use super::index::{Head, RowSpan, StartLine};
+use super::lines::Lines;
+use super::span::Span;
 use super::uri::{NameAddr, Uri};
 use bytes::Bytes;
 use std::fmt;
@@ -101,10 +103,10 @@ impl Message {
     /// Indexes one whole message (head and body, nothing more). Lenient: [`Self::check`] judges. Fails only when nothing could be
     /// done with the outcome: no start line, a status that isn't one, more rows than [`crate::wire::limits::SIP_HEADERS`].
     pub fn parse(bytes: Bytes) -> Result<Self, Fault> {
-        let head = Head::index(&bytes, memchr::memchr_iter(b'\n', &bytes));
+        let head = Head::index(&bytes, &Lines::of(&bytes));
         match head.unusable {
             Some(fault) => Err(fault),
-            None => Ok(Self::assemble(bytes, Arc::new(head))),
+            None => Ok(Self::assemble(bytes, head)),
         }
     }
 
@@ -155,7 +157,10 @@ impl Message {
     }
     /// The first value of a header row, unfolded text as written; compact forms are found by their long name.
     pub fn header(&self, name: Name) -> Option<&str> {
-        self.rows(name).next()
+        match self.head.row_text(self.head.first(name)?, &self.bytes) {
+            Some(text) => Some(text),
+            None => self.rows(name).next(),
+        }
     }
     /// All rows of a header, in order, as written (comma-joined rows stay joined). Rows that aren't UTF-8 are left out.
     pub fn rows(&self, name: Name) -> impl Iterator<Item = &str> {
@@ -165,6 +170,22 @@ impl Message {
     /// All values of a list header, rows split at commas outside quotes and angle brackets; empty ones are left out.
     pub fn values(&self, name: Name) -> impl Iterator<Item = &str> {
         self.rows(name).flat_map(header::list).filter(|value| !value.is_empty())
+    }
+    /// The values of a header that holds addresses, as [`Self::values`] has them, each with the address that it is. Those of Contact, Route and
+    /// Record-Route were read when the message was.
+    pub fn addresses(&self, name: Name) -> impl Iterator<Item = (&str, Result<NameAddr<'_>, Fault>)> {
+        self.head.rows_since(name).iter().filter(move |row| row.id == name).flat_map(|row| self.addresses_of(row))
+    }
+    /// As [`Self::addresses`], of one row by its number.
+    pub fn row_addresses(&self, index: usize) -> impl Iterator<Item = (&str, Result<NameAddr<'_>, Fault>)> {
+        self.head.rows.get(index).into_iter().flat_map(|row| self.addresses_of(row))
+    }
+    fn addresses_of<'a>(&'a self, row: &'a RowSpan) -> impl Iterator<Item = (&'a str, Result<NameAddr<'a>, Fault>)> {
+        let text = self.head.row_text(row, &self.bytes).unwrap_or_default();
+        let read = self.head.row_addresses(row);
+        let unread = read.is_empty().then(|| header::list(text).filter(|value| !value.is_empty()));
+        let unread = unread.into_iter().flatten().map(|value| (value, NameAddr::parse(value)));
+        read.iter().map(|found| (found.value.of(text), Ok(found.read(text)))).chain(unread)
     }
     /// A header we have no [`Name`] for, case-insensitive; compact and long form are one.
     pub fn header_named(&self, name: &str) -> Option<&str> {
@@ -180,8 +201,8 @@ impl Message {
     pub fn all_rows(&self) -> impl Iterator<Item = Row<'_>> {
         self.head.rows.iter().map(|row| Row {
             id: row.id,
-            name: self.text_of(row.name).unwrap_or_default(),
-            raw: row.value.of(&self.bytes),
+            name: self.text_of(row.name()).unwrap_or_default(),
+            raw: row.raw(&self.bytes),
             text: self.head.row_text(row, &self.bytes),
         })
     }
@@ -191,7 +212,7 @@ impl Message {
     }
     /// A row's name as written, by its number.
     pub fn row_name(&self, index: usize) -> Option<&str> {
-        self.text_of(self.head.rows.get(index)?.name)
+        self.text_of(self.head.rows.get(index)?.name())
     }
     /// A row's value, unfolded, by its number; `None` if it isn't UTF-8.
     pub fn row_text(&self, index: usize) -> Option<&str> {
@@ -207,23 +228,23 @@ impl Message {
     }
     /// The From tag.
     pub fn from_tag(&self) -> Option<&str> {
-        match self.head.from {
-            Some(found) => found.tag(self.header(Name::From)?),
+        match &self.head.from {
+            Some(found) => Some(found.tag?.of(self.header(Name::From)?)),
             None => self.from()?.tag(),
         }
     }
     /// The To tag.
     pub fn to_tag(&self) -> Option<&str> {
-        match self.head.to {
-            Some(found) => found.tag(self.header(Name::To)?),
+        match &self.head.to {
+            Some(found) => Some(found.tag?.of(self.header(Name::To)?)),
             None => self.to()?.tag(),
         }
     }
     /// From or To, read when the message was indexed; or why it can't be.
     pub(super) fn address(&self, name: Name) -> Result<NameAddr<'_>, Fault> {
         let value = self.header(name).unwrap_or_default();
-        let found = if name == Name::From { self.head.from } else { self.head.to };
-        found.map_or_else(|| NameAddr::parse(value), |found| Ok(found.read(value)))
+        let found = if name == Name::From { &self.head.from } else { &self.head.to };
+        found.as_ref().map_or_else(|| NameAddr::parse(value), |found| Ok(found.read(value)))
     }
     /// Call-ID.
     pub fn call_id(&self) -> Option<&str> {
@@ -243,7 +264,7 @@ impl Message {
     }
     /// The Request-URI, when it parses.
     pub fn request_uri(&self) -> Option<Uri<'_>> {
-        match (self.start(), self.head.target) {
+        match (self.start(), &self.head.target) {
             (Start::Request { uri, .. }, Some(found)) => Some(found.read(uri)),
             (Start::Request { uri, .. }, None) => Uri::parse(uri).ok(),
             (Start::Response { .. }, _) => None,
@@ -251,15 +272,19 @@ impl Message {
     }
     /// The top Via as written.
     pub fn top_via_text(&self) -> Option<&str> {
-        self.header(Name::Via)?.get(self.head.top_via?.value.range())
+        self.header(Name::Via)?.get(self.head.top_via.as_ref()?.value.range())
     }
     /// The top Via, when it parses: where the response goes, and the transaction.
     pub fn top_via(&self) -> Option<Via<'_>> {
-        Via::parse(self.top_via_text()?).ok()
+        let found = self.head.top_via.as_ref()?;
+        match &found.parts {
+            Some(parts) => Some(parts.read(self.header(Name::Via)?)),
+            None => Via::parse(self.top_via_text()?).ok(),
+        }
     }
     /// The branch parameter of the top Via.
     pub fn branch(&self) -> Option<&str> {
-        self.header(Name::Via)?.get(self.head.top_via?.branch?.range())
+        self.header(Name::Via)?.get(self.head.top_via.as_ref()?.branch?.range())
     }
     /// The body.
     pub fn body(&self) -> &[u8] {
@@ -270,7 +295,7 @@ impl Message {
         &self.bytes
     }
 
-    fn text_of(&self, span: super::index::Span) -> Option<&str> {
+    fn text_of(&self, span: Span) -> Option<&str> {
         self.head.text(span, &self.bytes)
     }
 }
@@ -306,7 +331,23 @@ impl Method {
     pub fn as_str(&self) -> &str {
         match self {
             Method::Other(text) => text,
-            known => METHODS.iter().find(|(method, _)| method == known).map_or("", |(_, text)| text),
+            Method::Invite => "INVITE",
+            Method::Ack => "ACK",
+            Method::Bye => "BYE",
+            Method::Cancel => "CANCEL",
+            Method::Register => "REGISTER",
+            Method::Options => "OPTIONS",
+            Method::Info => "INFO",
+            Method::Prack => "PRACK",
+            Method::Update => "UPDATE",
+            Method::Subscribe => "SUBSCRIBE",
+            Method::Notify => "NOTIFY",
+            Method::Refer => "REFER",
+            Method::Message => "MESSAGE",
+            Method::Publish => "PUBLISH",
+            Method::Benotify => "BENOTIFY",
+            Method::Negotiate => "NEGOTIATE",
+            Method::Service => "SERVICE",
         }
     }
 }

@@ -1,35 +1,81 @@
 //! Parameter lists: `;name=value;flag` of header values (RFC 3261 §25.1 generic-param) and of URIs (§19.1.1).
 
+use super::plain;
+
 /// The white space a header value may hold once it is unfolded.
 pub(super) const LWS: [char; 4] = [' ', '\t', '\r', '\n'];
 
-/// Bytes of a token (RFC 3261 §25.1).
-pub(super) const TOKEN: [bool; 256] = class(b"-.!%*_+`'~");
-
-/// A token byte.
-pub(super) fn is_token_byte(byte: u8) -> bool {
-    TOKEN[usize::from(byte)]
-}
-
-/// Letters, digits, and these: a table, as every byte of a head is asked about.
-pub(super) const fn class(also: &[u8]) -> [bool; 256] {
-    let mut class = [false; 256];
+/// What a byte may stand in: a bit each, so that one small table answers for all, as every byte of a head is asked about.
+const CLASSES: [u16; 256] = {
+    let mut classes = [0; 256];
     let mut byte = 0;
     while byte < 256 {
-        class[byte] = (byte as u8).is_ascii_alphanumeric();
+        if (byte as u8).is_ascii_alphanumeric() {
+            classes[byte] = TOKEN | PLAIN | WORD | USER | PASSWORD | PARAM | PARAM_VALUE | LABEL;
+        }
+        // What ends an unquoted value.
+        if !matches!(byte as u8, b'"' | b'<' | b'>' | b',' | b';' | b'\\' | 0..=b' ' | 0x7f) {
+            classes[byte] |= VALUE;
+        }
         byte += 1;
     }
-    let mut at = 0;
-    while at < also.len() {
-        class[also[at] as usize] = true;
-        at += 1;
+    let also: [(u16, &[u8]); 8] = [
+        (TOKEN, b"-.!%*_+`'~"),
+        (PLAIN, b"-.!%*_+`'~()/:@[]<>,?&$="),
+        (WORD, b"-.!%*_+`'~()<>:\\\"/[]?{}"),
+        (USER, b"-_.!~*'()&=+$,;?/"),
+        (PASSWORD, b"-_.!~*'()&=+$,"),
+        (PARAM, b"-_.!~*'()[]/:&+$"),
+        (PARAM_VALUE, b"-_.!~*'()[]/:&+$="),
+        (LABEL, b"-_"),
+    ];
+    let mut class = 0;
+    while class < also.len() {
+        let (bit, bytes) = also[class];
+        let mut at = 0;
+        while at < bytes.len() {
+            classes[bytes[at] as usize] |= bit;
+            at += 1;
+        }
+        class += 1;
     }
-    class
+    classes
+};
+
+/// RFC 3261 §25.1: a token.
+pub(super) const TOKEN: u16 = 1;
+/// A parameter's value that holds no quote, white space or `;`, whether it is well-formed or not.
+const PLAIN: u16 = 2;
+/// RFC 3261 §25.1: a word.
+pub(super) const WORD: u16 = 4;
+/// A header parameter's unquoted value. COMPAT(lync): `=`, `+`, `/` and `:` are taken (`ms-rrsig=aa+/=`), which a token forbids.
+pub(super) const VALUE: u16 = 8;
+/// RFC 3261 §25.1: unreserved with user-unreserved.
+pub(super) const USER: u16 = 16;
+/// What a password may hold beside escapes.
+pub(super) const PASSWORD: u16 = 32;
+/// What a URI parameter's name may hold beside escapes.
+pub(super) const PARAM: u16 = 64;
+/// What a URI parameter's value may. COMPAT(lync): `=` (`ms-route-sig=aa==`).
+pub(super) const PARAM_VALUE: u16 = 128;
+/// A label of a DNS name. COMPAT: `_`.
+pub(super) const LABEL: u16 = 256;
+
+/// Whether a byte is of a class.
+#[inline]
+pub(super) fn is(byte: u8, class: u16) -> bool {
+    CLASSES[usize::from(byte)] & class != 0
+}
+
+/// A token byte.
+#[inline]
+pub(super) fn is_token_byte(byte: u8) -> bool {
+    is(byte, TOKEN)
 }
 
 /// A non-empty token.
 pub(super) fn is_token(text: &str) -> bool {
-    !text.is_empty() && run(text.as_bytes(), &TOKEN) == text.len()
+    !text.is_empty() && run(text.as_bytes(), TOKEN) == text.len()
 }
 
 /// Only digits, at least one. `str::parse` would also take a sign.
@@ -133,7 +179,7 @@ pub fn parameters(params: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
 }
 
 /// A name and, behind `=`, its value.
-type Parameter<'a> = (&'a str, Option<&'a str>);
+pub(super) type Parameter<'a> = (&'a str, Option<&'a str>);
 
 /// What is left to be read of parameters.
 struct Parameters<'a> {
@@ -143,12 +189,11 @@ struct Parameters<'a> {
 impl<'a> Parameters<'a> {
     /// The first, if it is `name` or `name=value` without white space and quotes, as nearly all are; and what follows it.
     fn plain(text: &'a str) -> Option<(Parameter<'a>, Option<&'a str>)> {
-        const VALUE: [bool; 256] = class(b"-.!%*_+`'~()/:@[]<>,?&$=");
-        let name = run(text.as_bytes(), &TOKEN);
+        let name = run(text.as_bytes(), TOKEN);
         let (end, value) = match text.as_bytes().get(name) {
             Some(b'=') => {
                 let value = text.get(name + 1..)?;
-                let length = run(value.as_bytes(), &VALUE);
+                let length = run(value.as_bytes(), PLAIN);
                 (name + 1 + length, Some(value.get(..length)?))
             }
             _ => (name, None),
@@ -179,8 +224,21 @@ impl<'a> Iterator for Parameters<'a> {
 }
 
 /// How many bytes at the beginning are of this class.
-pub(super) fn run(bytes: &[u8], class: &[bool; 256]) -> usize {
-    bytes.iter().position(|byte| !class[usize::from(*byte)]).unwrap_or(bytes.len())
+#[inline]
+pub(super) fn run(bytes: &[u8], class: u16) -> usize {
+    run_from(bytes, 0, class)
+}
+
+/// Where a run of this class that begins at `at` ends.
+#[inline]
+pub(super) fn run_from(bytes: &[u8], at: usize, class: u16) -> usize {
+    let mut at = at;
+    while let Some(byte) = bytes.get(at)
+        && is(*byte, class)
+    {
+        at += 1;
+    }
+    at
 }
 
 /// A header parameter by its name, case-insensitive; `Some("")` for one without value. A quoted value comes without its quotes
@@ -197,28 +255,23 @@ fn unquote(value: &str) -> &str {
     }
 }
 
-/// What ends an unquoted value.
-const ENDS_VALUE: [bool; 256] = {
-    let mut ends = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        ends[byte] = matches!(byte as u8, b'"' | b'<' | b'>' | b',' | b';' | b'\\' | 0..=b' ' | 0x7f);
-        byte += 1;
-    }
-    ends
-};
-
 /// Whether `;`-separated header parameters are well-formed: token names, values that are a quoted string or hold nothing that
-/// ends a value. COMPAT(lync): `=`, `+`, `/` and `:` are taken in unquoted values (`ms-rrsig=aa+/=`), which a token forbids.
+/// ends a value.
 pub(super) fn are_well_formed(params: &str, at_allowed: bool) -> bool {
-    parameters(params).all(|(name, value)| {
-        is_token(name)
-            && value.is_none_or(|value| match value.as_bytes().first() {
-                None => false,
-                Some(b'"') => quoted_end(value) == Some(value.len()),
-                Some(_) => value.bytes().all(|byte| !ENDS_VALUE[usize::from(byte)] && (at_allowed || byte != b'@')),
-            })
-    })
+    let is_plain = || plain::params(params, 0, "").is_some_and(|found| found.end == params.len());
+    params.is_empty()
+        || (at_allowed && is_plain())
+        || parameters(params).all(|parameter| is_well_formed(parameter, at_allowed))
+}
+
+/// Whether one is.
+pub(super) fn is_well_formed((name, value): Parameter<'_>, at_allowed: bool) -> bool {
+    is_token(name)
+        && value.is_none_or(|value| match value.as_bytes().first() {
+            None => false,
+            Some(b'"') => quoted_end(value) == Some(value.len()),
+            Some(_) => value.bytes().all(|byte| is(byte, VALUE) && (at_allowed || byte != b'@')),
+        })
 }
 
 /// As [`find`], and how often it is there. Two `tag`s are two answers to one question.

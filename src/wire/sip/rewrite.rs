@@ -70,7 +70,7 @@ impl<'m> Rewrite<'m> {
                 return self.replace(index, &[&body.len().to_string()]);
             }
         }
-        let lines = row.lines.range();
+        let lines = row.lines().range();
         self.keep_bytes(lines.start, lines.end);
     }
 
@@ -149,7 +149,7 @@ fn hop_request(sent: &Message, to: &Message, method: &str) -> Bytes {
 
 fn copy_rows(out: &mut Vec<u8>, message: &Message, name: Name) {
     for row in message.head().rows_since(name).iter().filter(|row| row.id == name) {
-        let lines = row.lines.of(message.bytes());
+        let lines = row.lines().of(message.bytes());
         // A message whose lines are at fault is copied by its values.
         if message.head().fault.is_none() {
             out.extend_from_slice(lines);

@@ -4,6 +4,7 @@
 
 use super::message::Fault;
 use super::params::{self, LWS};
+use super::plain;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// A URI's scheme.
@@ -84,6 +85,14 @@ const ODD_BYTE: Fault = Fault::Malformed("URI holds white space, a control chara
 impl<'a> Uri<'a> {
     /// Parses a whole URI.
     pub fn parse(text: &'a str) -> Result<Self, Fault> {
+        match plain::uri(text, 0) {
+            Some((uri, end)) if end == text.len() => Ok(uri.read(text)),
+            _ => Self::parse_any(text),
+        }
+    }
+
+    /// As [`parse`](Self::parse), in whatever way it is written.
+    pub(super) fn parse_any(text: &'a str) -> Result<Self, Fault> {
         // What each part may hold excludes these, too; only then is it asked what is wrong with the whole.
         Self::read(text).map_err(|fault| match text.bytes().all(is_uri_byte) {
             true => fault,
@@ -192,40 +201,44 @@ impl<'a> Uri<'a> {
     }
 }
 
-/// RFC 3261 §25.1: unreserved with user-unreserved, with what a password and what parameters may hold beside.
-const USER: [bool; 256] = params::class(b"-_.!~*'()&=+$,;?/");
-const PASSWORD: [bool; 256] = params::class(b"-_.!~*'()&=+$,");
-const PARAM: [bool; 256] = params::class(b"-_.!~*'()[]/:&+$");
-const PARAM_VALUE: [bool; 256] = params::class(b"-_.!~*'()[]/:&+$=");
-const LABEL: [bool; 256] = params::class(b"-_");
-
 /// A visible character but those that never stand in a URI unescaped.
 fn is_uri_byte(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'<' | b'>' | b'"' | b'\\')
 }
 
 /// How many bytes at the beginning are of this class, or whole escapes (RFC 3261 §25.1).
-fn escaped_run(bytes: &[u8], class: &[bool; 256]) -> usize {
-    let mut at = 0;
+fn escaped_run(bytes: &[u8], class: u16) -> usize {
+    escaped_run_from(bytes, 0, class)
+}
+
+/// Where such a run that begins at `at` ends.
+#[inline]
+pub(super) fn escaped_run_from(bytes: &[u8], at: usize, class: u16) -> usize {
+    let mut at = at;
     loop {
-        at += params::run(bytes.get(at..).unwrap_or_default(), class);
-        match bytes.get(at..) {
-            Some([b'%', high, low, ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => at += 3,
+        at = params::run_from(bytes, at, class);
+        match bytes.get(at) {
+            Some(b'%') if is_escape(bytes.get(at + 1..)) => at += 3,
             _ => return at,
         }
     }
 }
 
+fn is_escape(behind: Option<&[u8]>) -> bool {
+    matches!(behind, Some([high, low, ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())
+}
+
 /// The user, without its password (RFC 3261 §25.1 userinfo).
 fn user_of(userinfo: &str) -> Result<&str, Fault> {
-    let (user, behind) = userinfo.split_at_checked(escaped_run(userinfo.as_bytes(), &USER)).unwrap_or(("", userinfo));
+    let (user, behind) =
+        userinfo.split_at_checked(escaped_run(userinfo.as_bytes(), params::USER)).unwrap_or(("", userinfo));
     match behind.strip_prefix(':') {
         _ if user.is_empty() && matches!(behind.as_bytes().first(), None | Some(b':')) => {
             malformed("URI has an empty user before @")
         }
         None if behind.is_empty() => Ok(user),
         None => malformed("URI user holds a character that must be escaped"),
-        Some(password) if escaped_run(password.as_bytes(), &PASSWORD) == password.len() => Ok(user),
+        Some(password) if escaped_run(password.as_bytes(), params::PASSWORD) == password.len() => Ok(user),
         Some(_) => malformed("URI password holds a character that must be escaped"),
     }
 }
@@ -234,10 +247,10 @@ fn user_of(userinfo: &str) -> Result<&str, Fault> {
 fn are_uri_parameters(text: &str) -> bool {
     let mut rest = text.as_bytes();
     loop {
-        let name = escaped_run(rest, &PARAM);
+        let name = escaped_run(rest, params::PARAM);
         rest = rest.get(name..).unwrap_or_default();
         if let [b'=', value @ ..] = rest {
-            rest = value.get(escaped_run(value, &PARAM_VALUE)..).unwrap_or_default();
+            rest = value.get(escaped_run(value, params::PARAM_VALUE)..).unwrap_or_default();
         }
         match rest {
             _ if name == 0 => return false,
@@ -291,7 +304,7 @@ pub(super) fn parse_hostport(text: &str) -> Result<(Host<'_>, Option<u16>), Faul
 
 /// A DNS name or an IPv4 address. A name whose last label is a number is neither: some resolvers take `127.1` and `0x7f.1` for
 /// addresses. COMPAT: `_` in labels, and a digit first in the last one (RFC 3261 §25.1 toplabel has a letter), as machine names have them.
-fn parse_host_name(text: &str) -> Result<Host<'_>, Fault> {
+pub(super) fn parse_host_name(text: &str) -> Result<Host<'_>, Fault> {
     if text.is_empty() {
         return malformed("host is empty");
     }
@@ -309,7 +322,7 @@ fn parse_host_name(text: &str) -> Result<Host<'_>, Fault> {
             labels_ok &= (1..=63).contains(&(at - label));
             label = at + 1;
         } else {
-            labels_ok &= LABEL[usize::from(byte)];
+            labels_ok &= params::is(byte, params::LABEL);
         }
     }
     labels_ok &= (1..=63).contains(&(name.len() - label));
@@ -326,6 +339,14 @@ fn parse_host_name(text: &str) -> Result<Host<'_>, Fault> {
 impl<'a> NameAddr<'a> {
     /// Parses one value of From, To, Contact, Route, Record-Route.
     pub fn parse(text: &'a str) -> Result<Self, Fault> {
+        match plain::address(text, 0) {
+            Some(found) if found.end() == text.len() => Ok(found.read(text)),
+            _ => Self::parse_any(text),
+        }
+    }
+
+    /// As [`parse`](Self::parse), in whatever way it is written.
+    pub(super) fn parse_any(text: &'a str) -> Result<Self, Fault> {
         let text = params::trim(text);
         let (display, rest) = if text.starts_with('<') { ("", text) } else { split_display(text)? };
         let bracketed = rest.strip_prefix('<');
