@@ -185,11 +185,16 @@ impl FreePorts {
 pub fn run(load: Load) -> Result<(), String> {
     // What is decided is decided by one task: with more workers than half of the cores, messages are only handed around between them.
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads((cores / 2).max(1))
-        .enable_all()
-        .build()
-        .map_err(|error| format!("no runtime: {error}"))?;
+    let mut builder = match cores / 2 {
+        // One worker is no more than this thread, which then needs no locks and nobody to hand work to.
+        0 | 1 => tokio::runtime::Builder::new_current_thread(),
+        workers => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(workers);
+            builder
+        }
+    };
+    let runtime = builder.enable_all().build().map_err(|error| format!("no runtime: {error}"))?;
     let outcome = runtime.block_on(async {
         let first = Arc::clone(&load);
         let loaded = tokio::task::spawn_blocking(move || first())

@@ -23,7 +23,11 @@ impl Clock {
     }
     /// Now.
     pub fn now(&self) -> Time {
-        self.wall + self.start.elapsed()
+        self.at(Instant::now())
+    }
+    /// What it was at that instant.
+    pub fn at(&self, instant: Instant) -> Time {
+        self.wall + instant.saturating_duration_since(self.start)
     }
     /// When `time` comes, for timers.
     pub fn instant(&self, time: Time) -> Instant {

@@ -8,10 +8,13 @@ use super::keeper::{Keeper, Word};
 use super::orders::{Handle, Order, Overfull};
 use super::settings::{Load, Loaded};
 use super::store::Store;
-use crate::gate::{Gate, Input, Lane, LinkId, Output};
+use crate::gate::{Gate, Incoming, Input, Lane, LinkId, Output, Time};
 use std::collections::{BTreeMap, HashMap};
+use std::future::poll_fn;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -42,6 +45,25 @@ struct Waiting {
     since: Instant,
 }
 
+/// Hashes the numbers of links, which we give out ourselves, one after the other: nobody can choose them to be alike.
+#[derive(Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn write_u64(&mut self, number: u64) {
+        // 2⁶⁴ by the golden ratio: neighbours come to lie far apart, in the high bits as in the low ones.
+        self.0 = number.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32);
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(self.0 ^ u64::from(*byte));
+        }
+    }
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// The gate and what it acts on.
 pub struct Core {
     edge: Arc<Edge>,
@@ -57,7 +79,7 @@ pub struct Core {
     first: BTreeMap<u64, (Instant, LinkId)>,
     /// Since when the store owes a commit.
     owed_since: Option<Instant>,
-    links: HashMap<LinkId, Handle>,
+    links: HashMap<LinkId, Handle, BuildHasherDefault<Spread>>,
     load: Option<Load>,
     drain_by: Option<Instant>,
     /// Links are closing: nothing new is connected.
@@ -67,7 +89,7 @@ pub struct Core {
 impl Core {
     /// Gives the gate what was kept before the restart; nothing else has reached it yet. Blocks while it reads.
     pub fn new(edge: Arc<Edge>, gate: Gate, store: Option<Box<dyn Store>>, load: Option<Load>) -> Result<Self, String> {
-        let (links, held) = (HashMap::new(), Held::new());
+        let (links, held) = (HashMap::default(), Held::new());
         let mut core = Self {
             edge,
             gate,
@@ -135,23 +157,28 @@ impl Core {
                     }
                     // What other connections bring at the same moment comes along: each is then written to once for all of it.
                     tokio::task::yield_now().await;
-                    while batch.len() < BATCH && let Ok(arrival) = arrivals.try_recv() {
-                        batch.push(arrival);
+                    let more = BATCH - batch.len();
+                    if more > 0 {
+                        poll_fn(|cx| Poll::Ready(arrivals.poll_recv_many(cx, &mut batch, more).is_ready())).await;
                     }
                 }
                 () = alarm.as_mut(), if deadline.is_some() => {}
             }
-            for arrival in batch.drain(..) {
-                self.take(arrival);
-            }
+            // One time for all that came together.
             let now = self.edge.clock.now();
+            for arrival in batch.drain(..) {
+                self.take(now, arrival);
+            }
             if self.gate.poll_timeout().is_some_and(|at| at <= now) {
                 self.gate.handle_input(now, Input::Timeout);
             }
             self.act();
             self.follow();
             if self.owed_since.is_some_and(|since| since.elapsed() >= SLOW) && !self.is_in_trouble() {
-                self.stored(Word::Failing(format!("the state store has written nothing for {} s", SLOW.as_secs())));
+                self.stored(
+                    now,
+                    Word::Failing(format!("the state store has written nothing for {} s", SLOW.as_secs())),
+                );
             }
             if let Some(by) = self.drain_by
                 && ((self.gate.is_drained() && self.held.is_empty() && self.behind.is_empty()) || Instant::now() >= by)
@@ -180,7 +207,7 @@ impl Core {
         loop {
             tokio::select! {
                 arrival = arrivals.recv() => match arrival {
-                    Some(arrival) => self.take(arrival),
+                    Some(arrival) => self.take(self.edge.clock.now(), arrival),
                     None => break,
                 },
                 _ = gone.recv() => break,
@@ -197,9 +224,11 @@ impl Core {
         self.edge.store_trouble.load().is_some()
     }
 
-    fn take(&mut self, arrival: Arrival) {
-        let now = self.edge.clock.now();
+    fn take(&mut self, now: Time, arrival: Arrival) {
         match arrival {
+            Arrival::Sip(link, at, message) => {
+                self.gate.handle_input(now, Input::Received { link, at, message: Incoming::Sip(message) });
+            }
             Arrival::Linked(link, handle) => {
                 self.links.insert(link, handle);
             }
@@ -221,7 +250,7 @@ impl Core {
             }
             Arrival::Reload(answer) => self.reload(answer),
             Arrival::Loaded(loaded, answer) => {
-                let outcome = loaded.and_then(|loaded| self.put_in_force(loaded));
+                let outcome = loaded.and_then(|loaded| self.put_in_force(now, loaded));
                 self.edge.telemetry.metrics.reload(outcome.is_ok());
                 if let Err(error) = &outcome {
                     tracing::error!(error, "reload failed; the old settings stay in force");
@@ -236,7 +265,7 @@ impl Core {
                     self.gate.handle_input(now, Input::Drain { last: last || self.keeper.is_none() });
                 }
             }
-            Arrival::Stored(word) => self.stored(word),
+            Arrival::Stored(word) => self.stored(now, word),
         }
     }
 
@@ -255,7 +284,7 @@ impl Core {
         });
     }
 
-    fn put_in_force(&mut self, loaded: Loaded) -> Result<(), String> {
+    fn put_in_force(&mut self, now: Time, loaded: Loaded) -> Result<(), String> {
         loaded.tell();
         let live = Live::build(loaded.io)?;
         let before = self.edge.live.load();
@@ -269,7 +298,7 @@ impl Core {
         }
         live.settings.describe(&self.edge.telemetry);
         self.edge.live.store(Arc::new(live));
-        self.gate.handle_input(self.edge.clock.now(), Input::Reload(Box::new(loaded.gate)));
+        self.gate.handle_input(now, Input::Reload(Box::new(loaded.gate)));
         Ok(())
     }
 
@@ -384,7 +413,7 @@ impl Core {
         dropped
     }
 
-    fn stored(&mut self, word: Word) {
+    fn stored(&mut self, now: Time, word: Word) {
         let metrics = Arc::clone(&self.edge.telemetry.metrics);
         match word {
             Word::Committed(mark) => {
@@ -413,7 +442,7 @@ impl Core {
                 if self.edge.store_trouble.swap(None).is_some() {
                     metrics.store_up(true);
                     tracing::warn!("the state store can be written again; new sessions are taken");
-                    self.gate.handle_input(self.edge.clock.now(), Input::StoreTrouble(None));
+                    self.gate.handle_input(now, Input::StoreTrouble(None));
                 }
             }
             Word::Failing(why) => {
@@ -424,7 +453,7 @@ impl Core {
                         why,
                         "the state store can't be written: new sessions are refused until it can be; what goes on goes on"
                     );
-                    self.gate.handle_input(self.edge.clock.now(), Input::StoreTrouble(Some(why)));
+                    self.gate.handle_input(now, Input::StoreTrouble(Some(why)));
                 }
                 let dropped = self.drop_held(|waiting| waiting.lane != Lane::All && waiting.since.elapsed() >= STALE);
                 if dropped > 0 {
@@ -469,11 +498,15 @@ mod tests {
         Core::new(edge, gate, None, None).unwrap()
     }
 
+    fn take(core: &mut Core, arrival: Arrival) {
+        core.take(core.edge.clock.now(), arrival);
+    }
+
     fn with_two_links() -> (Core, [orders::Orders; 2]) {
         let mut core = core();
         let ends = [1, 2].map(|id| {
             let (handle, orders) = orders::pair();
-            core.take(Arrival::Linked(LinkId(id), handle));
+            take(&mut core, Arrival::Linked(LinkId(id), handle));
             orders
         });
         (core, ends)
@@ -485,7 +518,7 @@ mod tests {
         let mut links = Vec::new();
         for id in 1..=2 {
             let (handle, orders) = orders::pair();
-            core.take(Arrival::Linked(LinkId(id), handle));
+            take(&mut core, Arrival::Linked(LinkId(id), handle));
             links.push(orders);
         }
         let order = |size| Order::Send { bytes: Bytes::from(vec![b'x'; size]), transit: None, receipt: None };
@@ -505,18 +538,18 @@ mod tests {
     async fn while_the_store_fails_what_ages_is_dropped_and_an_acknowledgement_waits() {
         let mut core = core();
         let (handle, mut orders) = orders::pair();
-        core.take(Arrival::Linked(LinkId(1), handle));
+        take(&mut core, Arrival::Linked(LinkId(1), handle));
         let send = |text: &'static [u8]| Order::Send { bytes: Bytes::from_static(text), transit: None, receipt: None };
         let first = core.held.mark(Lane::Pair(1));
         core.send(Lane::Pair(1), LinkId(1), send(b"stale"));
         core.send(Lane::All, LinkId(1), send(b"ack"));
         core.send(Lane::Free, LinkId(1), send(b"refusal"));
-        core.take(Arrival::Stored(Word::Failing("no room".to_owned())));
+        take(&mut core, Arrival::Stored(Word::Failing("no room".to_owned())));
         assert!(core.is_in_trouble());
         // As after STALE.
         assert_eq!(core.drop_held(|waiting| waiting.lane != Lane::All), 1);
         core.send(Lane::Pair(1), LinkId(1), send(b"fresh"));
-        core.take(Arrival::Stored(Word::Committed(first)));
+        take(&mut core, Arrival::Stored(Word::Committed(first)));
         assert!(!core.is_in_trouble());
         assert_eq!((core.held.len(), core.held_bytes), (0, 0));
         for expected in ["refusal", "fresh", "ack"] {
@@ -529,7 +562,7 @@ mod tests {
     async fn what_waits_for_the_store_is_bounded() {
         let mut core = core();
         let (handle, orders) = orders::pair();
-        core.take(Arrival::Linked(LinkId(1), handle));
+        take(&mut core, Arrival::Linked(LinkId(1), handle));
         core.held.mark(Lane::Pair(1));
         for _ in 0..=HELD / (1024 * 1024) {
             core.send(
@@ -549,7 +582,7 @@ mod tests {
         let mark = core.held.mark(Lane::Pair(1));
         core.send(Lane::Pair(1), LinkId(1), send(b"200"));
         core.send(Lane::Pair(1), LinkId(2), send(b"NOTIFY"));
-        core.take(Arrival::Stored(Word::Committed(mark)));
+        take(&mut core, Arrival::Stored(Word::Committed(mark)));
         core.send(Lane::Free, LinkId(2), send(b"later"));
         assert!(answers.queue.next().await.is_some());
         assert!(tokio::time::timeout(BEHIND / 2, requests.queue.next()).await.is_err());
@@ -568,7 +601,7 @@ mod tests {
         let send = |text: &'static [u8]| Order::Send { bytes: Bytes::from_static(text), transit: None, receipt: None };
         let mark = core.held.mark(Lane::Pair(1));
         core.send(Lane::Pair(1), LinkId(1), send(b"200"));
-        core.take(Arrival::Stored(Word::Committed(mark)));
+        take(&mut core, Arrival::Stored(Word::Committed(mark)));
         core.send(Lane::Pair(1), LinkId(2), send(b"NOTIFY"));
         assert!(answers.queue.next_now().is_some());
         assert!(requests.queue.next_now().is_none());

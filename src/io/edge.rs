@@ -10,11 +10,13 @@ use super::telemetry::Telemetry;
 use super::tls::Tls;
 use crate::gate::partner::{LinkId, Protocol, Side};
 use crate::gate::reject::{DecisionId, Reject};
-use crate::gate::{Input, Snapshot};
+use crate::gate::{Input, Snapshot, Time};
+use crate::wire::sip;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Inputs that may wait for the gate; beyond, links stop reading.
@@ -65,6 +67,8 @@ pub enum Phase {
 pub enum Arrival {
     /// For the gate.
     Input(Box<Input>),
+    /// For the gate: a whole SIP message, when its last byte was read. Most arrivals are, and it is small, so that it needs no box.
+    Sip(LinkId, Time, sip::Message),
     /// A link exists; comes before its first input.
     Linked(LinkId, Handle),
     /// The admin listener asks for the gate's state.
@@ -135,6 +139,17 @@ impl Edge {
     /// To the gate.
     pub async fn input(&self, input: Input) -> Result<(), Stopped> {
         self.tell(Arrival::Input(Box::new(input))).await
+    }
+
+    /// A SIP message to the gate; waits as [`tell`](Self::tell) does.
+    pub async fn sip(&self, link: LinkId, at: Time, message: sip::Message) -> Result<(), Stopped> {
+        // As waiting would: a link that brings much lets the others have their turn.
+        tokio::task::consume_budget().await;
+        match self.inbox.try_send(Arrival::Sip(link, at, message)) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(arrival)) => self.tell(arrival).await,
+            Err(TrySendError::Closed(_)) => Err(Stopped),
+        }
     }
 
     /// Makes a link known to the loop.

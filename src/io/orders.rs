@@ -54,6 +54,8 @@ pub struct Orders {
 #[derive(Debug)]
 pub struct Queue {
     shared: Arc<Shared>,
+    /// What was taken from there at once, and is given out one by one.
+    taken: VecDeque<Order>,
 }
 
 /// Says so when it is dropped.
@@ -85,7 +87,7 @@ pub fn pair() -> (Handle, Orders) {
     let (kill, killed) = oneshot::channel();
     let shared = Arc::<Shared>::default();
     let handle = Handle { shared: LetGo(Arc::clone(&shared)), kill };
-    (handle, Orders { queue: Queue { shared }, kill: killed })
+    (handle, Orders { queue: Queue { shared, taken: VecDeque::new() }, kill: killed })
 }
 
 impl Shared {
@@ -114,8 +116,14 @@ impl Handle {
             return Err(Overfull);
         }
         shared.weight.fetch_add(weight, Ordering::Relaxed);
-        shared.lock().orders.push_back(order);
-        shared.wake.notify_one();
+        let mut waiting = shared.lock();
+        let is_first = waiting.orders.is_empty();
+        waiting.orders.push_back(order);
+        drop(waiting);
+        // Whoever waits has found none; he was told of the first.
+        if is_first {
+            shared.wake.notify_one();
+        }
         Ok(())
     }
 
@@ -135,7 +143,12 @@ impl Drop for LetGo {
 impl Queue {
     /// The peer takes less than it asks for: nothing more is read from it for now.
     pub fn is_long(&self) -> bool {
-        self.shared.weight.load(Ordering::Relaxed) > LONG
+        self.weight() > LONG
+    }
+
+    /// What waits weighs so much.
+    pub fn weight(&self) -> usize {
+        self.shared.weight.load(Ordering::Relaxed)
     }
 
     /// The next; `None` when the loop has let go of the link. Dropping the future loses nothing.
@@ -154,12 +167,17 @@ impl Queue {
 
     /// The next, if it is there already: what came together is written together.
     pub fn next_now(&mut self) -> Option<Order> {
-        let mut waiting = self.shared.lock();
-        let order = waiting.orders.pop_front()?;
-        if waiting.orders.is_empty() {
-            waiting.orders.shrink_to(SPARE);
+        if self.taken.is_empty() {
+            let mut waiting = self.shared.lock();
+            if waiting.orders.is_empty() {
+                waiting.orders.shrink_to(SPARE);
+                drop(waiting);
+                self.taken.shrink_to(SPARE);
+                return None;
+            }
+            std::mem::swap(&mut waiting.orders, &mut self.taken);
         }
-        drop(waiting);
+        let order = self.taken.pop_front()?;
         self.shared.weight.fetch_sub(order.weight(), Ordering::Relaxed);
         Some(order)
     }

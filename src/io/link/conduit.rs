@@ -77,6 +77,11 @@ impl Conduit {
         }
     }
 
+    /// Room for so many more bytes, at once; more than may wait is not made.
+    pub fn make_room(&mut self, bytes: usize) {
+        self.out.reserve(bytes.min(OUT_BYTES.saturating_sub(self.out.len())));
+    }
+
     /// Puts bytes behind those that wait.
     pub fn push(&mut self, bytes: &[u8], transit: Option<(Time, Path)>) {
         if self.is_flushed() {
@@ -136,19 +141,23 @@ impl Conduit {
                     Poll::Ready(Ok(n)) => {
                         self.written += n as u64;
                         self.flushed = false;
-                        self.moved = Instant::now();
-                        self.took = self.moved;
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending => break,
                 }
             }
+            if self.written > before {
+                self.moved = Instant::now();
+                self.took = self.moved;
+            }
             if self.out.is_empty() && !self.flushed {
                 match Pin::new(&mut self.stream).poll_flush(cx) {
                     Poll::Ready(Ok(())) => {
                         self.flushed = true;
-                        self.moved = Instant::now();
-                        self.took = self.moved;
+                        if self.written == before {
+                            self.moved = Instant::now();
+                            self.took = self.moved;
+                        }
                         self.settle();
                         return Poll::Ready(Ok(Progress::Wrote));
                     }
@@ -242,12 +251,14 @@ impl Conduit {
         }
     }
 
+    /// What has been written is on its way since bytes last moved.
     fn settle(&mut self) {
+        let now = self.edge.clock.at(self.moved);
         while let Some(&(end, received, path)) = self.marks.front()
             && end <= self.written
         {
             self.marks.pop_front();
-            self.edge.telemetry.metrics.transit(path, self.edge.clock.now().since(received));
+            self.edge.telemetry.metrics.transit(path, now.since(received));
         }
     }
 }

@@ -62,7 +62,8 @@ pub async fn run(edge: Arc<Edge>, stream: Stream, start: Start) {
     let mut conduit = Conduit::new(Arc::clone(&edge), stream);
     let mut reading = true;
     let mut given_up_at = None::<Instant>;
-    let mut keepalive = keepalive_after(Instant::now());
+    let mut interval = keepalive_interval();
+    let mut keepalive = Instant::now() + interval;
 
     let mut alarm = pin!(sleep_until(keepalive));
 
@@ -90,13 +91,16 @@ pub async fn run(edge: Arc<Edge>, stream: Stream, start: Start) {
                     if progress == Progress::Wrote && std::mem::take(&mut is_fresh) {
                         conduit.hasten();
                     }
-                    keepalive = keepalive_after(conduit.moved());
+                    keepalive = conduit.moved() + interval;
                 }
                 Err(error) => break super::cause(&error),
             },
             first = orders.queue.next(), if has_room => {
                 // One TLS record and one system call for all that is there.
                 let mut order = first;
+                if let Some(order) = &order {
+                    conduit.make_room(order.weight() + orders.queue.weight());
+                }
                 loop {
                     match order {
                         Some(Order::Send { bytes, transit, .. }) => conduit.push(&bytes, transit),
@@ -129,7 +133,8 @@ pub async fn run(edge: Arc<Edge>, stream: Stream, start: Start) {
                 if keepalive <= now {
                     // A ping without demanding its pong: RFC 5626 §3.5.1 was not negotiated.
                     conduit.push(b"\r\n\r\n", None);
-                    keepalive = keepalive_after(now);
+                    interval = keepalive_interval();
+                    keepalive = now + interval;
                 }
             }
         }
@@ -146,9 +151,14 @@ async fn frames(
     conduit: &mut Conduit,
     reading: &mut bool,
 ) -> Result<(), Stopped> {
+    // All that is whole now was so with the last byte read.
+    let at = edge.clock.at(conduit.moved());
     while *reading {
         let message = match framer.next() {
-            Some(Frame::Message(message)) => Incoming::Sip(message),
+            Some(Frame::Message(message)) => {
+                edge.sip(link, at, message).await?;
+                continue;
+            }
             Some(Frame::Ping) => {
                 // A flood of pings is answered only as fast as the answers are taken.
                 if conduit.has_room() {
@@ -162,13 +172,13 @@ async fn frames(
             }
             None => return Ok(()),
         };
-        edge.input(Input::Received { link, at: edge.clock.now(), message }).await?;
+        edge.input(Input::Received { link, at, message }).await?;
     }
     Ok(())
 }
 
-fn keepalive_after(moved: Instant) -> Instant {
-    moved + Duration::from_secs(rand::rng().random_range(KEEPALIVE))
+fn keepalive_interval() -> Duration {
+    Duration::from_secs(rand::rng().random_range(KEEPALIVE))
 }
 
 async fn closed(edge: &Edge, link: crate::gate::LinkId, cause: String) {

@@ -56,8 +56,10 @@ pub struct Metrics {
 /// One partner's counters, resolved once.
 #[derive(Debug, Default)]
 struct Handles {
-    messages: BTreeMap<(usize, usize, usize, usize), OnceLock<IntCounter>>,
-    refusals: BTreeMap<&'static str, OnceLock<IntCounter>>,
+    /// By side, protocol, action and outcome ([`place`]).
+    messages: Vec<OnceLock<IntCounter>>,
+    /// As in [`Reason::ALL`].
+    refusals: Vec<OnceLock<IntCounter>>,
 }
 
 impl Metrics {
@@ -241,13 +243,8 @@ impl Metrics {
     fn settled(&self, settled: &Settled) {
         let partners = self.partners.load();
         let (label, handles) = known(&partners, &settled.partner);
-        let key = (
-            index(&SIDES, settled.side),
-            index(&PROTOCOLS, settled.protocol),
-            index(Action::ALL, settled.action),
-            index(&OUTCOMES, settled.outcome),
-        );
-        let Some(handle) = handles.and_then(|handles| handles.messages.get(&key)) else { return };
+        let handle = handles.and_then(|handles| handles.messages.get(place(settled)?));
+        let Some(handle) = handle else { return };
         handle
             .get_or_init(|| {
                 let direction = if settled.side == Side::Outside { "in" } else { "out" };
@@ -265,7 +262,8 @@ impl Metrics {
     fn refused(&self, partner: &str, reason: Reason) {
         let partners = self.partners.load();
         let (label, handles) = known(&partners, partner);
-        let Some(handle) = handles.and_then(|handles| handles.refusals.get(reason.as_str())) else { return };
+        let handle = handles.and_then(|handles| handles.refusals.get(index(&Reason::ALL, reason)?));
+        let Some(handle) = handle else { return };
         handle.get_or_init(|| self.refusals.with_label_values(&[label, reason.as_str()])).inc();
     }
 
@@ -307,20 +305,9 @@ impl Metrics {
 
 impl Handles {
     fn all() -> Self {
-        let mut handles = Self::default();
-        for side in 0..SIDES.len() {
-            for protocol in 0..PROTOCOLS.len() {
-                for action in 0..Action::ALL.len() {
-                    for outcome in 0..OUTCOMES.len() {
-                        handles.messages.insert((side, protocol, action, outcome), OnceLock::new());
-                    }
-                }
-            }
-        }
-        for reason in Reason::ALL {
-            handles.refusals.insert(reason.as_str(), OnceLock::new());
-        }
-        handles
+        let many = |places| std::iter::repeat_with(OnceLock::new).take(places).collect();
+        let kinds = SIDES.len() * PROTOCOLS.len() * Action::ALL.len() * OUTCOMES.len();
+        Self { messages: many(kinds), refusals: many(Reason::ALL.len()) }
     }
 }
 
@@ -331,8 +318,15 @@ fn known<'a>(partners: &'a BTreeMap<String, Handles>, label: &str) -> (&'a str, 
     }
 }
 
-fn index<T: PartialEq + Copy>(all: &[T], one: T) -> usize {
-    all.iter().position(|other| *other == one).unwrap_or(usize::MAX)
+/// Where the counter of such an outcome stands.
+fn place(settled: &Settled) -> Option<usize> {
+    let kind = index(&SIDES, settled.side)? * PROTOCOLS.len() + index(&PROTOCOLS, settled.protocol)?;
+    let kind = kind * Action::ALL.len() + index(Action::ALL, settled.action)?;
+    Some(kind * OUTCOMES.len() + index(&OUTCOMES, settled.outcome)?)
+}
+
+fn index<T: PartialEq + Copy>(all: &[T], one: T) -> Option<usize> {
+    all.iter().position(|other| *other == one)
 }
 
 fn count(n: u64) -> i64 {
