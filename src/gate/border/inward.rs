@@ -86,8 +86,8 @@ pub fn is_for_edge(request: &Message, settings: &Settings) -> bool {
 
 /// Every Route must name us: this edge relays to nobody whom a sender picks.
 pub fn no_other_route(request: &Message, settings: &Settings) -> Result<(), Reject> {
-    for route in request.values(Name::Route) {
-        let route = NameAddr::parse(route)?;
+    for (_, route) in request.addresses(Name::Route) {
+        let route = route?;
         let is_us = match route.uri.host {
             Host::Name(host) => is_ours(host, settings),
             _ => false,

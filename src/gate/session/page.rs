@@ -20,9 +20,9 @@ use crate::gate::time::Time;
 use crate::gate::translate::error;
 use crate::gate::translate::message::{self, PAGE_CONTENT_TYPE, Text};
 use crate::wire::address::{Address, Domain, Jid};
+use crate::wire::sip::Method;
 use crate::wire::sip::compose::Request;
 use crate::wire::sip::header::Name;
-use crate::wire::sip::{Method, NameAddr};
 use crate::wire::xmpp::{Element, NS_SERVER, StanzaError};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -211,7 +211,7 @@ impl Pages {
             Ended::Answered(200..=299, _) => (Outcome::Delivered, None),
             Ended::Answered(status, response) => {
                 let contact =
-                    response.values(Name::Contact).next().and_then(|c| NameAddr::parse(c).ok()).map(|c| c.uri.text);
+                    response.addresses(Name::Contact).next().and_then(|(_, contact)| contact.ok()).map(|c| c.uri.text);
                 (Outcome::Failed, Some(error::to_xmpp(*status, response.reason_phrase(), contact)))
             }
             Ended::TimedOut => {

@@ -106,13 +106,16 @@ fn check_values(message: &Message) -> Result<(), Fault> {
     check_vias(message)?;
     for name in [Name::From, Name::To] {
         let found = if name == Name::From { &message.head().from } else { &message.head().to };
-        let tags = match found {
-            Some(found) => found.tags.into(),
-            None => params::count(message.address(name).map_err(|fault| at(name, fault))?.params, "tag"),
+        let (tags, is_empty) = match found {
+            Some(found) => (found.tags.into(), found.tag.is_some_and(|tag| tag.is_empty())),
+            None => {
+                let params = message.address(name).map_err(|fault| at(name, fault))?.params;
+                let (tag, tags) = params::find_and_count(params, "tag");
+                (tags, tag == Some(""))
+            }
         };
         require(tags <= 1, "From or To has two tags")?;
-        let tag = if name == Name::From { message.from_tag() } else { message.to_tag() };
-        require(tag != Some(""), "From or To has an empty tag")?;
+        require(!is_empty, "From or To has an empty tag")?;
     }
     require(message.call_id().is_some_and(is_call_id), "Call-ID is not word@word")?;
     let Some((_, method)) = &message.head().cseq else {

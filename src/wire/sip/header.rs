@@ -250,7 +250,11 @@ impl<'a> MediaType<'a> {
     }
     /// Whether a text is one.
     pub fn is_one(text: &str) -> bool {
-        MediaType::split(text).is_some()
+        let bytes = text.as_bytes();
+        let kind = params::run(bytes, params::TOKEN);
+        let end = params::run_from(bytes, kind + 1, params::TOKEN);
+        let is_plain = kind > 0 && bytes.get(kind) == Some(&b'/') && end > kind + 1 && end == bytes.len();
+        is_plain || MediaType::split(text).is_some()
     }
     /// Type, subtype, parameters.
     fn split(text: &'a str) -> Option<(&'a str, &'a str, &'a str)> {

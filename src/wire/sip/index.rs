@@ -8,6 +8,7 @@ use super::plain;
 use super::span::{AddressSpan, Span, UriSpan, ViaSpan, span_in};
 use super::uri::Uri;
 use crate::wire::limits::SIP_HEADERS;
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// A start line.
@@ -53,6 +54,7 @@ pub(super) struct RowSpan {
 }
 
 impl RowSpan {
+    #[inline]
     pub(super) fn name(&self) -> Span {
         Span { start: self.start, end: self.name_end }
     }
@@ -63,6 +65,7 @@ impl RowSpan {
     }
 
     /// Its lines, from the name's first byte, with their line ends.
+    #[inline]
     pub(super) fn lines(&self) -> Span {
         Span { start: self.start, end: self.end }
     }
@@ -80,7 +83,7 @@ pub(super) struct Head {
     /// Of the folded rows: the value on one line, or `None` if it isn't UTF-8.
     folded: Vec<Option<Box<str>>>,
     /// The values of Contact, Route and Record-Route rows.
-    addresses: Vec<AddressSpan>,
+    addresses: Addresses,
     /// Bytes of the head with its closing empty line.
     pub(super) length: usize,
     /// The first CSeq row, if it parses.
@@ -132,7 +135,7 @@ const EMPTY: Head = Head {
     start_length: 0,
     rows: Vec::new(),
     folded: Vec::new(),
-    addresses: Vec::new(),
+    addresses: SmallVec::new_const(),
     length: 0,
     cseq: None,
     fault: None,
@@ -223,27 +226,23 @@ impl Head {
 
     /// What Contact, Route and Record-Route say is asked by each who looks at the route.
     fn read_lists(&mut self, bytes: &[u8]) {
-        let mut found = Vec::with_capacity(FEW);
-        let mut ranges = Vec::new();
-        for (index, row) in self.rows.iter().enumerate().filter(|(_, row)| bit(row.id) & LISTED != 0) {
+        let mut found = SmallVec::new();
+        for index in 0..self.rows.len() {
             let start = found.len();
-            if let Some(text) = self.row_text(row, bytes)
-                && read_list(text, &mut found).is_some()
-            {
-                ranges.push((index, start, found.len() - start));
-            } else {
+            let Some(row) = self.rows.get(index).filter(|row| bit(row.id) & LISTED != 0) else { continue };
+            let Some(text) = self.row_text(row, bytes) else { continue };
+            if read_list(text, &mut found).is_none() {
                 found.truncate(start);
             }
-        }
-        for (index, start, count) in ranges {
             if let Some(row) = self.rows.get_mut(index) {
-                row.addresses = (start as u8, count as u8);
+                row.addresses = (start as u8, (found.len() - start) as u8);
             }
         }
         self.addresses = found;
     }
 
     /// A part of the head; `None` if it isn't UTF-8.
+    #[inline]
     pub(super) fn text<'a>(&'a self, part: Span, bytes: &'a [u8]) -> Option<&'a str> {
         match &self.text {
             Some(text) => text.get(part.range()),
@@ -252,6 +251,7 @@ impl Head {
     }
 
     /// A row's value on one line; `None` if it isn't UTF-8.
+    #[inline]
     pub(super) fn row_text<'a>(&'a self, row: &'a RowSpan, bytes: &'a [u8]) -> Option<&'a str> {
         match usize::from(row.folded).checked_sub(1) {
             Some(folded) => self.folded.get(folded)?.as_deref(),
@@ -260,20 +260,24 @@ impl Head {
     }
 
     /// What was read of a row's values, all of them; none: it wasn't, or one of them doesn't parse.
+    #[inline]
     pub(super) fn row_addresses(&self, row: &RowSpan) -> &[AddressSpan] {
         let (start, count) = (usize::from(row.addresses.0), usize::from(row.addresses.1));
         self.addresses.get(start..start + count).unwrap_or_default()
     }
 
+    #[inline]
     fn first_text<'a>(&'a self, name: Name, bytes: &'a [u8]) -> Option<&'a str> {
         self.row_text(self.first(name)?, bytes)
     }
 
+    #[inline]
     pub(super) fn first(&self, name: Name) -> Option<&RowSpan> {
         self.rows_since(name).iter().find(|row| row.id == name)
     }
 
     /// The rows from the first of this name.
+    #[inline]
     pub(super) fn rows_since(&self, name: Name) -> &[RowSpan] {
         if !self.has(name) {
             return &[];
@@ -282,11 +286,13 @@ impl Head {
     }
 
     /// Whether there is a row of this name.
+    #[inline]
     pub(super) fn has(&self, name: Name) -> bool {
         self.seen & bit(name) != 0
     }
 
     /// Whether there are two.
+    #[inline]
     pub(super) fn has_two(&self, name: Name) -> bool {
         self.again & bit(name) != 0
     }
@@ -314,11 +320,12 @@ impl Head {
                 }
                 let rest = text.get(first + 1..).unwrap_or_default();
                 let second = memchr::memchr(b' ', rest).unwrap_or(rest.len());
-                let status = std::str::from_utf8(rest.get(..second).unwrap_or_default()).ok();
-                let status = status
-                    .filter(|status| status.len() == 3)
-                    .and_then(params::digits)
-                    .and_then(|status| status.parse().ok());
+                let status = match rest.get(..second) {
+                    Some([a @ b'0'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9']) => {
+                        Some([a, b, c].into_iter().fold(0, |status, digit| status * 10 + u16::from(digit - b'0')))
+                    }
+                    _ => None,
+                };
                 match status {
                     Some(status @ 100..=699) => {
                         let reason = Span::new((start + first + second + 2).min(end), end);
@@ -332,6 +339,12 @@ impl Head {
                         self.unusable = self.fault;
                     }
                 }
+            }
+            Some(Kind::Request) if let Some((method, uri)) = plain_request(text) => {
+                self.start = StartLine::Request {
+                    method: Method::parse(method),
+                    uri: Span::new(start + uri.start, start + uri.end),
+                };
             }
             Some(Kind::Request) => {
                 // Outermost spaces, so that a line with too many still yields a method for the answer.
@@ -432,7 +445,7 @@ impl Head {
 }
 
 /// Reads the addresses of a row's value into `found`; `None`: one doesn't parse, or there are too many.
-pub(super) fn read_list(row: &str, found: &mut Vec<AddressSpan>) -> Option<()> {
+pub(super) fn read_list(row: &str, found: &mut Addresses) -> Option<()> {
     let mut at = 0;
     loop {
         at += row.get(at..)?.bytes().take_while(|byte| params::is_space(*byte)).count();
@@ -447,7 +460,7 @@ pub(super) fn read_list(row: &str, found: &mut Vec<AddressSpan>) -> Option<()> {
     list(row.get(at..)?).try_for_each(|value| push(found, AddressSpan::find(row, value)?))
 }
 
-fn push(found: &mut Vec<AddressSpan>, address: AddressSpan) -> Option<()> {
+fn push(found: &mut Addresses, address: AddressSpan) -> Option<()> {
     (found.len() < ADDRESSES).then(|| found.push(address))
 }
 
@@ -457,8 +470,8 @@ const LISTED: u64 = bit(Name::Contact) | bit(Name::Route) | bit(Name::RecordRout
 /// How many of their addresses are kept: most messages have a few, and one full of them is not to cost many times its bytes.
 const ADDRESSES: usize = 64;
 
-/// For how many there is room from the beginning.
-const FEW: usize = 4;
+/// With room for as many as most have.
+pub(super) type Addresses = SmallVec<[AddressSpan; 2]>;
 
 const _: () = assert!(ADDRESSES <= u8::MAX as usize);
 
@@ -523,6 +536,15 @@ pub(super) fn start_kind(line: &[u8]) -> Option<Kind> {
     let line = trim_end(line);
     let last = line.get(memchr::memrchr(b' ', line)? + 1..)?;
     last.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(b"SIP/")).then_some(Kind::Request)
+}
+
+/// Method and URI of a request line, if it is as it should be.
+fn plain_request(line: &[u8]) -> Option<(&str, std::ops::Range<usize>)> {
+    let line = line.strip_suffix(b" SIP/2.0")?;
+    let method = params::run(line, params::TOKEN);
+    let uri = line.get(method..)?.strip_prefix(b" ").filter(|uri| !uri.is_empty() && !uri.contains(&b' '))?;
+    let text = std::str::from_utf8(line.get(..method)?).ok().filter(|method| !method.is_empty())?;
+    Some((text, line.len() - uri.len()..line.len()))
 }
 
 /// RFC 3261 §7.1: the version string is case-insensitive.

@@ -38,40 +38,43 @@ impl Lines {
 
     /// Goes on from where the last call stopped, over the same bytes and more. The head's length, once its closing empty line is there.
     pub(super) fn seek(&mut self, bytes: &[u8]) -> Option<usize> {
-        let mut at = self.scanned;
+        let (mut at, mut line) = (self.scanned, self.length());
         let (words, rest) = bytes.get(at..).unwrap_or_default().as_chunks::<8>();
         for word in words {
             let mut controls = controls(u64::from_le_bytes(*word));
             while controls != 0 {
                 let control = at + controls.trailing_zeros() as usize / 8;
                 controls &= controls - 1;
-                if self.take(bytes, control) {
-                    return Some(self.scanned);
+                if self.take(bytes, control, &mut line) {
+                    return Some(line);
                 }
             }
             at += word.len();
         }
         for (behind, byte) in rest.iter().enumerate() {
-            if byte.is_ascii_control() && self.take(bytes, at + behind) {
-                return Some(self.scanned);
+            if byte.is_ascii_control() && self.take(bytes, at + behind, &mut line) {
+                return Some(line);
             }
         }
         self.scanned = bytes.len();
         None
     }
 
-    /// Takes account of a control character. Whether it ends the head.
-    fn take(&mut self, bytes: &[u8], at: usize) -> bool {
+    /// Takes account of a control character, and of the line that it may end. Whether it ends the head.
+    #[inline]
+    fn take(&mut self, bytes: &[u8], at: usize, line: &mut usize) -> bool {
         match bytes.get(at) {
+            Some(b'\r') => self.returns += 1,
             Some(b'\n') => {
-                let start = self.length();
+                let start = std::mem::replace(line, at + 1);
                 let has_return = at > start && bytes.get(at - 1) == Some(&b'\r');
                 self.ended += usize::from(has_return);
                 self.ends.push(u32::try_from(at).unwrap_or(u32::MAX));
-                self.scanned = at + 1;
-                return at == start + usize::from(has_return);
+                if at == start + usize::from(has_return) {
+                    self.scanned = at + 1;
+                    return true;
+                }
             }
-            Some(b'\r') => self.returns += 1,
             Some(b'\t') => self.has_tab = true,
             _ => self.has_control = true,
         }
@@ -111,6 +114,7 @@ impl Lines {
 }
 
 /// Which of eight bytes are control characters: the high bit of each.
+#[inline]
 fn controls(word: u64) -> u64 {
     const EACH: u64 = 0x0101_0101_0101_0101;
     let low = word & (0x7f * EACH);

@@ -300,32 +300,29 @@ impl Message {
     }
 }
 
-/// Every method with a name of its own.
-const METHODS: [(Method, &str); 17] = [
-    (Method::Invite, "INVITE"),
-    (Method::Ack, "ACK"),
-    (Method::Bye, "BYE"),
-    (Method::Cancel, "CANCEL"),
-    (Method::Register, "REGISTER"),
-    (Method::Options, "OPTIONS"),
-    (Method::Info, "INFO"),
-    (Method::Prack, "PRACK"),
-    (Method::Update, "UPDATE"),
-    (Method::Subscribe, "SUBSCRIBE"),
-    (Method::Notify, "NOTIFY"),
-    (Method::Refer, "REFER"),
-    (Method::Message, "MESSAGE"),
-    (Method::Publish, "PUBLISH"),
-    (Method::Benotify, "BENOTIFY"),
-    (Method::Negotiate, "NEGOTIATE"),
-    (Method::Service, "SERVICE"),
-];
-
 impl Method {
     /// From its text: whole and case-sensitive, so `message` is not MESSAGE.
     pub fn parse(text: &str) -> Self {
-        let known = METHODS.iter().find(|(_, name)| *name == text);
-        known.map_or_else(|| Method::Other(text.into()), |(method, _)| method.clone())
+        match text {
+            "INVITE" => Method::Invite,
+            "ACK" => Method::Ack,
+            "BYE" => Method::Bye,
+            "CANCEL" => Method::Cancel,
+            "REGISTER" => Method::Register,
+            "OPTIONS" => Method::Options,
+            "INFO" => Method::Info,
+            "PRACK" => Method::Prack,
+            "UPDATE" => Method::Update,
+            "SUBSCRIBE" => Method::Subscribe,
+            "NOTIFY" => Method::Notify,
+            "REFER" => Method::Refer,
+            "MESSAGE" => Method::Message,
+            "PUBLISH" => Method::Publish,
+            "BENOTIFY" => Method::Benotify,
+            "NEGOTIATE" => Method::Negotiate,
+            "SERVICE" => Method::Service,
+            _ => Method::Other(text.into()),
+        }
     }
     /// Its text.
     pub fn as_str(&self) -> &str {

@@ -347,7 +347,7 @@ mod tests {
             assert_eq!((Via::parse_any(top), top.len()), (Ok(parts.read(text)), found.end), "{text:?}");
             assert_eq!(found.first.map(|found| found.of(text)), parts.read(text).param("branch"), "{text:?}");
         }
-        let mut found = Vec::new();
+        let mut found = crate::wire::sip::index::Addresses::new();
         let all: Result<Vec<_>, _> = list(text).map(|value| NameAddr::parse_any(value).map(|a| (value, a))).collect();
         if read_list(text, &mut found).is_some() {
             let read: Vec<_> = found.iter().map(|found| (found.value.of(text), found.read(text))).collect();

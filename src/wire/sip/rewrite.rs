@@ -162,15 +162,17 @@ fn copy_rows(out: &mut Vec<u8>, message: &Message, name: Name) {
 fn write_row(out: &mut Vec<u8>, name: &str, parts: &[&str]) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
+    let start = out.len();
     for part in parts {
-        let start = out.len();
         out.extend_from_slice(part.as_bytes());
-        // No value may end its line: what could becomes a space.
-        if memchr::memchr3(b'\r', b'\n', 0, part.as_bytes()).is_some()
-            && let Some(written) = out.get_mut(start..)
-        {
-            written.iter_mut().filter(|byte| matches!(**byte, b'\r' | b'\n' | 0)).for_each(|byte| *byte = b' ');
-        }
+    }
+    // No value may end its line: what could becomes a space.
+    let ends_line = |byte: u8| matches!(byte, b'\r' | b'\n' | 0);
+    if let Some(written) = out.get_mut(start..)
+        // Without a branch, so that many bytes are looked at together.
+        && written.iter().fold(false, |ends, byte| ends | ends_line(*byte))
+    {
+        written.iter_mut().filter(|byte| ends_line(**byte)).for_each(|byte| *byte = b' ');
     }
     out.extend_from_slice(b"\r\n");
 }

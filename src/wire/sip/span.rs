@@ -13,15 +13,18 @@ pub(super) struct Span {
 }
 
 impl Span {
+    #[inline]
     pub(super) fn new(start: usize, end: usize) -> Self {
         let number = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
         Self { start: number(start), end: number(end) }
     }
 
+    #[inline]
     pub(super) fn range(self) -> std::ops::Range<usize> {
         self.start as usize..self.end as usize
     }
 
+    #[inline]
     pub(super) fn of(self, bytes: &[u8]) -> &[u8] {
         bytes.get(self.range()).unwrap_or_default()
     }
@@ -56,6 +59,10 @@ impl Part {
     #[inline]
     pub(super) fn of(self, whole: &str) -> &str {
         whole.get(usize::from(self.start)..usize::from(self.end)).unwrap_or_default()
+    }
+
+    pub(super) fn is_empty(self) -> bool {
+        self.start >= self.end
     }
 
     pub(super) fn end(self) -> usize {

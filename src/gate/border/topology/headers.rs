@@ -55,7 +55,7 @@ pub(super) fn cross(
             return Ok(());
         }
         (Way::Outward, Name::Warning) => return warn(c, w, index, text),
-        (Way::Outward, Name::Contact) => return mask_contacts(c, w, index, text),
+        (Way::Outward, Name::Contact) => return mask_contacts(c, message, w, index, text),
         (Way::Inward, _) if is_not_let_in(name, message, index) => return Ok(()),
         (Way::Outward, _) if is_not_let_out(name, message, index) => return Ok(()),
         _ => {}
@@ -311,7 +311,13 @@ fn warn(c: &Crossing<'_>, w: &mut Rewrite<'_>, index: usize, text: &str) -> Resu
 }
 
 /// Each Contact that is not at one of our own names becomes a mask at our host name.
-fn mask_contacts(c: &Crossing<'_>, w: &mut Rewrite<'_>, index: usize, text: &str) -> Result<(), Reject> {
+fn mask_contacts(
+    c: &Crossing<'_>,
+    message: &Message,
+    w: &mut Rewrite<'_>,
+    index: usize,
+    text: &str,
+) -> Result<(), Reject> {
     // RFC 3261 §20.10: `*` stands alone.
     if text == "*" {
         w.keep(index);
@@ -319,14 +325,14 @@ fn mask_contacts(c: &Crossing<'_>, w: &mut Rewrite<'_>, index: usize, text: &str
     }
     let mut out = String::new();
     let mut changed = false;
-    for (number, value) in list(text).filter(|value| !value.is_empty()).enumerate() {
+    for (number, (value, contact)) in message.row_addresses(index).enumerate() {
         if number >= limits::CONTACTS {
             return Err(Reject::new(Reason::TooLarge, "too many Contacts").with_status(513));
         }
         if number > 0 {
             out.push_str(", ");
         }
-        let contact = NameAddr::parse(value)?;
+        let contact = contact?;
         let masked = mask_contact(c, &contact)?;
         let named = |(_, value): &(&str, Option<&str>)| {
             value.is_some_and(|value| {

@@ -6,9 +6,9 @@ use super::{Crossing, makes_dialog};
 use crate::gate::border::mask::Kind;
 use crate::gate::limits;
 use crate::gate::reject::{Reason, Reject};
-use crate::wire::sip::header::{Name, list};
+use crate::wire::sip::header::Name;
 use crate::wire::sip::rewrite::Rewrite;
-use crate::wire::sip::{Message, NameAddr, Start};
+use crate::wire::sip::{Message, NameAddr, Start, Uri};
 
 const RECORD_ROUTE: &str = "Record-Route";
 
@@ -28,8 +28,8 @@ pub(super) fn inner(w: &mut Rewrite<'_>, facing: &str, tls: bool) {
 /// A row of the inside's, for the partner: each value a mask of its URI.
 pub(super) fn mask_row(c: &Crossing<'_>, w: &mut Rewrite<'_>, message: &Message, index: usize) -> Result<(), Reject> {
     let mut masked = Vec::new();
-    for value in list(message.row_text(index).unwrap_or_default()).filter(|value| !value.is_empty()) {
-        masked.push(mask(c, value)?);
+    for (_, address) in message.row_addresses(index) {
+        masked.push(mask(c, &address?)?);
         bounded(masked.len())?;
     }
     if !masked.is_empty() {
@@ -39,8 +39,7 @@ pub(super) fn mask_row(c: &Crossing<'_>, w: &mut Rewrite<'_>, message: &Message,
 }
 
 /// Header parameters come back in the answer, as the inside wrote them, whether they were seen outside or not.
-fn mask(c: &Crossing<'_>, value: &str) -> Result<String, Reject> {
-    let address = NameAddr::parse(value)?;
+fn mask(c: &Crossing<'_>, address: &NameAddr<'_>) -> Result<String, Reject> {
     let mask = c.masks.seal(c.dialog.key, Kind::RecordRoute, c.ends, address.uri.text)?;
     Ok(["<sip:", &mask, "@", c.outer(), ";transport=tls;lr>"].concat())
 }
@@ -62,16 +61,15 @@ enum Whose {
     Other,
 }
 
-fn whose(c: &Crossing<'_>, value: &str) -> Result<Whose, Reject> {
-    let uri = NameAddr::parse(value)?.uri;
+fn whose(c: &Crossing<'_>, uri: &Uri<'_>) -> Whose {
     if c.inside.faces(uri.host, uri.port) && uri.user.is_none() {
-        return Ok(Whose::Inner);
+        return Whose::Inner;
     }
-    Ok(match uri.user.filter(|_| is_public(&uri, c.settings)).and_then(Kind::of) {
+    match uri.user.filter(|_| is_public(uri, c.settings)).and_then(Kind::of) {
         Some(Kind::Route) => Whose::Outer,
         Some(Kind::RecordRoute) => Whose::Masked,
         _ => Whose::Other,
-    })
+    }
 }
 
 /// Of a partner's answer: its own values as they are, ours, then what the inside had written in its request, whatever became of the
@@ -84,11 +82,11 @@ pub(super) fn inward_response(
 ) -> Result<(), Reject> {
     let mut seen = None;
     let mut any = false;
-    for (index, text) in rows(response) {
+    for index in rows(response) {
         any = true;
         let mut own = true;
-        for value in list(text).filter(|value| !value.is_empty()) {
-            match whose(c, value)? {
+        for (value, address) in response.row_addresses(index) {
+            match whose(c, &address?.uri) {
                 Whose::Outer => seen = seen.or(Some(value)),
                 Whose::Masked => {}
                 Whose::Inner | Whose::Other => continue,
@@ -99,8 +97,8 @@ pub(super) fn inward_response(
             w.keep(index);
             continue;
         }
-        for value in list(text).filter(|value| !value.is_empty()) {
-            if matches!(whose(c, value)?, Whose::Inner | Whose::Other) {
+        for (value, address) in response.row_addresses(index) {
+            if matches!(whose(c, &address?.uri), Whose::Inner | Whose::Other) {
                 w.replace(index, &[value]);
             }
         }
@@ -131,15 +129,16 @@ pub(super) fn outward_response(
 ) -> Result<(), Reject> {
     let theirs: Vec<&str> = request.values(Name::RecordRoute).collect();
     let (mut seen, mut any, mut masks) = (None, false, 0);
-    for (index, text) in rows(response) {
+    for index in rows(response) {
         any = true;
         let mut masked = Vec::new();
-        for value in list(text).filter(|value| !value.is_empty()) {
-            match whose(c, value)? {
+        for (value, address) in response.row_addresses(index) {
+            let address = address?;
+            match whose(c, &address.uri) {
                 Whose::Outer => seen = seen.or(Some(value)),
                 Whose::Inner => {}
                 _ if theirs.contains(&value) => {}
-                _ => masked.push(mask(c, value)?),
+                _ => masked.push(mask(c, &address)?),
             }
         }
         masks += masked.len();
@@ -160,9 +159,9 @@ pub(super) fn outward_response(
     Ok(())
 }
 
-fn rows(message: &Message) -> impl Iterator<Item = (usize, &str)> {
+fn rows(message: &Message) -> impl Iterator<Item = usize> {
     let rows = message.row_names().filter(|(_, name)| *name == Name::RecordRoute);
-    rows.filter_map(|(index, _)| Some((index, message.row_text(index)?)))
+    rows.map(|(index, _)| index).filter(|index| message.row_text(*index).is_some())
 }
 
 fn is_below_300(response: &Message) -> bool {

@@ -5,7 +5,7 @@ use crate::gate::border::mask::{Dialog, Ends, Kind, Masks};
 use crate::gate::reject::{Reason, Reject};
 use crate::gate::settings::Settings;
 use crate::wire::sip::header::Name;
-use crate::wire::sip::{Host, Message, NameAddr, Scheme, Uri};
+use crate::wire::sip::{Fault, Host, Message, NameAddr, Scheme, Uri};
 
 /// Where a request's own route leads, our own entries taken off.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +21,8 @@ pub struct Routed {
 /// Of a partner's request. [`Reason::RelayDenied`]: a Route leads elsewhere, or a mask does not open for these ends.
 pub fn routed_inward(request: &Message, masks: &Masks, ends: Ends<'_>, settings: &Settings) -> Result<Routed, Reject> {
     let mut reading = Reading::of(request, masks, ends, settings, None)?;
-    for route in std::mem::take(&mut reading.routes) {
-        let uri = NameAddr::parse(route)?.uri;
+    for (_, route) in std::mem::take(&mut reading.routes) {
+        let uri = route?.uri;
         match reading.mask(&uri) {
             Some((Kind::Route, mask)) => reading.our_route(mask)?,
             Some((Kind::RecordRoute, mask)) => {
@@ -58,8 +58,8 @@ pub fn routed_outward(
         inside.is_node(route.uri.host, route.uri.port) || (!is_told && inside.is_in_address(route))
     };
     let mut on_top = true;
-    for route in std::mem::take(&mut reading.routes) {
-        let address = NameAddr::parse(route)?;
+    for (route, address) in std::mem::take(&mut reading.routes) {
+        let address = address?;
         let uri = &address.uri;
         match reading.mask(uri) {
             Some((Kind::Route, mask)) if on_top => reading.our_route(mask)?,
@@ -93,7 +93,7 @@ struct Reading<'a> {
     ends: Ends<'a>,
     settings: &'a Settings,
     uri: Uri<'a>,
-    routes: Vec<&'a str>,
+    routes: Vec<(&'a str, Result<NameAddr<'a>, Fault>)>,
     left: Vec<String>,
     dialog: Option<Dialog>,
 }
@@ -109,7 +109,7 @@ impl<'a> Reading<'a> {
         let Some(parsed) = request.request_uri() else {
             return Err(Reject::new(Reason::Malformed, "not a request"));
         };
-        let mut routes: Vec<&str> = request.values(Name::Route).collect();
+        let mut routes: Vec<_> = request.addresses(Name::Route).collect();
         let mut dialog = None;
         let mut target = parsed;
         // RFC 3261 §16.4: behind a strict router the Request-URI is what we put into Record-Route, and the last Route is whom it is for.
@@ -127,13 +127,13 @@ impl<'a> Reading<'a> {
             Some(_) => false,
         };
         if ours {
-            let Some(last) = routes.pop() else {
+            let Some((_, last)) = routes.pop() else {
                 return Err(Reject::new(
                     Reason::Malformed,
                     "the Request-URI is a route of ours, and no Route says whom it is for",
                 ));
             };
-            target = NameAddr::parse(last)?.uri;
+            target = last?.uri;
         }
         Ok(Self { masks, ends, settings, uri: target, routes, left: Vec::new(), dialog })
     }

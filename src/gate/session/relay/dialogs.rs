@@ -11,7 +11,7 @@ use crate::gate::session::table::{digest, fingerprint};
 use crate::gate::time::Time;
 use crate::wire::address::Domain;
 use crate::wire::sip::header::{self, Name, SubscriptionState};
-use crate::wire::sip::{Host, Message, Method, NameAddr};
+use crate::wire::sip::{Host, Message, Method};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -200,8 +200,8 @@ fn key(partner: &Domain, one: Option<&str>, other: Option<&str>) -> u64 {
 
 /// RFC 3261 §12.1: of a request as it stands, of a response reversed, as the far side would have it; behind our own.
 fn inside_of(side: Side, message: &Message, call_id: &str, is_ours: &dyn Fn(Host<'_>) -> bool) -> Option<Inside> {
-    let contact = NameAddr::parse(message.values(Name::Contact).next()?).ok()?;
-    let rows = message.values(Name::RecordRoute).filter_map(|value| NameAddr::parse(value).ok());
+    let contact = message.addresses(Name::Contact).next()?.1.ok()?;
+    let rows = message.addresses(Name::RecordRoute).filter_map(|(_, route)| route.ok());
     let theirs = rows.take_while(|route| !is_ours(route.uri.host));
     let mut routes: Vec<String> = theirs.map(|route| format!("<{}>", route.uri.text)).take(limits::ROUTES).collect();
     if side == Side::Outside {
