@@ -216,6 +216,9 @@ fn clean_text(text: &str) -> Cow<'_, str> {
 /// A word of the start line holds neither white space nor control characters: they are escaped (RFC 3261 §19.1.2).
 pub(super) fn clean_word(text: &str) -> Cow<'_, str> {
     const BREAKS: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b' ');
+    if text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Cow::Borrowed(text);
+    }
     percent_encoding::utf8_percent_encode(text, BREAKS).into()
 }
 

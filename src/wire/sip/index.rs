@@ -203,12 +203,8 @@ impl Head {
 
     /// What is asked of nearly every message.
     fn read_values(&mut self, bytes: &[u8]) {
-        let address = |name| {
-            let value = self.first_text(name, bytes)?;
-            let found = plain::address(value, 0).filter(|found| found.end() == value.len());
-            found.or_else(|| AddressSpan::find(value, value))
-        };
-        let (from, to) = (address(Name::From), address(Name::To));
+        self.from = self.first_text(Name::From, bytes).and_then(whole_address);
+        self.to = self.first_text(Name::To, bytes).and_then(whole_address);
         let target = match &self.start {
             StartLine::Request { uri, .. } => self.text(*uri, bytes).and_then(|text| match plain::uri(text, 0) {
                 Some((uri, end)) if end == text.len() => Some(uri),
@@ -218,7 +214,7 @@ impl Head {
         };
         let top_via = self.first_text(Name::Via, bytes).and_then(ViaSpan::of);
         let cseq = self.first_text(Name::CSeq, bytes).and_then(parse_cseq);
-        (self.from, self.to, self.target, self.top_via, self.cseq) = (from, to, target, top_via, cseq);
+        (self.target, self.top_via, self.cseq) = (target, top_via, cseq);
         if self.seen & LISTED != 0 {
             self.read_lists(bytes);
         }
@@ -273,7 +269,14 @@ impl Head {
 
     #[inline]
     pub(super) fn first(&self, name: Name) -> Option<&RowSpan> {
-        self.rows_since(name).iter().find(|row| row.id == name)
+        if !self.has(name) {
+            return None;
+        }
+        let first = usize::from(self.firsts[name as usize]);
+        self.rows
+            .get(first)
+            .filter(|row| row.id == name)
+            .or_else(|| self.rows_since(name).iter().find(|row| row.id == name))
     }
 
     /// The rows from the first of this name.
@@ -441,6 +444,14 @@ impl Head {
                 *text = std::str::from_utf8(row.value.of(bytes)).ok().map(unfolded);
             }
         }
+    }
+}
+
+/// Of a row's whole value.
+fn whole_address(value: &str) -> Option<AddressSpan> {
+    match plain::address(value, 0) {
+        Some(found) if found.end() == value.len() => Some(found),
+        _ => AddressSpan::find(value, value),
     }
 }
 

@@ -6,9 +6,10 @@ pub(super) struct Lines {
     /// Where line feeds stand, in order.
     pub(super) ends: Vec<u32>,
     scanned: usize,
-    /// Line feeds with a carriage return before them, and carriage returns.
-    ended: usize,
+    /// Carriage returns that end no line.
     returns: usize,
+    /// Whether a line is ended by a line feed alone.
+    has_bare_lf: bool,
     /// Whether a tab stands somewhere, or a control character other than that and line ends.
     has_tab: bool,
     has_control: bool,
@@ -19,6 +20,9 @@ const LINES: usize = 256;
 
 /// Room for the lines of most heads.
 const FEW: usize = 32;
+
+/// Bytes that are looked at together.
+const CHUNK: usize = 16;
 
 impl Lines {
     /// Of a whole message.
@@ -39,17 +43,23 @@ impl Lines {
     /// Goes on from where the last call stopped, over the same bytes and more. The head's length, once its closing empty line is there.
     pub(super) fn seek(&mut self, bytes: &[u8]) -> Option<usize> {
         let (mut at, mut line) = (self.scanned, self.length());
-        let (words, rest) = bytes.get(at..).unwrap_or_default().as_chunks::<8>();
-        for word in words {
-            let mut controls = controls(u64::from_le_bytes(*word));
-            while controls != 0 {
-                let control = at + controls.trailing_zeros() as usize / 8;
-                controls &= controls - 1;
-                if self.take(bytes, control, &mut line) {
-                    return Some(line);
+        let (chunks, rest) = bytes.get(at..).unwrap_or_default().as_chunks::<CHUNK>();
+        for chunk in chunks {
+            // Without a branch, so that all are looked at together.
+            if chunk.iter().fold(false, |any, byte| any | byte.is_ascii_control()) {
+                let (words, _) = chunk.as_chunks::<8>();
+                for (place, word) in words.iter().enumerate() {
+                    let mut controls = controls(u64::from_le_bytes(*word));
+                    while controls != 0 {
+                        let control = at + 8 * place + controls.trailing_zeros() as usize / 8;
+                        controls &= controls - 1;
+                        if self.take(bytes, control, &mut line) {
+                            return Some(line);
+                        }
+                    }
                 }
             }
-            at += word.len();
+            at += CHUNK;
         }
         for (behind, byte) in rest.iter().enumerate() {
             if byte.is_ascii_control() && self.take(bytes, at + behind, &mut line) {
@@ -61,14 +71,15 @@ impl Lines {
     }
 
     /// Takes account of a control character, and of the line that it may end. Whether it ends the head.
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, bytes: &[u8], at: usize, line: &mut usize) -> bool {
         match bytes.get(at) {
             Some(b'\r') => self.returns += 1,
             Some(b'\n') => {
                 let start = std::mem::replace(line, at + 1);
                 let has_return = at > start && bytes.get(at - 1) == Some(&b'\r');
-                self.ended += usize::from(has_return);
+                self.returns -= usize::from(has_return);
+                self.has_bare_lf |= !has_return;
                 self.ends.push(u32::try_from(at).unwrap_or(u32::MAX));
                 if at == start + usize::from(has_return) {
                     self.scanned = at + 1;
@@ -99,12 +110,12 @@ impl Lines {
 
     /// Whether a line is ended by a line feed alone.
     pub(super) fn has_bare_lf(&self) -> bool {
-        self.ended != self.ends.len()
+        self.has_bare_lf
     }
 
     /// Whether there is no control character but line ends and tabs; a carriage return alone is none.
     pub(super) fn are_clean(&self) -> bool {
-        !self.has_control && self.returns == self.ended
+        !self.has_control && self.returns == 0
     }
 
     /// Whether there is none but line ends.

@@ -5,6 +5,7 @@
 use super::params::{self, run_from};
 use super::span::{AddressSpan, HostSpan, PARTS_MAX, Part, SchemeSpan, UriSpan, ViaParts};
 use super::uri::{Host, escaped_run_from, parse_host_name};
+use std::net::Ipv4Addr;
 
 /// The byte there; NUL, which is of no class and ends nothing, behind the end.
 #[inline]
@@ -145,12 +146,30 @@ fn host(text: &str, at: usize) -> Option<(HostSpan, usize)> {
     }
     // A last label that begins with a digit may be of an address, or of what looks like one.
     if byte(bytes, label).is_ascii_digit() {
-        return match parse_host_name(text.get(at..end)?).ok()? {
+        let text = text.get(at..end)?;
+        return match v4(text).map_or_else(|| parse_host_name(text).ok(), |address| Some(Host::V4(address)))? {
             Host::V4(address) => Some((HostSpan::V4(address), end)),
             _ => Some((HostSpan::Name(Part::new(at, end)), end)),
         };
     }
     (end - at <= 253).then(|| (HostSpan::Name(Part::new(at, end)), end))
+}
+
+/// `1*3DIGIT "." …` (RFC 3261 §25.1), each number without zeros before it.
+fn v4(text: &str) -> Option<Ipv4Addr> {
+    let (mut numbers, mut place, mut digits) = ([0u8; 4], 0, 0);
+    for byte in text.bytes() {
+        let number = numbers.get_mut(place)?;
+        match byte {
+            b'.' if digits > 0 => (place, digits) = (place + 1, 0),
+            b'0'..=b'9' if digits == 0 || *number > 0 => {
+                *number = number.checked_mul(10)?.checked_add(byte - b'0')?;
+                digits += 1;
+            }
+            _ => return None,
+        }
+    }
+    (place == 3 && digits > 0).then(|| numbers.into())
 }
 
 /// What was found among parameters.
@@ -372,6 +391,22 @@ mod tests {
         ) {
             for text in [any, uri, address, via] {
                 assert_alike(&text);
+            }
+        }
+    }
+
+    #[test]
+    fn addresses_of_four_numbers() {
+        let numbers = ["0", "00", "01", "1", "9", "10", "99", "100", "255", "256", "999", "1000", "", "x"];
+        for (one, other) in numbers.into_iter().flat_map(|one| numbers.map(|other| (one, other))) {
+            for text in [
+                format!("{one}.1.2.{other}"),
+                format!("3.{one}.{other}.4"),
+                format!("1.{one}.{other}"),
+                format!("1.2.{one}.{other}.5"),
+                format!("{one}{other}"),
+            ] {
+                assert_eq!(v4(&text), text.parse().ok(), "{text}");
             }
         }
     }

@@ -148,7 +148,8 @@ fn hop_request(sent: &Message, to: &Message, method: &str) -> Bytes {
 }
 
 fn copy_rows(out: &mut Vec<u8>, message: &Message, name: Name) {
-    for row in message.head().rows_since(name).iter().filter(|row| row.id == name) {
+    let count = if message.head().has_two(name) { usize::MAX } else { 1 };
+    for row in message.head().rows_since(name).iter().filter(|row| row.id == name).take(count) {
         let lines = row.lines().of(message.bytes());
         // A message whose lines are at fault is copied by its values.
         if message.head().fault.is_none() {

@@ -58,9 +58,14 @@ impl Part {
 
     #[inline]
     pub(super) fn of(self, whole: &str) -> &str {
+        // Most displays, parameters and headers are.
+        if self.is_empty() {
+            return "";
+        }
         whole.get(usize::from(self.start)..usize::from(self.end)).unwrap_or_default()
     }
 
+    #[inline]
     pub(super) fn is_empty(self) -> bool {
         self.start >= self.end
     }

@@ -99,6 +99,36 @@ fn lines_that_could_be_read_in_two_ways() {
     }
 }
 
+/// What was read with the message and what is read only now come alike.
+#[test]
+fn addresses_come_in_order_however_many_there_are() {
+    for count in [0, 1, 2, 3, 63, 64, 65, 400] {
+        let mut values: Vec<String> = (0..count).map(|at| format!("<sip:a{at}@h.example;lr>;x={at}")).collect();
+        let rows = |values: &[String]| -> String {
+            let joined = values.chunks(3).map(|row| format!("Route: {}\r\n", row.join(" ,\t")));
+            joined.chain(["Contact:\r\n <sip:c@h>\r\n".to_owned()]).collect()
+        };
+        let sound = message(&text(&rows(&values), "x"));
+        sound.check().expect("sound");
+        let read: Vec<_> =
+            sound.addresses(Name::Route).map(|(value, address)| (value, address.expect(value))).collect();
+        let parsed: Vec<_> =
+            values.iter().map(|value| (value.as_str(), NameAddr::parse(value).expect(value))).collect();
+        assert_eq!(read, parsed);
+        let by_row = |(index, _)| sound.row_addresses(index).map(|(value, _)| value).collect::<Vec<_>>();
+        let routes = sound.row_names().filter(|(_, name)| *name == Name::Route);
+        assert_eq!(routes.flat_map(by_row).collect::<Vec<_>>(), values);
+        let contact: Vec<_> =
+            sound.addresses(Name::Contact).map(|(_, address)| address.expect("sound").uri.text).collect();
+        assert_eq!(contact, ["sip:c@h"]);
+
+        values.push("<sip:a@b".to_owned());
+        let bad = text(&rows(&values), "x");
+        assert_eq!(fault(&bad), "Route: address has no closing angle bracket");
+        assert!(message(&bad).addresses(Name::Route).last().is_some_and(|(_, address)| address.is_err()));
+    }
+}
+
 #[test]
 fn values_that_are_refused() {
     let good = text("", "x");
