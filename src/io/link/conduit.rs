@@ -1,5 +1,6 @@
 //! A socket, plain or TLS, that is read and written at the same time by one task, with a bounded write buffer.
 
+use super::ahead::Ahead;
 use super::{OUT_BYTES, STALL};
 use crate::gate::{Path, Time};
 use crate::io::edge::Edge;
@@ -12,17 +13,17 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsStream;
 
-/// Bytes asked of the socket at a time.
-const READ: usize = 16_384;
+/// Bytes asked of the socket at a time: a TLS record of the largest, and what has begun to come behind it.
+const READ: usize = 20_480;
 
 thread_local! {
     /// Where they are read to, before they are put into the connection's own buffer: so one that is idle needs none.
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into_boxed_slice());
+    pub(super) static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into_boxed_slice());
 }
 
 /// How long a closed connection is still emptied.
@@ -33,7 +34,7 @@ pub enum Stream {
     /// In the clear.
     Plain(TcpStream),
     /// Under TLS.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Ahead>>),
 }
 
 /// What [`Conduit::drive`] did.
@@ -51,6 +52,8 @@ pub enum Progress {
 pub struct Conduit {
     edge: Arc<Edge>,
     stream: Stream,
+    /// What reading came to, behind what was read.
+    failed: Option<io::Error>,
     out: BytesMut,
     flushed: bool,
     queued: u64,
@@ -67,6 +70,7 @@ impl Conduit {
         Self {
             edge,
             stream,
+            failed: None,
             out: BytesMut::new(),
             flushed: true,
             queued: 0,
@@ -125,7 +129,7 @@ impl Conduit {
         {
             let socket = match &self.stream {
                 Stream::Plain(socket) => socket,
-                Stream::Tls(stream) => stream.get_ref().0,
+                Stream::Tls(stream) => stream.get_ref().0.socket(),
             };
             let _ = socket.set_quickack(true);
         }
@@ -189,18 +193,50 @@ impl Conduit {
         .await
     }
 
-    /// Reads what there is, up to [`READ`] bytes.
+    /// Reads what there is, until it is [`READ`] bytes.
     fn read(&mut self, cx: &mut Context<'_>, input: &mut BytesMut) -> Poll<io::Result<usize>> {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let mut buffer = ReadBuf::new(scratch);
-            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+        let mut take = |bytes: &[u8]| {
             if input.is_empty() {
                 // What it pointed into belongs to the messages that were cut from it.
                 *input = BytesMut::new();
             }
-            input.extend_from_slice(buffer.filled());
-            Poll::Ready(Ok(buffer.filled().len()))
-        })
+            input.extend_from_slice(bytes);
+        };
+        match &mut self.stream {
+            Stream::Plain(socket) => SCRATCH.with_borrow_mut(|scratch| {
+                let mut buffer = ReadBuf::new(scratch);
+                ready!(Pin::new(socket).poll_read(cx, &mut buffer))?;
+                take(buffer.filled());
+                Poll::Ready(Ok(buffer.filled().len()))
+            }),
+            Stream::Tls(tls) => {
+                if let Some(error) = self.failed.take() {
+                    return Poll::Ready(Err(error));
+                }
+                let mut taken = 0;
+                // A record at a time, and many may be there.
+                while taken < READ {
+                    match Pin::new(&mut *tls).poll_fill_buf(cx) {
+                        Poll::Ready(Ok([])) => break,
+                        Poll::Ready(Ok(bytes)) => {
+                            let read = bytes.len();
+                            take(bytes);
+                            Pin::new(&mut *tls).consume(read);
+                            taken += read;
+                        }
+                        Poll::Ready(Err(error)) if taken > 0 => {
+                            // It is said once; what came before it is read first.
+                            self.failed = Some(error);
+                            break;
+                        }
+                        Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                        Poll::Pending if taken > 0 => break,
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
+                Poll::Ready(Ok(taken))
+            }
+        }
     }
 
     /// Writes out all that waits.

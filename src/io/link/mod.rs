@@ -1,5 +1,6 @@
 //! One task a connection: it owns the socket, cuts the byte stream into messages and hands them to the gate.
 
+pub mod ahead;
 pub mod conduit;
 pub mod sip;
 pub mod xmpp;
@@ -8,6 +9,7 @@ pub use conduit::{Conduit, Stream};
 
 use crate::io::places::{Place, Said, lost};
 use crate::wire::certificate::Chain;
+use ahead::Ahead;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,7 +80,7 @@ pub async fn accept(
     config: Arc<ServerConfig>,
     within: Duration,
 ) -> Result<(Stream, Option<Arc<Chain>>), TlsFailure> {
-    let handshake = tokio::time::timeout(within, TlsAcceptor::from(config).accept(socket));
+    let handshake = tokio::time::timeout(within, TlsAcceptor::from(config).accept(Ahead::new(socket)));
     let stream = TlsStream::from(handshake.await.map_err(|_| TlsFailure::Slow(within))??);
     let chain = super::tls::facts(stream.get_ref().1);
     Ok((Stream::Tls(Box::new(stream)), chain))
@@ -127,7 +129,7 @@ pub async fn connect(
 ) -> Result<(Stream, Option<Arc<Chain>>), TlsFailure> {
     let name = ServerName::try_from(name.to_owned())
         .map_err(|_| TlsFailure::Failed(format!("`{name}` is not a server name")))?;
-    let handshake = tokio::time::timeout(within, TlsConnector::from(config).connect(name, socket));
+    let handshake = tokio::time::timeout(within, TlsConnector::from(config).connect(name, Ahead::new(socket)));
     let stream = TlsStream::from(handshake.await.map_err(|_| TlsFailure::Slow(within))??);
     let chain = super::tls::facts(stream.get_ref().1);
     Ok((Stream::Tls(Box::new(stream)), chain))
