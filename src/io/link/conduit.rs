@@ -20,6 +20,8 @@ use tokio_rustls::TlsStream;
 
 /// Bytes asked of the socket at a time: a TLS record of the largest, and what has begun to come behind it.
 const READ: usize = 20_480;
+/// What the largest TLS record holds (RFC 8446 §5.1): once there is as much, it is worked on before more is taken.
+const RECORD: usize = 16_384;
 
 thread_local! {
     /// Where they are read to, before they are put into the connection's own buffer: so one that is idle needs none.
@@ -193,7 +195,7 @@ impl Conduit {
         .await
     }
 
-    /// Reads what there is, until it is [`READ`] bytes.
+    /// Reads what there is, until it is about [`RECORD`] bytes.
     fn read(&mut self, cx: &mut Context<'_>, input: &mut BytesMut) -> Poll<io::Result<usize>> {
         let mut take = |bytes: &[u8]| {
             if input.is_empty() {
@@ -215,7 +217,7 @@ impl Conduit {
                 }
                 let mut taken = 0;
                 // A record at a time, and many may be there.
-                while taken < READ {
+                while taken < RECORD {
                     match Pin::new(&mut *tls).poll_fill_buf(cx) {
                         Poll::Ready(Ok([])) => break,
                         Poll::Ready(Ok(bytes)) => {
