@@ -185,7 +185,16 @@ impl Address {
         if !host.is_ascii() {
             return Err(BadAddress::Domain);
         }
-        let domain = Domain::parse(host)?;
+        Self::from_sip_user(user, Domain::parse(host)?)
+    }
+    /// As [`from_sip`](Self::from_sip); a host that is `known` needs no reading.
+    pub fn from_sip_beside(user: Option<&str>, host: &str, known: &Domain) -> Result<Self, BadAddress> {
+        match host.eq_ignore_ascii_case(known.as_str()) {
+            true => Self::from_sip_user(user, known.clone()),
+            false => Self::from_sip(user, host),
+        }
+    }
+    fn from_sip_user(user: Option<&str>, domain: Domain) -> Result<Self, BadAddress> {
         let Some(user) = user else { return Ok(Self::of_domain(domain)) };
         if is_plain_local(user) {
             return Ok(Self { local: Some(Arc::from(user)), domain });

@@ -56,7 +56,11 @@ impl Gate {
         let is_inside = request.to_tag().is_some();
         let addressed = inward::recipient(request);
         let is_ours = |address: &Address| self.settings.policy.is_local(address.domain());
-        let local = match (inward::to(request).ok().filter(is_ours), &addressed) {
+        let named = match &addressed {
+            Ok(recipient) if inward::is_to_recipient(request) => Some(recipient.clone()),
+            _ => inward::to(request).ok(),
+        };
+        let local = match (named.filter(is_ours), &addressed) {
             (Some(to), _) => to,
             (None, Ok(recipient)) if !is_inside => recipient.clone(),
             (None, Ok(recipient)) => return Err(relay_denied(recipient)),
@@ -412,7 +416,7 @@ impl Gate {
 
     /// Whether the first node that serves a user speaks SIP.
     fn is_for_sip_node(&self, to: &Address) -> bool {
-        table::order(&self.settings, to, |_| true).first().is_some_and(|node| node.protocol == NodeProtocol::Sip)
+        table::node_for(&self.settings, to).is_ok_and(|node| node.protocol == NodeProtocol::Sip)
     }
 
     /// The SIP nodes for a new session, in the order in which to try them.

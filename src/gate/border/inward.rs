@@ -21,7 +21,7 @@ pub fn claimed_domain(request: &Message) -> Result<Domain, Reject> {
 /// The sender, once its domain is proven, in our spelling.
 pub fn sender(request: &Message, claim: &Claim, profile: Profile) -> Result<Address, Reject> {
     let from = request.from().ok_or_else(|| Reject::new(Reason::Malformed, "no From"))?;
-    let sender = address(&from.uri)?;
+    let sender = address_beside(&from.uri, Some(claim.domain()))?;
     if sender.domain() != claim.domain() {
         return Err(Reject::new(Reason::Unproven, format!("{} was proven, not {}", claim.domain(), sender.domain())));
     }
@@ -52,6 +52,16 @@ pub fn from(request: &Message) -> Result<Address, Reject> {
 pub fn to(request: &Message) -> Result<Address, Reject> {
     let to = request.to().ok_or_else(|| Reject::new(Reason::Malformed, "no To"))?;
     address(&to.uri)
+}
+
+/// Whether To and the Request-URI name one and the same.
+pub fn is_to_recipient(request: &Message) -> bool {
+    match (request.to(), request.request_uri()) {
+        (Some(to), Some(target)) => {
+            (to.uri.scheme, to.uri.user, to.uri.host) == (target.scheme, target.user, target.host)
+        }
+        _ => false,
+    }
 }
 
 /// Whom a request outside any dialog is for: its Request-URI.
@@ -137,6 +147,11 @@ pub fn no_loop(request: &Message, settings: &Settings) -> Result<(), Reject> {
 }
 
 fn address(uri: &Uri<'_>) -> Result<Address, Reject> {
+    address_beside(uri, None)
+}
+
+/// `known`: the domain that it is likely to be at.
+fn address_beside(uri: &Uri<'_>, known: Option<&Domain>) -> Result<Address, Reject> {
     match uri.scheme {
         Scheme::Sip | Scheme::Im | Scheme::Pres => {}
         // RFC 7247 §6: what was asked to stay secure to the end is not handed to a protocol that cannot promise it.
@@ -150,7 +165,10 @@ fn address(uri: &Uri<'_>) -> Result<Address, Reject> {
     let Host::Name(host) = uri.host else {
         return Err(Reject::new(Reason::RelayDenied, "an IP address is not a domain served here"));
     };
-    Ok(Address::from_sip(uri.user, host)?)
+    Ok(match known {
+        Some(known) => Address::from_sip_beside(uri.user, host, known)?,
+        None => Address::from_sip(uri.user, host)?,
+    })
 }
 
 fn is_ours(host: &str, settings: &Settings) -> bool {

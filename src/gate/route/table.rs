@@ -8,7 +8,12 @@ use wildmatch::WildMatch;
 
 /// The routing node for a local address: the first of [`order`].
 pub fn node_for<'a>(settings: &'a Settings, to: &Address) -> Result<&'a Node, Reject> {
-    choose(settings, to, |_| true)
+    let mut serving = settings.nodes.iter().filter(|node| node.routing && serves(node, to));
+    match (serving.next(), serving.next()) {
+        // Often there is but one.
+        (Some(only), None) => Ok(only),
+        _ => choose(settings, to, |_| true),
+    }
 }
 
 /// As [`node_for`], among the nodes that can be reached in this partner domain's name.

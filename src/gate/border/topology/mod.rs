@@ -175,7 +175,7 @@ fn common(w: &mut Rewrite<'_>, request: &Message, routed: &Routed) {
 
 fn fewer_hops(w: &mut Rewrite<'_>, request: &Message, index: usize) {
     let hops = request.row_text(index).and_then(|hops| hops.trim().parse::<u8>().ok()).unwrap_or(70);
-    w.replace(index, &[&hops.saturating_sub(1).to_string()]);
+    w.replace(index, &[itoa::Buffer::new().format(hops.saturating_sub(1))]);
 }
 
 /// What a response has of its request; [`restore`] and `record` write it.
