@@ -634,7 +634,7 @@ impl Sim {
         assert_eq!(self.world.gate.snapshot().unresolved, 0);
         // Nothing wakes the gate but the questions to its nodes, and what forgets dialogs.
         let tables = format!("{:?}", self.world.gate);
-        for empty in ["contexts: {}", "trying: []", "settling: []", "waiting: {}", "refused: {}"] {
+        for empty in ["contexts: {}", "of_partner: {}", "trying: []", "settling: []", "waiting: {}", "refused: {}"] {
             assert!(tables.contains(empty), "seed {seed}: not {empty}");
         }
         assert!(!tables.contains("Relayed("), "seed {seed}: a relayed request has a deadline still");

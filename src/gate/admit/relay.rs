@@ -319,10 +319,12 @@ impl Gate {
             Method::Ack if self.sessions.relays.is_of_refused(link, request) => Some(Taken::Never),
             Method::Ack => {
                 let id = self.sessions.relays.invite_of(link, request)?;
-                match self.sessions.relays.get(id)?.state {
+                let context = self.sessions.relays.get(id)?;
+                match context.state {
                     relay::State::Completed => {
+                        let is_awaited = context.written().is_some_and(|link| self.links.get(link).is_some());
                         let (mut turn, sessions) = self.turn(now);
-                        sessions.relays.take(&mut turn, id);
+                        sessions.relays.acknowledged(&mut turn, id, is_awaited);
                     }
                     // RFC 6026 §7.1: it is no part of the transaction, though without a branch (RFC 2543) it looks like it.
                     relay::State::Accepted => return None,

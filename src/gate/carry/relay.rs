@@ -57,8 +57,11 @@ impl Gate {
             State::Proceeding { .. } => {}
             // RFC 6026 §7.1: a further 2xx, of another fork or sent again, goes the same way; RFC 3261 §16.7 step 5: also behind a refusal.
             State::Accepted | State::Completed if (200..300).contains(&status) => {
+                let is_first = context.state == State::Completed;
                 // One that is stopped is nobody's loss: another answer counts.
-                let _ = self.pass_back(id, response);
+                if self.pass_back(id, response).is_ok() && is_first {
+                    self.saw_dialog(now, id, response);
+                }
                 return true;
             }
             State::Accepted | State::Completed => return true,
@@ -95,7 +98,8 @@ impl Gate {
     }
 
     fn relayed_final(&mut self, now: Time, id: RelayId, link: LinkId, response: &Message, status: u16) {
-        let Some(context) = self.sessions.relays.get(id) else { return };
+        let Some(context) = self.sessions.relays.get_mut(id) else { return };
+        context.is_answered = true;
         // RFC 3261 §17.1.1.3: hop by hop.
         if status >= 300
             && context.request.method() == Some(&Method::Invite)

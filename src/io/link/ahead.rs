@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::coop::poll_proceed;
 
 /// The socket, and what was read from it and not yet asked for: nothing, while the connection is idle.
 pub struct Ahead {
@@ -49,6 +50,9 @@ impl AsyncRead for Ahead {
                 Poll::Ready(Ok(()))
             });
         }
+        // As a read of the socket does: who has much here lets the others have their turn.
+        let coop = ready!(poll_proceed(cx));
+        coop.made_progress();
         this.give(buffer);
         Poll::Ready(Ok(()))
     }
@@ -106,5 +110,30 @@ mod tests {
         written.await.unwrap();
         assert!(read == sent);
         assert_eq!(ahead.rest.capacity(), 0, "an idle connection holds nothing");
+    }
+
+    #[tokio::test]
+    async fn what_comes_from_memory_is_no_free_turn() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut ahead = Ahead::new(listener.accept().await.unwrap().0);
+        let mut all = [1; 10_000];
+        peer.write_all(&all).await.unwrap();
+        while ahead.socket.peek(&mut all).await.unwrap() < all.len() {
+            tokio::task::yield_now().await;
+        }
+        tokio::task::yield_now().await;
+        let mut at_once = 0;
+        std::future::poll_fn(|cx| {
+            let mut byte = [0];
+            while Pin::new(&mut ahead).poll_read(cx, &mut ReadBuf::new(&mut byte)).is_ready() && at_once < all.len() {
+                at_once += 1;
+            }
+            Poll::Ready(())
+        })
+        .await;
+        assert!(at_once < 1_000, "{at_once} reads, and nobody else had a turn");
+        let mut rest = vec![0; all.len() - at_once];
+        ahead.read_exact(&mut rest).await.unwrap();
     }
 }

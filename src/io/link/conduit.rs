@@ -357,4 +357,60 @@ mod tests {
         assert_eq!(conduit.stalls_at(), stalls_at);
         assert!(conduit.moved() + STALL > stalls_at.unwrap());
     }
+
+    #[tokio::test]
+    async fn under_tls_all_is_read_and_then_how_it_ended() {
+        const WITHIN: Duration = Duration::from_secs(10);
+        let sizes = [1, 20_480, 3, 16_384, 100_000, 7, 1, 1, 4_096, 20_481];
+        let parts: Vec<Vec<u8>> = (0..100).zip(sizes.into_iter().cycle()).map(|(n, size)| vec![n; size]).collect();
+        for is_said in [true, false] {
+            let (edge, _arrivals, _gone) = for_tests(Dns::default());
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let live = edge.live.load_full();
+            let (config, parts_sent) = (live.tls.to_xmpp_partner(0, false).unwrap(), parts.clone());
+            let peer = tokio::spawn(async move {
+                let (mut peer, _) = crate::io::link::connect(socket, config, "sip.corp.example", WITHIN).await.unwrap();
+                for (number, part) in parts_sent.iter().enumerate() {
+                    peer.write_all(part).await.unwrap();
+                    peer.flush().await.unwrap();
+                    if number % 17 == 0 {
+                        tokio::time::sleep(Duration::from_millis(3)).await;
+                    }
+                }
+                if is_said {
+                    peer.shutdown().await.unwrap();
+                }
+                // Its half of the connection ends without a reset, which would overtake what was sent.
+                let Stream::Tls(tls) = peer else { panic!("not under TLS") };
+                let TlsStream::Client(tls) = *tls else { panic!("a server") };
+                let mut socket = tls.into_inner().0;
+                socket.shutdown().await.unwrap();
+                let mut scrap = [0; 100];
+                while matches!(socket.read(&mut scrap).await, Ok(n) if n > 0) {}
+            });
+            let socket = listener.accept().await.unwrap().0;
+            let (stream, _) = crate::io::link::accept(socket, live.tls.streams(None), WITHIN).await.unwrap();
+            let mut conduit = Conduit::new(Arc::clone(&edge), stream);
+            let mut input = BytesMut::new();
+            let mut turns = 0_u32..;
+            let end = loop {
+                // Now and then nothing is read for a moment.
+                if turns.next().is_some_and(|turn| turn % 5 == 4) {
+                    conduit.push(b"x", None);
+                    conduit.flush().await.unwrap();
+                }
+                let progress = tokio::time::timeout(WITHIN, conduit.drive(Some(&mut input))).await;
+                match progress.expect("what was read ahead is given out") {
+                    Ok(Progress::Eof) => break Ok(()),
+                    Ok(_) => {}
+                    Err(error) => break Err(error.kind()),
+                }
+            };
+            assert_eq!(end, if is_said { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof) });
+            assert!(input == parts.concat(), "{} bytes were read", input.len());
+            conduit.close_wholly().await;
+            peer.await.unwrap();
+        }
+    }
 }

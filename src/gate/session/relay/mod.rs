@@ -91,6 +91,8 @@ pub struct Context {
     pub sent: Option<Message>,
     /// How far it is.
     pub state: State,
+    /// The hop has said how it ends.
+    pub is_answered: bool,
     written: Option<LinkId>,
 }
 
@@ -269,7 +271,8 @@ impl Relays {
             }
         }
         let state = State::Proceeding { provisional: false, cancelled: false };
-        let context = Context { came, request, way, hop: hop.clone(), others, tries, sent, state, written: None };
+        let (hop_of, is_answered, written) = (hop.clone(), false, None);
+        let context = Context { came, request, way, hop: hop_of, others, tries, sent, state, is_answered, written };
         self.contexts.insert(id, Box::new(context));
         self.servers.insert(came.key, id);
         turn.step(Step::Pass { hop, parcel });
@@ -314,6 +317,21 @@ impl Relays {
             turn.deadlines.set(Deadline::Relayed(id), turn.now + limits::TIMER_B);
             leave(&mut self.waiting, &context.hop);
             count_out(&mut self.of_partner, context, (1, 0));
+        }
+    }
+
+    /// Its sender has acknowledged a refusal, and asks no more by this transaction. The hop, where it has not answered, may still say that
+    /// somebody took the call (RFC 3261 §16.7 step 5): for as long as it `is_awaited`, the context stays.
+    pub fn acknowledged(&mut self, turn: &mut Turn<'_>, id: RelayId, is_awaited: bool) {
+        match self.contexts.get(&id) {
+            Some(context) if is_awaited && !context.is_answered => {
+                if let Entry::Occupied(entry) = self.servers.entry(context.came.key)
+                    && *entry.get() == id
+                {
+                    entry.remove();
+                }
+            }
+            _ => drop(self.take(turn, id)),
         }
     }
 
