@@ -365,7 +365,7 @@ impl Gate {
     /// Counts how a message from SIP ended.
     pub(super) fn settled(&mut self, partner: SmolStr, action: Action, outcome: Outcome) {
         let settled = Settled { partner, side: Side::Outside, protocol: Protocol::Sip, action, outcome };
-        self.outputs.push_back(Output::Event(Box::new(Event::Settled(settled))));
+        self.outputs.push_back(Output::Settled(settled));
     }
 
     fn notice(&mut self, what: String) {

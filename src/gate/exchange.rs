@@ -1,6 +1,6 @@
 //! What reaches the gate and what it wants done: the only words the two machines and io share.
 
-use super::event::Event;
+use super::event::{Event, Settled};
 use super::lane::Lane;
 use super::partner::{HostPort, LinkId, Protocol, Side};
 use super::peer::Evidence;
@@ -278,6 +278,8 @@ pub enum Output {
         /// Which.
         id: RecordId,
     },
+    /// A message or request has ended: the event that comes with each, and so without a box.
+    Settled(Settled),
     /// Something happened; log line, metric and audit are derived from it.
     Event(Box<Event>),
 }

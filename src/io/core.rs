@@ -330,6 +330,7 @@ impl Core {
                         keeper.forget(self.held.mark(lane), id, lane != Lane::Free);
                     }
                 }
+                Output::Settled(settled) => self.edge.telemetry.settled(settled),
                 Output::Event(event) => self.edge.telemetry.record(*event),
             }
         }

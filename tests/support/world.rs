@@ -588,6 +588,7 @@ impl World {
                     self.uncommitted.push((id, None));
                     self.commit_unless_lagging();
                 }
+                Output::Settled(settled) => self.events.push(Event::Settled(settled)),
                 Output::Event(event) => self.events.push(*event),
             }
         }

@@ -196,25 +196,25 @@ impl Masks {
             return Err(Reject::new(Reason::TooLarge, detail).with_status(513));
         }
         let key = self.keys.iter().find(|known| known.id == key).or(self.keys.first());
-        let sealed = key.and_then(|key| {
-            let mut buffer = Vec::with_capacity(IV + facts.len() + text.len());
-            for part in [&[0; IV], facts, text.as_bytes()] {
-                buffer.extend_from_slice(part);
-            }
-            let (iv, text) = buffer.split_first_chunk_mut()?;
-            *iv = key.siv.seal(&bound(kind, ends), text);
-            Some((key, buffer))
-        });
-        let Some((KeyId(id), sealed)) = sealed.map(|(key, sealed)| (key.id, sealed)) else {
-            // Without a key nothing can be hidden, so nothing goes out.
-            return Err(Reject::new(Reason::Overloaded, "no key to mask with: write [state] secrets"));
-        };
+        // Without a key nothing can be hidden, so nothing goes out.
+        let keyless = || Reject::new(Reason::Overloaded, "no key to mask with: write [state] secrets");
+        let key = key.ok_or_else(keyless)?;
+        // What it is bound to, and behind it what is sealed: one piece of memory for both.
+        let mut buffer = bound(kind, ends, IV + facts.len() + text.len());
+        let start = buffer.len();
+        for part in [&[0; IV], facts, text.as_bytes()] {
+            buffer.extend_from_slice(part);
+        }
+        let (bound, sealed) = buffer.split_at_mut(start);
+        let (iv, text) = sealed.split_first_chunk_mut().ok_or_else(keyless)?;
+        *iv = key.siv.seal(bound, text);
+        let id = key.id.0;
         let mut mask = String::with_capacity(HEAD + sealed.len().div_ceil(3) * 4);
         mask.push_str(PREFIX);
         mask.push(char::from(kind.letter()));
         mask.push(digit(id >> 6));
         mask.push(digit(id));
-        URL_SAFE_NO_PAD.encode_string(&sealed, &mut mask);
+        URL_SAFE_NO_PAD.encode_string(sealed, &mut mask);
         Ok(mask)
     }
 
@@ -227,7 +227,7 @@ impl Masks {
         }
         let sealed = URL_SAFE_NO_PAD.decode(sealed).map_err(|_| denied(kind))?;
         let Some((iv, text)) = sealed.split_first_chunk() else { return Err(denied(kind)) };
-        let bound = bound(kind, ends);
+        let bound = bound(kind, ends, 0);
         let named = |key: &&Key| id.chars().eq([digit(key.id.0 >> 6), digit(key.id.0)]);
         self.keys
             .iter()
@@ -239,13 +239,13 @@ impl Masks {
 
 /// What a mask is bound to, as one string: each further one costs S2V another round (RFC 5297 §2.4). No domain holds NUL, and the user comes
 /// last, so no two read alike. A Call-ID belongs to no one user: `Replaces` names it from another's dialog.
-fn bound(kind: Kind, ends: Ends<'_>) -> Vec<u8> {
+fn bound(kind: Kind, ends: Ends<'_>, more: usize) -> Vec<u8> {
     let user = match kind {
         Kind::InsideCallId | Kind::PartnerCallId => "",
         Kind::Route | Kind::Contact | Kind::RecordRoute => ends.local.local().unwrap_or_default(),
     };
     let (partner, local) = (ends.partner.as_str(), ends.local.domain().as_str());
-    let mut bound = Vec::with_capacity(partner.len() + local.len() + user.len() + 3);
+    let mut bound = Vec::with_capacity(partner.len() + local.len() + user.len() + 3 + more);
     bound.push(kind.letter());
     for part in [partner, "\0", local, "\0", user] {
         bound.extend_from_slice(part.as_bytes());

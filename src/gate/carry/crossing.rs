@@ -1,7 +1,7 @@
 //! How stanzas that stay XMPP end: written, on another node, taken, come back, or in an error to their sender.
 
 use crate::gate::Gate;
-use crate::gate::event::{Event, Outcome, Settled};
+use crate::gate::event::{Outcome, Settled};
 use crate::gate::exchange::{Output, Path};
 use crate::gate::lane::Lane;
 use crate::gate::partner::{LinkId, Protocol, Side};
@@ -74,7 +74,7 @@ impl Gate {
             action: envelope.action,
             outcome,
         };
-        self.outputs.push_back(Output::Event(Box::new(Event::Settled(settled))));
+        self.outputs.push_back(Output::Settled(settled));
         self.sessions.crossings.go(envelope);
     }
 

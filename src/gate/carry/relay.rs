@@ -2,7 +2,7 @@
 
 use crate::gate::Gate;
 use crate::gate::border::topology::{self, Crossing, Dialog, Ends};
-use crate::gate::event::{Event, Outcome, Settled};
+use crate::gate::event::{Outcome, Settled};
 use crate::gate::exchange::Output;
 use crate::gate::lane::Lane;
 use crate::gate::limits;
@@ -403,5 +403,5 @@ impl Gate {
 fn settled(way: &Way, outcome: Outcome) -> Output {
     let Way { label, side, action, .. } = way;
     let settled = Settled { partner: label.clone(), side: *side, protocol: Protocol::Sip, action: *action, outcome };
-    Output::Event(Box::new(Event::Settled(settled)))
+    Output::Settled(settled)
 }

@@ -240,7 +240,8 @@ impl Metrics {
         }
     }
 
-    fn settled(&self, settled: &Settled) {
+    /// Counts how a message or request ended.
+    pub fn settled(&self, settled: &Settled) {
         let partners = self.partners.load();
         let (label, handles) = known(&partners, &settled.partner);
         let handle = handles.and_then(|handles| handles.messages.get(place(settled)?));

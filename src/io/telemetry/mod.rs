@@ -10,6 +10,7 @@ pub mod metrics;
 
 pub use metrics::{Count, Metrics};
 
+use crate::gate::event::Settled;
 use crate::gate::{Event, Time};
 use crate::io::clock::Clock;
 use crate::io::keeper::Keeper;
@@ -67,13 +68,24 @@ impl Telemetry {
         }))
     }
 
+    /// How a message or request ended: one comes with each, and most of the time nobody reads them, so that no thread is woken for it.
+    pub fn settled(&self, settled: Settled) {
+        self.metrics.settled(&settled);
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            self.tell(Event::Settled(settled));
+        }
+    }
+
     /// Takes an event.
     pub fn record(&self, event: Event) {
         self.metrics.count(&event);
-        // One comes with every message, and most of the time nobody reads them: no thread is woken for it.
         if matches!(event, Event::Settled(_) | Event::Shown { .. }) && !tracing::enabled!(tracing::Level::DEBUG) {
             return;
         }
+        self.tell(event);
+    }
+
+    fn tell(&self, event: Event) {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(sender) = queue.as_ref() else { return };
         match sender.try_send((self.clock.now(), event)) {

@@ -89,7 +89,8 @@ impl Dialogs {
             (Profile::Aol, Some(call_id)) => inside_of(way.side, from_inside, call_id, is_ours),
             _ => None,
         };
-        let known = self.remove(key);
+        // One that begins is not there yet.
+        let known = if request.to_tag().is_some() { self.remove(key) } else { None };
         // Those that nothing ends in time leave room for the others; they are only counted.
         let others = self.counts.get(way.label.as_str()).map_or(0, |(_, others)| *others);
         let is_bounded = matches!(way.dialog.action, Action::Subscribe | Action::Presence);
@@ -166,22 +167,34 @@ impl Dialogs {
     }
 
     fn insert(&mut self, key: u64, seen: Seen) {
-        let counts = self.counts.entry(Arc::clone(&seen.label)).or_default();
-        *count_of(counts, seen.dialog.action) += 1;
+        match self.counts.get_mut(&seen.label) {
+            Some(counts) => *count_of(counts, seen.dialog.action) += 1,
+            None => *count_of(self.counts.entry(Arc::clone(&seen.label)).or_default(), seen.dialog.action) += 1,
+        }
         self.ends.insert((seen.ends, key));
-        self.table.insert(key, seen);
+        // Its 2xx may have come twice.
+        if let Some(before) = self.table.insert(key, seen) {
+            self.uncount(key, &before);
+        }
     }
 
     fn remove(&mut self, key: u64) -> Option<Seen> {
         let seen = self.table.remove(&key)?;
-        self.ends.remove(&(seen.ends, key));
+        self.uncount(key, &seen);
+        Some(seen)
+    }
+
+    fn uncount(&mut self, key: u64, seen: &Seen) {
+        // What was put in its place may end at the same moment.
+        if self.table.get(&key).is_none_or(|now| now.ends != seen.ends) {
+            self.ends.remove(&(seen.ends, key));
+        }
         if let Some(counts) = self.counts.get_mut(&seen.label) {
             *count_of(counts, seen.dialog.action) -= 1;
             if *counts == (0, 0) {
                 self.counts.remove(&seen.label);
             }
         }
-        Some(seen)
     }
 }
 
