@@ -238,7 +238,7 @@ impl Masks {
 }
 
 /// What a mask is bound to, as one string: each further one costs S2V another round (RFC 5297 §2.4). No domain holds NUL, and the user comes
-/// last, so no two read alike. A Call-ID belongs to no one user: `Replaces` names it from another's dialog.
+/// last, so no two read alike. A Call-ID belongs to no one user: `Replaces` names it from another's dialog. There is room for so many bytes `more`.
 fn bound(kind: Kind, ends: Ends<'_>, more: usize) -> Vec<u8> {
     let user = match kind {
         Kind::InsideCallId | Kind::PartnerCallId => "",

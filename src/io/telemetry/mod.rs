@@ -79,7 +79,7 @@ impl Telemetry {
     /// Takes an event.
     pub fn record(&self, event: Event) {
         self.metrics.count(&event);
-        if matches!(event, Event::Settled(_) | Event::Shown { .. }) && !tracing::enabled!(tracing::Level::DEBUG) {
+        if matches!(event, Event::Shown { .. }) && !tracing::enabled!(tracing::Level::DEBUG) {
             return;
         }
         self.tell(event);
